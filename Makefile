@@ -1,0 +1,36 @@
+# `make up` and `make test` work on a fresh clone with python3 (3.11+), python3-venv, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+
+.PHONY: up test lint format bench slow e2e docs setup clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.synced ## the virtual environment, exactly as uv.lock says
+
+$(VENV)/.synced: pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/pip install --quiet uv==$(UV_VERSION)
+	@echo "installing what uv.lock pins ..."
+	@VIRTUAL_ENV= $(BIN)/uv sync --frozen --quiet
+	@touch $@
+
+up: setup ## start everything embedded: server, NATS, SQLite, the lab
+	@$(BIN)/homeostat up
+
+test: setup ## all tests but the slow ones
+	$(BIN)/pytest -m "not slow"
+
+lint: setup ## types, layers, format
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## put the code in shape
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests

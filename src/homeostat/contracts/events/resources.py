@@ -1,0 +1,61 @@
+"""What happened to OCF resources on their hosts, and what the runners did about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceDown:
+    """A resource that should run does not. `seen_ns` is the node's wall clock."""
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    host: HostId
+    kind: ResourceKind
+    owner: Owner
+    state: str
+    reason: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUp:
+    """A resource is ready. `seen_ns` is the node's wall clock."""
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    host: HostId
+    kind: ResourceKind
+    owner: Owner
+    reason: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionIntended:
+    """An act is about to be done. `owner_of_act` is who does it, `action` is unique for ever."""
+
+    VERSION: ClassVar[int] = 1
+    action: str
+    verb: str
+    owner_of_act: str
+    deadline_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFinished:
+    """An intended act ended: ok, failed or unknown."""
+
+    VERSION: ClassVar[int] = 1
+    action: str
+    outcome: str
+    took_ms: float
+    reason: str
+
+
+EVENTS = (ResourceDown, ResourceUp, ActionIntended, ActionFinished)

@@ -1,0 +1,211 @@
+"""Messages between server and nodes. JSON on NATS core, which keeps nothing and may lose anything.
+
+Therefore observation is *level-triggered*: a node keeps the latest state of every resource and a bounded,
+fsynced list of transitions that the server has not acknowledged. Transitions are numbered, sent again until
+the server says that they are committed, and dropped by the server when it already has them.
+
+Subjects: a node publishes below `node.<host>.` and hears only `to.<host>.`; the server the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import orjson
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.kernel.errors import BadInput
+
+M = TypeVar("M")
+
+_STRICT = ConfigDict(extra="forbid")
+MESSAGE_BYTES_MAX = 512 * 1024
+"""Half of the NATS default `max_payload`. Larger messages are refused unread."""
+
+
+class Outcome(StrEnum):
+    """How an act ended. An act whose end nobody saw is `unknown`, not failed."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Intent:
+    """An act that a node has written down and is about to do. `action` is unique for ever."""
+
+    action: str
+    verb: str
+    deadline_s: float
+    reason: str
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Finish:
+    """How an intended act ended. `took_ms` is from the node's monotonic clock."""
+
+    action: str
+    outcome: Outcome
+    took_ms: float
+    reason: str
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class ResourceLevel:
+    """The latest state of one resource, as its node sees it. `seq` is the transition that made it so."""
+
+    resource: ResourceId
+    kind: ResourceKind
+    owner: Owner
+    agent: str
+    state: ResourceState
+    reason: str
+    at_ns: int
+    seq: int
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Transition:
+    """One change of one resource. `at_ns` is the node's wall clock, `mono_ns` its CLOCK_BOOTTIME.
+
+    `level.seq` numbers it within the node's observation store. `intended` and `finished` are the acts that
+    the node's runner began or ended with this change.
+    """
+
+    level: ResourceLevel
+    mono_ns: int
+    intended: Intent | None = None
+    finished: Finish | None = None
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Observations:
+    """node.<host>.observations: what the server has not acknowledged, oldest first.
+
+    `boot` names the node's observation store; a new one means that the old numbers are gone. `lost` counts
+    transitions dropped because the bounded list was full. `sent_mono_ns` on the node's clock gives the age of
+    each transition without comparing the clocks of two machines.
+    """
+
+    host: HostId
+    boot: str
+    sent_mono_ns: int
+    lost: int
+    transitions: tuple[Transition, ...]
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Heartbeat:
+    """node.<host>.heartbeat: about 150 bytes, never journaled. One per node, none per guest.
+
+    `incarnation` is new at every start of the node process.
+    """
+
+    host: HostId
+    boot: str
+    incarnation: str
+    seq: int
+    digest: str
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Goodbye:
+    """node.<host>.goodbye: the node process stops because it was asked to; this is not a fault."""
+
+    host: HostId
+    incarnation: str
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Levels:
+    """node.<host>.levels: everything the node knows, the answer to a resync."""
+
+    host: HostId
+    boot: str
+    incarnation: str
+    seq: int
+    levels: tuple[ResourceLevel, ...]
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Acknowledged:
+    """to.<host>.acknowledged: everything up to `seq` of store `boot` is committed."""
+
+    boot: str
+    seq: int
+    epoch: int
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class ResyncRequested:
+    """to.<host>.resync: send `Levels` and every transition not yet acknowledged."""
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The NATS subjects of one host."""
+
+    host: HostId
+
+    @property
+    def heartbeat(self) -> str:
+        return f"node.{self.host}.heartbeat"
+
+    @property
+    def observations(self) -> str:
+        return f"node.{self.host}.observations"
+
+    @property
+    def levels(self) -> str:
+        return f"node.{self.host}.levels"
+
+    @property
+    def goodbye(self) -> str:
+        return f"node.{self.host}.goodbye"
+
+    @property
+    def acknowledged(self) -> str:
+        return f"to.{self.host}.acknowledged"
+
+    @property
+    def resync(self) -> str:
+        return f"to.{self.host}.resync"
+
+
+def digest(states: Mapping[ResourceId, ResourceState]) -> str:
+    """Sixteen hex digits that differ when any resource's state differs."""
+    lines = "\n".join(f"{resource}={state.value}" for resource, state in sorted(states.items()))
+    return hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
+
+
+def encode(message: object) -> bytes:
+    """A message as JSON."""
+    return orjson.dumps(message)
+
+
+_adapters: dict[type, TypeAdapter[object]] = {}
+
+
+def decode(message: type[M], body: bytes) -> M:
+    """A message from JSON; BadInput names the first field that is wrong, without echoing the whole body."""
+    if len(body) > MESSAGE_BYTES_MAX:
+        raise BadInput(message.__name__, f"{len(body)} bytes", f"at most {MESSAGE_BYTES_MAX} are read")
+    adapter = _adapters.get(message)
+    if adapter is None:
+        adapter = _adapters[message] = TypeAdapter(message)
+    try:
+        return adapter.validate_json(body)  # type: ignore[return-value]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in (message.__name__, *first["loc"]))
+        raise BadInput(where, first.get("input"), first["msg"]) from error

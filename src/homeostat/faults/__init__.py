@@ -1,0 +1,1 @@
+"""Fast truth: from an observation to a fault, the people affected, and their notices."""

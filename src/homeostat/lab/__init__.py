@@ -1,0 +1,1 @@
+"""The embedded cluster of `homeostat up`: real processes, real signals, real files."""

@@ -1,0 +1,1 @@
+"""Telling anyone: subscriptions, the outbox, delivery."""

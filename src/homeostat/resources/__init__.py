@@ -1,0 +1,1 @@
+"""Right deadlines: OCF agents, and resources kept running on their host."""
