@@ -1,4 +1,4 @@
-"""Lines between the node process and its role processes: one JSON object a line on the role's stdin and stdout.
+"""Lines between the node process and its roles: one JSON object a line on the role's stdin and stdout.
 
 A role has no network and no store of its own. It reports every change and does nothing about it before the
 node has answered `Recorded`: then the change, and the act intended with it, survive kill -9.

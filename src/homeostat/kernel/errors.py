@@ -8,6 +8,7 @@
     └── GiveUp                repeating the call cannot help
         ├── BadInput              a field, its value, and what would be accepted
         │   └── Conflict          the value is fine, but something with that name is already there
+        ├── AlreadyDone           the journal holds this submission; a re-run changed nothing
         ├── NotAllowed            who you are does not permit this
         ├── NotFound              no such thing, or not yours
         ├── AlreadyRunning        another process owns this directory or port
@@ -54,6 +55,10 @@ class BadInput(GiveUp):
 
 class Conflict(BadInput):
     """The value is fine, but something with that name is already there."""
+
+
+class AlreadyDone(GiveUp):
+    """The journal holds this submission; a re-run changed nothing."""
 
 
 class NotAllowed(GiveUp):

@@ -43,7 +43,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except orjson.JSONDecodeError as error:
         raise CorruptState(f"{path}: not readable as JSON ({error}); restore it or move it away") from error
     if not isinstance(value, dict):
-        raise CorruptState(
-            f"{path}: holds {type(value).__name__} where an object belongs; restore it or move it away"
-        )
+        found = type(value).__name__
+        raise CorruptState(f"{path}: holds {found} where an object belongs; restore it or move it away")
     return value

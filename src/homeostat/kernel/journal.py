@@ -7,7 +7,7 @@ carries the sequence number of its cause. Nothing here writes; the appender is t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NewType
 
 import orjson
@@ -28,7 +28,7 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An event on its way into the journal. `at_ns` is wall time at the source, `origin` who saw or did it."""
+    """An event on its way in. `at_ns` is wall time at the source, `origin` who saw or did it."""
 
     event: object
     subject: str
@@ -83,39 +83,39 @@ class Envelope:
     event: object | None
 
 
-@dataclass(frozen=True)
 class Catalogue:
     """The closed list of event classes, and how old payloads become new ones.
 
     `upcasts[(kind, version)]` turns a payload of that version into the next one's.
     """
 
-    events: tuple[type, ...]
-    upcasts: Mapping[tuple[str, int], Upcast] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        by_kind: dict[str, tuple[int, TypeAdapter[Any]]] = {}
-        for event in self.events:
-            if event.__name__ in by_kind:
-                raise ValueError(f"two events are called {event.__name__}")
-            by_kind[event.__name__] = (event.VERSION, TypeAdapter(event))  # type: ignore[attr-defined]
-        object.__setattr__(self, "_by_kind", by_kind)
+    def __init__(
+        self, events: Iterable[type], upcasts: Mapping[tuple[str, int], Upcast] | None = None
+    ) -> None:
+        self._versions: dict[str, int] = {}
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._upcasts = dict(upcasts or {})
+        for event in events:
+            kind = event.__name__
+            if kind in self._versions:
+                raise ValueError(f"two events are called {kind}")
+            self._versions[kind] = event.VERSION  # type: ignore[attr-defined]
+            self._adapters[kind] = TypeAdapter(event)
 
     def encode(self, event: object) -> tuple[str, int, bytes]:
-        """Kind, version and payload of an event that belongs to this catalogue."""
+        """Kind, version and JSON payload of an event that belongs to this catalogue."""
         kind = type(event).__name__
-        version, _ = self._by_kind[kind]  # type: ignore[attr-defined]
-        return kind, version, orjson.dumps(event)
+        return kind, self._versions[kind], orjson.dumps(event)
 
     def decode(self, kind: str, version: int, payload: dict[str, Any]) -> object | None:
-        """The event, brought to its present version; None for an unknown kind or a version from the future."""
-        known = self._by_kind.get(kind)  # type: ignore[attr-defined]
-        if known is None or version > known[0]:
+        """The event at its present version; None for an unknown kind or one from the future."""
+        present = self._versions.get(kind)
+        if present is None or version > present:
             return None
-        for step in range(version, known[0]):
-            payload = self.upcasts[kind, step](payload)
-        return known[1].validate_python(payload)  # type: ignore[no-any-return]
+        for step in range(version, present):
+            payload = self._upcasts[kind, step](payload)
+        return self._adapters[kind].validate_python(payload)  # type: ignore[no-any-return]
 
-    def kinds(self) -> Iterable[str]:
+    def kinds(self) -> frozenset[str]:
         """The names of all events."""
-        return self._by_kind.keys()  # type: ignore[attr-defined, no-any-return]
+        return frozenset(self._versions)
