@@ -3,7 +3,8 @@
 Coroutines hand in submissions; one thread owns one synchronous connection and takes all that wait, up to a
 bound, into one transaction: one hop and one flush for many. It decides nothing about what is written.
 Invariants: a receipt means that the submission is on the disk; submissions are committed in the order in
-which they came; the queue is bounded and a full one makes callers wait, never drops; one that fails, fails alone.
+which they came; the queue is bounded and a full one makes callers wait, never drops; one that fails, fails
+alone.
 """
 
 from __future__ import annotations
