@@ -200,7 +200,10 @@ class Bus:
                     disconnected_cb=lost,
                     closed_cb=lost,
                 )
-            await self._listen(client, self._heard)
+            standing = 0
+            while fresh := self._heard[standing:]:  # one may be added while the others are being made
+                await self._listen(client, fresh)
+                standing += len(fresh)
         except (NatsError, BusUnavailable, OSError, TimeoutError) as error:
             self._quiet.say(_reason(error))
             await _close(client)
@@ -214,7 +217,7 @@ class Bus:
     async def _listen(self, client: Client, heard: list[tuple[str, Hear]]) -> None:
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                for pattern, hear in list(heard):
+                for pattern, hear in heard:
                     await client.subscribe(pattern, cb=self._receiver(hear))
                 await _settle(client)
         except (NatsError, OSError, TimeoutError) as error:
