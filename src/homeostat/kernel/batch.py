@@ -51,7 +51,10 @@ def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: i
         where = f"{submission.loop}.events[{index}]"
         if type(draft.event).__name__ not in catalogue.kinds():
             raise BadInput(where, type(draft.event).__name__, "an event of the catalogue")
-        kind, version, payload = catalogue.encode(draft.event)
+        try:
+            kind, version, payload = catalogue.encode(draft.event)
+        except TypeError as error:
+            raise BadInput(where, draft.event, f"an event that JSON can hold ({error})") from error
         if len(payload) > payload_limit_bytes:
             accepted = f"a payload of at most {payload_limit_bytes} bytes; write counts and a link"
             raise BadInput(f"{where} {kind}", f"{len(payload)} bytes", accepted)
@@ -174,9 +177,10 @@ class BatchWriter:
                     f"journal: holds this submission of {prepared.submission.loop}; nothing to do"
                 )
             return conflict(error)
-        except DataError as error:
+        except (DataError, ValueError, OverflowError) as error:
             savepoint.rollback()
-            return BadInput(prepared.submission.loop, str(error.orig), "values the database can hold")
+            said = str(error.orig if isinstance(error, DataError) else error)
+            return BadInput(prepared.submission.loop, said, "values the database can hold")
         except Exception as error:
             savepoint.rollback()
             return error
