@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from homeostat.fleet.node_link import IN_FLIGHT_MAX, LinkSettings, NodeLink, bat
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.loops import Task, run_tasks
-from real_parts import NatsServer, eventually
+from real_parts import NatsServer, accounts, eventually
 
 
 @dataclass
@@ -164,19 +165,33 @@ async def test_a_deposed_server_is_not_listened_to(nats: NatsServer, tmp_path: P
     async with running(nats, tmp_path, answers=False) as ends:
         await eventually(lambda: ends.bus.connected)
         ends.record()
-        await eventually(lambda: ends.server.messages)
+        ends.record()
+        await eventually(lambda: 2 in ends.server.seqs)
         ends.server.epoch = 8
-        await ends.server.acknowledge(ends.store.boot, 0)
         await ends.server.ask()
         await eventually(lambda: len(ends.server.levels) == 1)
         ends.server.epoch = 7
-        await ends.server.acknowledge(ends.store.boot, 1)
+        await ends.server.acknowledge(ends.store.boot, 2)
         await ends.server.ask()
         ends.server.epoch = 9
-        await ends.server.ask()
-        await eventually(lambda: len(ends.server.levels) == 2)
+        await ends.server.acknowledge(ends.store.boot, 1)
+        await eventually(lambda: len(ends.store.pending(10)) < 2)
         assert len(ends.store.pending(10)) == 1, "the acknowledgement of epoch 7 was refused"
+        await ends.server.ask()
+        await eventually(lambda: len(ends.server.levels) >= 2)
         assert len(ends.server.levels) == 2, "and so was its resync"
+
+
+async def test_a_connection_is_greeted_with_a_heartbeat(nats: NatsServer, tmp_path: Path) -> None:
+    async with running(nats, tmp_path, heartbeat_s=60) as ends:
+        await eventually(lambda: len(ends.server.heartbeats) >= 1, 3)
+        nats.write(accounts("n2"))  # throws the node out, and nobody else
+        nats.send(signal.SIGHUP)
+        await eventually(lambda: not ends.bus.connected)
+        nats.write(accounts("n1", "n2"))
+        nats.send(signal.SIGHUP)
+        await eventually(lambda: len(ends.server.heartbeats) >= 2)
+        assert ends.server.bus.last_break_ns is None
 
 
 async def test_messages_that_are_none_are_dropped_with_a_line(nats: NatsServer, tmp_path: Path) -> None:
@@ -206,7 +221,12 @@ async def test_a_long_backlog_goes_in_order_and_waits_for_the_server(
         store.record(report())
     store.close()
     async with running(nats, tmp_path, answers=False) as ends:
-        await eventually(lambda: IN_FLIGHT_MAX in ends.server.seqs)
+        await eventually(
+            lambda: IN_FLIGHT_MAX in _seqs(ends.server.messages[-1]) if ends.server.messages else 0
+        )
+        await eventually(lambda: sum(1 in _seqs(message) for message in ends.server.messages) == 2)
+        assert ends.server.seqs[-1] == IN_FLIGHT_MAX
+        await eventually(lambda: IN_FLIGHT_MAX in _seqs(ends.server.messages[-1]))
         ends.server.answers = True
         await ends.server.acknowledge_all()
         await eventually(lambda: not ends.store.pending(1))

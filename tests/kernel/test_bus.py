@@ -37,6 +37,17 @@ async def test_what_one_publishes_the_other_hears(nats: NatsServer) -> None:
     assert heard == [("node.n1.heartbeat", b"1")]
 
 
+async def test_a_subscription_stands_when_subscribe_returns(nats: NatsServer) -> None:
+    """With nats-py alone it may not: its flush overtakes the subscription on the way to the server."""
+    heard: list[str] = []
+    async with connected(nats, "server") as server, connected(nats, "n1") as node:
+        for number in range(200):
+            await server.subscribe(f"node.n1.x{number}", lambda subject, _: heard.append(subject))
+            await node.publish(f"node.n1.x{number}", b"")
+            await node.flush()
+        await eventually(lambda: len(heard) == 200, 3)
+
+
 async def test_a_node_cannot_publish_or_hear_as_another(nats: NatsServer) -> None:
     heard: list[str] = []
     foreign: list[str] = []
