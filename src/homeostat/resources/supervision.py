@@ -113,8 +113,9 @@ def _looked(standing: Standing, event: Answered, now: Now, policy: Policy) -> De
     """The first look, at the start of day and before every later attempt."""
     act, level = standing.act, standing.level
     finished = _judged(act, event.answer) if act is not None else None
-    if act is not None and act.verb == "stop" and event.answer is Answer.NOT_RUNNING:
-        level = ResourceState.STOPPED
+    stopped = act is not None and act.verb == "stop" and event.answer is Answer.NOT_RUNNING
+    if stopped and level is ResourceState.UP:
+        level = ResourceState.STOPPED  # it went away because it was told to; an outage before that stays one
     standing = replace(standing, act=None, act_began_ns=None, level=level)
     match event.answer:
         case Answer.OK:
