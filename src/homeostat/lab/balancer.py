@@ -1,0 +1,176 @@
+"""A small TCP balancer before the lab's web services: round robin, and nobody waits for a dead one.
+
+`python -m homeostat.lab.balancer --port 8080 web-n1=127.0.0.1:8801 ...`. A refused connection goes to the
+next back end at once; a check every 200 ms takes dead ones out and brings them back. It does not repeat
+requests: what a back end had accepted when it died is lost, as with any TCP balancer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+_CHECK_S = 0.2
+_CONNECT_S = 0.5
+_CONNECTIONS_MAX = 512
+_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One service behind the balancer."""
+
+    name: str
+    host: str
+    port: int
+
+
+class Rotation:
+    """Whose turn it is. Back ends that are down come last: the check may be behind the truth."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = tuple(backends)
+        self._down: set[Backend] = set()
+        self._turn = 0
+
+    def candidates(self) -> list[Backend]:
+        """In the order in which to try them for one connection."""
+        at = self._turn % len(self._backends)
+        self._turn += 1
+        turned = self._backends[at:] + self._backends[:at]
+        return sorted(turned, key=lambda each: each in self._down)
+
+    def mark(self, backend: Backend, *, up: bool) -> bool:
+        """Note what was seen; whether that is news."""
+        if (backend not in self._down) == up:
+            return False
+        (self._down.discard if up else self._down.add)(backend)
+        return True
+
+
+class Balancer:
+    """Accepts, picks, copies both ways."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = tuple(backends)
+        self._rotation = Rotation(backends)
+        self._open = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection from a client."""
+        self._open += 1
+        try:
+            if self._open <= _CONNECTIONS_MAX and (behind := await self._connect()) is not None:
+                await _join(reader, writer, *behind)
+        except OSError:
+            pass
+        finally:
+            self._open -= 1
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for backend in self._rotation.candidates():
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    behind = await asyncio.open_connection(backend.host, backend.port)
+            except OSError as error:
+                self._note(backend, up=False, why=_words(error))
+                continue
+            self._note(backend, up=True, why="accepts connections")
+            return behind
+        return None
+
+    async def check(self, backend: Backend) -> None:
+        """Look at one back end every 200 ms, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    _, writer = await asyncio.open_connection(backend.host, backend.port)
+                writer.close()
+                self._note(backend, up=True, why="accepts connections")
+            except OSError as error:
+                self._note(backend, up=False, why=_words(error))
+            await asyncio.sleep(_CHECK_S)
+
+    def _note(self, backend: Backend, *, up: bool, why: str) -> None:
+        if self._rotation.mark(backend, up=up):
+            state = "up" if up else "down"
+            print(f"back end {backend.name} ({backend.host}:{backend.port}) {state}: {why}", flush=True)
+
+
+async def _join(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    behind_reader: asyncio.StreamReader,
+    behind_writer: asyncio.StreamWriter,
+) -> None:
+    """Copy both ways; when the back end has said all, the connection is over."""
+    there = asyncio.create_task(_copy(reader, behind_writer), name="to back end")
+    back = asyncio.create_task(_copy(behind_reader, writer), name="to client")
+    try:
+        await back
+    finally:
+        there.cancel()
+        with suppress(asyncio.CancelledError):
+            await there
+        behind_writer.close()
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while chunk := await source.read(_CHUNK):
+            sink.write(chunk)
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+async def run(port: int, backends: Sequence[Backend]) -> None:
+    """Balance until SIGTERM or SIGINT; connections still open then are cut."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    balancer = Balancer(backends)
+    await asyncio.start_server(balancer.serve, "127.0.0.1", port)
+    checks = [asyncio.create_task(balancer.check(each), name=f"check {each.name}") for each in backends]
+    end = asyncio.create_task(stopped.wait(), name="end")
+    done, _ = await asyncio.wait([end, *checks], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def parse_backend(text: str) -> Backend:
+    """name=host:port."""
+    name, _, address = text.partition("=")
+    host, _, port = address.rpartition(":")
+    if not name or not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no back end; say name=host:port")
+    return Backend(name, host, int(port))
+
+
+def main() -> None:
+    """The command line of the balancer."""
+    parser = argparse.ArgumentParser(prog="homeostat.lab.balancer", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("backends", nargs="+", type=parse_backend)
+    told = parser.parse_args()
+    try:
+        asyncio.run(run(told.port, told.backends))
+    except OSError as error:
+        raise SystemExit(f"balancer: port {told.port}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What the lab consists of, and the settings files that follow from it.
+
+Pure: a plan in, plain dictionaries out. Not the place that writes them. Same plan, same files: they are
+written again at every start, so nobody edits them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceId, ResourceKind
+from homeostat.lab.settings import StateDirectory
+
+HOSTS = (HostId("n1"), HostId("n2"), HostId("n3"))
+PROJECTS = (Owner("platform"), Owner("blue"), Owner("green"))
+LOOPBACK = "127.0.0.1"
+
+SUBSCRIPTIONS: Mapping[str, Owner] = {"on-call": INFRASTRUCTURE, **{str(owner): owner for owner in PROJECTS}}
+"""Who hears: the name is the path at the consumer. `infrastructure` hears everything."""
+
+_KINDS = (
+    ("web-{host}", ResourceKind.SERVICE, PROJECTS[0]),
+    ("guest-{host}-a", ResourceKind.GUEST, PROJECTS[1]),
+    ("guest-{host}-b", ResourceKind.GUEST, PROJECTS[2]),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LabResource:
+    """One process that a node of the lab keeps up."""
+
+    id: ResourceId
+    host: HostId
+    kind: ResourceKind
+    owner: Owner
+
+
+RESOURCES = tuple(
+    LabResource(ResourceId(name.format(host=host)), host, kind, owner)
+    for host in HOSTS
+    for name, kind, owner in _KINDS
+)
+
+PREFERRED_PORTS: Mapping[str, int] = {
+    "api": 8700,
+    "nats": 4222,
+    "balancer": 8080,
+    "consumer": 8790,
+    **{resource.id: 8801 + at for at, resource in enumerate(RESOURCES)},
+}
+"""Every port of the lab by the name of its field in lab.json, and what it is when nobody else has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabPlan:
+    """Everything the settings files follow from. `ports` has the fields of PREFERRED_PORTS."""
+
+    state: StateDirectory
+    ports: Mapping[str, int]
+    python: str
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports['api']}"
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://{LOOPBACK}:{self.ports['nats']}"
+
+    @property
+    def balancer_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports['balancer']}"
+
+    def hearing_url(self, subscription: str) -> str:
+        """Where the lab's consumer hears one subscription."""
+        return f"http://{LOOPBACK}:{self.ports['consumer']}/hear/{subscription}"
+
+
+def web_services() -> tuple[LabResource, ...]:
+    """What stands behind the balancer."""
+    return tuple(each for each in RESOURCES if each.kind is ResourceKind.SERVICE)
+
+
+def server_settings(plan: LabPlan) -> dict[str, Any]:
+    """server.yaml. What is not said keeps the default of its room."""
+    state = plan.state
+    return {
+        "state_dir": str(state.server),
+        "database_url": f"sqlite:///{state.server / 'homeostat.db'}",
+        "nats": {
+            "url": plan.nats_url,
+            "user": "server",
+            "password_file": str(state.server_nats_password_file),
+        },
+        "api": {
+            "host": LOOPBACK,
+            "port": plan.ports["api"],
+            "admin_token_file": str(state.admin_token_file),
+        },
+        "notices": {"allowed_networks": [f"{LOOPBACK}/32"]},
+    }
+
+
+def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
+    """node.yaml of one host. A node asked to stop stops what it runs; one that is killed leaves it."""
+    return {
+        "host": host,
+        "state_dir": str(plan.state.host(host)),
+        "nats": {
+            "url": plan.nats_url,
+            "user": host,
+            "password_file": str(plan.state.node_nats_password_file(host)),
+        },
+        "heartbeat_s": 1.0,
+        "runner": {
+            "on_stop": "stop",
+            "ocf_root": "/usr/lib/ocf",
+            "providers": ["homeostat"],
+            "resources": [_resource_settings(plan, each) for each in RESOURCES if each.host == host],
+        },
+    }
+
+
+def _resource_settings(plan: LabPlan, resource: LabResource) -> dict[str, Any]:
+    state, host = plan.state, resource.host
+    ready_file = str(state.ready_file(host, resource.id))
+    command = [plan.python, "-m", "homeostat.lab.service", "--name", resource.id, "--host", host]
+    command += ["--port", str(plan.ports[resource.id]), "--ready-file", ready_file]
+    return {
+        "id": resource.id,
+        "agent": "ocf:homeostat:process",
+        "kind": resource.kind.value,
+        "owner": resource.owner,
+        "parameters": {
+            "command": shlex.join(command),
+            "ready_file": ready_file,
+            "log_file": str(state.resource_log(host, resource.id)),
+            "directory": str(state.host(host)),
+            "stop_grace_s": "2",
+        },
+        "operations": {
+            "start": {"timeout_s": 20},
+            "stop": {"timeout_s": 20},
+            "monitor": {"timeout_s": 10, "interval_s": 5},
+        },
+    }

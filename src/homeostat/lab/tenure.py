@@ -1,0 +1,127 @@
+"""One owner per state directory: takes it, ends what a dead owner left, runs the children, leaves nothing.
+
+    lock -> end leftovers of children.json -> prepare -> supervise -> end whatever still carries our mark
+
+Services and guests of a killed owner are left alone at the start (their nodes find them again) and are
+ended at the end, when nothing of the directory may live.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from homeostat.kernel.errors import AlreadyRunning, CorruptState, GiveUp
+from homeostat.kernel.processes import Identity, is_alive
+from homeostat.lab.children import ChildSpec
+from homeostat.lab.leftovers import MARK, end_all, in_pid_files, marked, read_children, write_children
+from homeostat.lab.screen import Screen
+from homeostat.lab.settings import StateDirectory
+from homeostat.lab.supervisor import StopRequests, Supervisor, Surroundings
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+EXIT_TAKEN = 3
+EXIT_CORRUPT = 4
+_GRACE_S = 2.0
+
+Prepare = Callable[[Screen], Sequence[ChildSpec]]
+"""Writes what the children need and says what they are. Called with the directory in our hands."""
+
+
+def hold(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
+    """Own the directory until asked to stop; the exit code of `homeostat up`.
+
+    0 stopped as asked, 1 the start failed, 3 the directory or a port is taken, 4 a state file is corrupt.
+    Every failure is one line on standard error.
+    """
+    try:
+        with _owned(state):
+            return _supervise(state, prepare, screen)
+    except GiveUp as error:
+        print(f"homeostat up: {error}", file=sys.stderr)
+        match error:
+            case AlreadyRunning():
+                return EXIT_TAKEN
+            case CorruptState():
+                return EXIT_CORRUPT
+            case _:
+                return EXIT_FAILED
+
+
+def _supervise(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
+    _take_over(state, screen)
+    specs = [replace(spec, env={**spec.env, MARK: str(state.root)}) for spec in prepare(screen)]
+    state.logs.mkdir(mode=0o700, exist_ok=True)
+    stops = StopRequests()
+
+    def record(children: dict[str, Identity]) -> None:
+        try:
+            write_children(state.children_file, children)
+        except OSError as error:
+            screen.say(f"{state.children_file}: not written ({error}); the next start may find less")
+
+    code = Supervisor(specs, Surroundings(state.logs, record, screen, stops)).run()
+    began_s = time.monotonic()
+    hurry = stops.count > 1
+    for each in end_all(lambda: _everything(state), grace_s=0.0 if hurry else _GRACE_S):
+        how = "killed" if each.killed else "ended"
+        screen.say(f"still there, {how}: pid {each.identity.pid} {each.command}")
+    left = _everything(state)
+    if left:
+        screen.say(f"NOT ended: pids {', '.join(str(each.pid) for each in left)}")
+        return EXIT_FAILED
+    took_s = time.monotonic() - began_s
+    screen.say(f"stopped; nothing of {state.root} runs any more (looked for {took_s:.1f} s)")
+    return code
+
+
+def _take_over(state: StateDirectory, screen: Screen) -> None:
+    """End what children.json names. The file is only a cache: one that makes no sense is set aside."""
+    try:
+        recorded = set(read_children(state.children_file).values())
+    except CorruptState as error:
+        aside = state.children_file.with_name(f"children.json.corrupt-{time.time_ns()}")
+        state.children_file.replace(aside)
+        screen.say(f"{error}; set aside as {aside.name}")
+        recorded = set()
+    spared = in_pid_files(state.root / "hosts")
+    ended = end_all(lambda: {each for each in recorded if is_alive(each)} - spared, grace_s=0.0)
+    if ended or spared:
+        screen.say(
+            f"took over {state.root}: {len(spared)} services and guests still run, "
+            f"{len(ended)} other processes ended"
+        )
+
+
+def _everything(state: StateDirectory) -> set[Identity]:
+    """Every living process of the directory but ourselves."""
+    return marked(state.root) | in_pid_files(state.root / "hosts")
+
+
+@contextmanager
+def _owned(state: StateDirectory) -> Iterator[None]:
+    """The flock on the directory. The kernel drops it when we die, however we die."""
+    root = state.root
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise GiveUp(f"{root}: cannot be used ({error.strerror}); choose another --dir") from error
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = file.read(20).strip() or "unknown"
+            raise AlreadyRunning(
+                f"already runs on {root} as pid {pid}; stop it or choose another --dir"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,154 @@
+"""`homeostat up`: the embedded cluster as a list of children, and the files that they read.
+
+This is where the lab meets the supervisor: the only module that knows both.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from homeostat.kernel.files import write_json, write_private
+from homeostat.kernel.processes import identify
+from homeostat.lab.children import ChildSpec
+from homeostat.lab.credentials import WEBHOOK_KEY_ID, Credentials, load_or_create
+from homeostat.lab.leftovers import in_pid_files, marked
+from homeostat.lab.nats_config import NatsBinary, find_nats_server, nats_config
+from homeostat.lab.plan import (
+    HOSTS,
+    LOOPBACK,
+    PREFERRED_PORTS,
+    PROJECTS,
+    LabPlan,
+    node_settings,
+    server_settings,
+    web_services,
+)
+from homeostat.lab.ports import settle_ports
+from homeostat.lab.screen import Screen
+from homeostat.lab.settings import StateDirectory, UpSettings
+from homeostat.lab.tenure import hold
+
+_NODE_STOP_S = 45.0
+"""Two resources one after the other may need 20 s each."""
+
+
+def up(settings: UpSettings) -> int:
+    """Start everything and keep it running until Ctrl-C or SIGTERM; the exit code (see tenure.hold)."""
+    state = StateDirectory(settings.directory.expanduser().absolute())
+    return hold(state, partial(_prepare, settings, state), Screen(sys.stdout.fileno()))
+
+
+def _prepare(settings: UpSettings, state: StateDirectory, screen: Screen) -> Sequence[ChildSpec]:
+    binary = find_nats_server()
+    credentials = load_or_create(state.credentials_file, users=["server", *HOSTS], projects=PROJECTS)
+    ports = settle_ports(
+        state.lab_file, PREFERRED_PORTS, ours=partial(_belongs_here, state), renew=settings.renew_ports
+    )
+    plan = LabPlan(state, ports, sys.executable)
+    write_files(plan, credentials)
+    screen.say(f"homeostat up: state in {state.root}; nats-server {binary.version} ({binary.path})")
+    return children(plan, settings.program, binary)
+
+
+def _belongs_here(state: StateDirectory, pid: int) -> bool:
+    identity = identify(pid)
+    return identity in marked(state.root) or identity in in_pid_files(state.root / "hosts")
+
+
+def write_files(plan: LabPlan, credentials: Credentials) -> None:
+    """Every settings and password file of the lab, 0600; the same plan gives the same files."""
+    state = plan.state
+    for directory in (state.nats, state.server, *(state.host(host) / "logs" for host in HOSTS)):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(state.nats_config_file, nats_config(plan.ports["nats"], credentials.nats, HOSTS).encode())
+    write_private(state.server_nats_password_file, credentials.nats["server"].encode())
+    write_private(state.admin_token_file, credentials.admin_token.encode())
+    write_private(state.server_config_file, _yaml(server_settings(plan)))
+    for host in HOSTS:
+        write_private(state.node_nats_password_file(host), credentials.nats[host].encode())
+        write_private(state.node_config_file(host), _yaml(node_settings(plan, host)))
+    write_json(state.consumer_file, {"keys": {WEBHOOK_KEY_ID: credentials.webhook_secret}})
+    write_json(state.client_file, {"url": plan.api_url, "token": credentials.admin_token})
+
+
+def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> list[ChildSpec]:
+    """The process tree. Stopped in this order: nodes, balancer, server, consumer, NATS."""
+    state, ports = plan.state, plan.ports
+    ours = (plan.python, "-m")
+    backends = [f"{each.id}={LOOPBACK}:{ports[each.id]}" for each in web_services()]
+    keys_and_log = ("--keys-file", str(state.consumer_file), "--heard-file", str(state.heard_file))
+    nodes = [
+        ChildSpec(
+            name=f"node-{host}",
+            argv=(*program, "run", "node", "--config", str(state.node_config_file(host))),
+            after=("nats",),
+            stop_wave=0,
+            stop_deadline_s=_NODE_STOP_S,
+        )
+        for host in HOSTS
+    ]
+    return [
+        ChildSpec(
+            name="nats",
+            argv=(str(binary.path), "-c", str(state.nats_config_file)),
+            ready=listens(ports["nats"]),
+            stop_wave=4,
+        ),
+        ChildSpec(
+            name="server",
+            argv=(*program, "run", "server", "--config", str(state.server_config_file)),
+            ready=listens(ports["api"]),
+            after=("nats",),
+            stop_wave=2,
+            stop_deadline_s=15.0,
+        ),
+        *nodes,
+        ChildSpec(
+            name="balancer",
+            argv=(*ours, "homeostat.lab.balancer", "--port", str(ports["balancer"]), *backends),
+            ready=listens(ports["balancer"]),
+            stop_wave=1,
+        ),
+        ChildSpec(
+            name="consumer",
+            argv=(*ours, "homeostat.lab.consumer", "--port", str(ports["consumer"]), *keys_and_log),
+            ready=listens(ports["consumer"]),
+            shown_as="heard: ",
+            stop_wave=3,
+        ),
+        ChildSpec(
+            name="bootstrap",
+            argv=(*ours, "homeostat.lab.bootstrap", "--dir", str(state.root)),
+            env={"HOMEOSTAT_COLOUR": "1"} if _coloured() else {},
+            after=("server", "consumer", "balancer", *(node.name for node in nodes)),
+            once=True,
+            shown_as="",
+            stop_wave=0,
+        ),
+    ]
+
+
+def listens(port: int) -> Callable[[], bool]:
+    """A readiness check: somebody accepts connections on this loopback port. Answers at once."""
+
+    def ask() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            return probe.connect_ex((LOOPBACK, port)) == 0
+
+    return ask
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _yaml(value: object) -> bytes:
+    import yaml  # 20 ms that only a start pays
+
+    head = "# Written by `homeostat up` at every start; changes here are lost.\n"
+    return (head + yaml.safe_dump(value, sort_keys=False, width=1000)).encode()

@@ -1,0 +1,33 @@
+"""A supervisor with trivial children, for the tests to kill.
+
+argv: state directory, then one JSON object a child: the fields of ChildSpec. `ready_file` becomes a check.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from homeostat.lab.children import ChildSpec
+from homeostat.lab.screen import Screen
+from homeostat.lab.settings import StateDirectory
+from homeostat.lab.tenure import hold
+
+
+def spec(text: str) -> ChildSpec:
+    told = json.loads(text)
+    ready_file = told.pop("ready_file", None)
+    told["argv"] = tuple(told["argv"])
+    told["after"] = tuple(told.get("after", ()))
+    if ready_file is not None:
+        told["ready"] = Path(ready_file).exists
+    return ChildSpec(**told)
+
+
+def prepare(_screen: Screen) -> Sequence[ChildSpec]:
+    return [spec(text) for text in sys.argv[2:]]
+
+
+sys.exit(hold(StateDirectory(Path(sys.argv[1])), prepare, Screen(1)))

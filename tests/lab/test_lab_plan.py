@@ -1,0 +1,112 @@
+"""The plan and the files that follow from it: pure, so tables."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from homeostat.lab.nats_config import find_nats_server, nats_config
+from homeostat.lab.plan import (
+    HOSTS,
+    PREFERRED_PORTS,
+    RESOURCES,
+    SUBSCRIPTIONS,
+    LabPlan,
+    node_settings,
+    server_settings,
+    web_services,
+)
+from homeostat.lab.settings import StateDirectory, default_directory
+from homeostat.lab.summary import green_summary
+
+PLAN = LabPlan(StateDirectory(Path("/lab")), PREFERRED_PORTS, "/opt/my python/bin/python")
+
+
+def test_each_host_has_one_service_and_a_guest_of_each_tenant() -> None:
+    for host in HOSTS:
+        mine = [(each.id, each.kind.value, each.owner) for each in RESOURCES if each.host == host]
+        assert mine == [
+            (f"web-{host}", "service", "platform"),
+            (f"guest-{host}-a", "guest", "blue"),
+            (f"guest-{host}-b", "guest", "green"),
+        ]
+
+
+def test_no_two_fields_want_one_port() -> None:
+    assert len(set(PREFERRED_PORTS.values())) == len(PREFERRED_PORTS) == 4 + len(RESOURCES)
+
+
+def test_a_node_knows_only_its_own_resources_and_stops_them_when_asked() -> None:
+    settings = node_settings(PLAN, HOSTS[1])
+    assert settings["host"] == "n2"
+    assert settings["state_dir"] == "/lab/hosts/n2"
+    assert settings["runner"]["on_stop"] == "stop"
+    assert settings["runner"]["providers"] == ["homeostat"]
+    assert [each["id"] for each in settings["runner"]["resources"]] == ["web-n2", "guest-n2-a", "guest-n2-b"]
+
+
+def test_the_command_survives_a_shell_and_says_where_the_service_listens() -> None:
+    resource = node_settings(PLAN, HOSTS[0])["runner"]["resources"][0]
+    command = shlex.split(resource["parameters"]["command"])
+    assert command[:3] == ["/opt/my python/bin/python", "-m", "homeostat.lab.service"]
+    assert command[command.index("--port") + 1] == str(PREFERRED_PORTS["web-n1"])
+    assert command[command.index("--ready-file") + 1] == resource["parameters"]["ready_file"]
+    assert resource["operations"]["monitor"] == {"timeout_s": 10, "interval_s": 5}
+    assert all(isinstance(value, str) for value in resource["parameters"].values())
+
+
+def test_the_server_gets_paths_of_secrets_not_secrets() -> None:
+    settings = server_settings(PLAN)
+    assert settings["database_url"] == "sqlite:////lab/server/homeostat.db"
+    assert settings["nats"]["password_file"] == "/lab/server/nats.password"
+    assert settings["api"] == {
+        "host": "127.0.0.1",
+        "port": 8700,
+        "admin_token_file": "/lab/server/admin.token",
+    }
+
+
+def test_every_project_hears_and_somebody_hears_everything() -> None:
+    assert SUBSCRIPTIONS == {
+        "on-call": "infrastructure",
+        "platform": "platform",
+        "blue": "blue",
+        "green": "green",
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [({}, ".homeostat"), ({"HOMEOSTAT_DIR": ""}, ".homeostat"), ({"HOMEOSTAT_DIR": "/x/y"}, "/x/y")],
+)
+def test_default_directory(environ: dict[str, str], expected: str) -> None:
+    assert default_directory(environ) == Path(expected)
+
+
+def test_nats_config_is_loopback_only_and_gives_each_node_its_own_subjects() -> None:
+    text = nats_config(4222, {"server": "s" * 16, "n1": "a" * 16, "n2": "b" * 16}, HOSTS[:2])
+    assert 'listen: "127.0.0.1:4222"' in text
+    assert "jetstream" not in text.lower()
+    assert 'user: "n1"' in text
+    assert 'publish: ["node.n1.>"], subscribe: ["to.n1.>"]' in text
+    assert 'publish: ["to.>"], subscribe: ["node.>"]' in text
+
+
+def test_the_nats_server_of_the_wheel_is_found_and_says_its_version() -> None:
+    binary = find_nats_server()
+    assert binary.path.is_file()
+    assert binary.version.startswith("v2.")
+
+
+def test_the_summary_can_be_copied_from_another_directory() -> None:
+    text = green_summary(PLAN, coloured=False, here=Path("/elsewhere"))
+    assert "kill -9 $(cat /lab/hosts/n1/web-n1.ready)" in text
+    assert "HOMEOSTAT_DIR=/lab " in text
+    assert "\033" not in text
+    inside = green_summary(
+        LabPlan(StateDirectory(Path("/w/.homeostat")), PREFERRED_PORTS, "python"), coloured=True, here=Path("/w")
+    )
+    assert "HOMEOSTAT_DIR" not in inside
+    assert "cat .homeostat/hosts/n1/web-n1.ready" in inside
