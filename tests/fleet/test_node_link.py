@@ -11,8 +11,8 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 from hypothesis import given
+from reports import report
 from server_end import ServerEnd
-from test_node_observations import report
 
 from homeostat.contracts.nouns import HostId, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Report

@@ -13,43 +13,14 @@ from tempfile import TemporaryDirectory
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from reports import finish, intent, report
 
-from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.nouns import ResourceId, ResourceState
 from homeostat.contracts.roles import Report
-from homeostat.contracts.wire import Finish, Intent, Outcome, Transition, digest
+from homeostat.contracts.wire import Outcome, Transition, digest
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.errors import StoreUnavailable
-
-
-def report(
-    resource: str = "web",
-    state: ResourceState = ResourceState.UP,
-    *,
-    intended: Intent | None = None,
-    finished: Finish | None = None,
-) -> Report:
-    return Report(
-        number=1,
-        resource=ResourceId(resource),
-        kind=ResourceKind.SERVICE,
-        owner=Owner("platform"),
-        agent="ocf:homeostat:process",
-        state=state,
-        reason="as the test says",
-        at_ns=10,
-        mono_ns=20,
-        intended=intended,
-        finished=finished,
-    )
-
-
-def intent(action: str) -> Intent:
-    return Intent(action, "restart", 20.0, "it is down")
-
-
-def finish(action: str, outcome: Outcome = Outcome.OK) -> Finish:
-    return Finish(action, outcome, 12.5, "started")
 
 
 def numbers(transitions: tuple[Transition, ...]) -> list[int]:
@@ -217,7 +188,7 @@ _CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_node_observations import report
+from reports import report
 from homeostat.fleet.node_observations import ObservationStore
 store = ObservationStore(Path(sys.argv[1]))
 print("ready", store.seq, flush=True)
@@ -265,7 +236,6 @@ class StoreAgainstModel(RuleBasedStateMachine):
     """The store and a few Python lists must never differ."""
 
     MAX = 5
-    actions = Bundle("actions")
 
     @initialize()
     def open(self) -> None:
