@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from homeostat.kernel.errors import HomeostatError
 from homeostat.lab.children import ChildSpec
 from homeostat.lab.screen import Screen
 from homeostat.lab.settings import StateDirectory
@@ -30,4 +31,8 @@ def prepare(_screen: Screen) -> Sequence[ChildSpec]:
     return [spec(text) for text in sys.argv[2:]]
 
 
-sys.exit(hold(StateDirectory(Path(sys.argv[1])), prepare, Screen(1)))
+try:
+    sys.exit(hold(StateDirectory(Path(sys.argv[1])), prepare, Screen(1)))
+except HomeostatError as error:
+    print(error, file=sys.stderr)
+    sys.exit(3)

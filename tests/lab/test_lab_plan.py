@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import pytest
-
 from homeostat.lab.nats_config import find_nats_server, nats_config
 from homeostat.lab.plan import (
     HOSTS,
@@ -16,9 +14,8 @@ from homeostat.lab.plan import (
     LabPlan,
     node_settings,
     server_settings,
-    web_services,
 )
-from homeostat.lab.settings import StateDirectory, default_directory
+from homeostat.lab.settings import StateDirectory
 from homeostat.lab.summary import green_summary
 
 PLAN = LabPlan(StateDirectory(Path("/lab")), PREFERRED_PORTS, "/opt/my python/bin/python")
@@ -77,14 +74,6 @@ def test_every_project_hears_and_somebody_hears_everything() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [({}, ".homeostat"), ({"HOMEOSTAT_DIR": ""}, ".homeostat"), ({"HOMEOSTAT_DIR": "/x/y"}, "/x/y")],
-)
-def test_default_directory(environ: dict[str, str], expected: str) -> None:
-    assert default_directory(environ) == Path(expected)
-
-
 def test_nats_config_is_loopback_only_and_gives_each_node_its_own_subjects() -> None:
     text = nats_config(4222, {"server": "s" * 16, "n1": "a" * 16, "n2": "b" * 16}, HOSTS[:2])
     assert 'listen: "127.0.0.1:4222"' in text
@@ -106,7 +95,9 @@ def test_the_summary_can_be_copied_from_another_directory() -> None:
     assert "HOMEOSTAT_DIR=/lab " in text
     assert "\033" not in text
     inside = green_summary(
-        LabPlan(StateDirectory(Path("/w/.homeostat")), PREFERRED_PORTS, "python"), coloured=True, here=Path("/w")
+        LabPlan(StateDirectory(Path("/w/.homeostat")), PREFERRED_PORTS, "python"),
+        coloured=True,
+        here=Path("/w"),
     )
     assert "HOMEOSTAT_DIR" not in inside
     assert "cat .homeostat/hosts/n1/web-n1.ready" in inside

@@ -8,13 +8,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from lab_waiting import free_port
 
 from homeostat.kernel.errors import AlreadyRunning, CorruptState
 from homeostat.kernel.processes import identify
 from homeostat.lab.credentials import load_or_create
 from homeostat.lab.leftovers import read_children, write_children
 from homeostat.lab.ports import is_free, settle_ports
-from lab_waiting import free_port
 
 USERS, PROJECTS = ("server", "n1"), ("blue",)
 
@@ -58,7 +58,7 @@ def test_a_new_host_gets_a_secret_and_the_others_keep_theirs(tmp_path: Path) -> 
         "[]",
         "{}",
         '{"admin_token": "short", "webhook_secret": "0123456789abcdef", "nats": {}, "projects": {}}',
-        '{"admin_token": "0123456789abcdef", "webhook_secret": "0123456789abcdef", "nats": [], "projects": {}}',
+        '{"admin_token": "0123456789abcdef", "webhook_secret": "0123456789abcdef", "nats": []}',
         '{"admin_token": "0123456789abcdef", "webhook_secret": "0123456789abcdef", "nats": {"n1": 7}}',
     ],
 )
@@ -85,9 +85,7 @@ def test_ports_are_kept(tmp_path: Path) -> None:
 def test_at_the_first_start_a_taken_port_is_avoided(tmp_path: Path) -> None:
     with taken() as listener:
         wanted = listener.getsockname()[1]
-        ports = settle_ports(
-            tmp_path / "lab.json", {"api": wanted, "nats": wanted}, ours=nobody, renew=False
-        )
+        ports = settle_ports(tmp_path / "lab.json", {"api": wanted, "nats": wanted}, ours=nobody, renew=False)
     assert wanted not in ports.values()
     assert len(set(ports.values())) == 2
     assert all(is_free(port) and port < 32_768 for port in ports.values())

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_waiting import running, until
 
 from homeostat.kernel.processes import Identity, is_alive, send_signal
 from homeostat.lab.children import backoff_s, fit_log
 from homeostat.lab.leftovers import end_all, in_pid_files, marked, read_children
 from homeostat.lab.screen import Screen
-from lab_waiting import running, until
 
 PROGRAM = str(Path(__file__).with_name("supervised_program.py"))
 SLEEPER = {"name": "sleeper", "argv": ["sleep", "600"]}
@@ -130,7 +130,8 @@ def test_the_second_request_does_not_wait_for_deadlines(lab: Lab, tmp_path: Path
             return supervisor.poll() is not None
 
         until(ask_again, "the end after a second request", deadline_s=5)
-        assert supervisor.returncode == 0
+        # A request that comes while Python itself ends finds no handler any more.
+        assert supervisor.returncode in (0, -signal.SIGINT)
     assert not is_alive(patient_child)
 
 
@@ -140,9 +141,7 @@ def test_children_are_stopped_in_waves(lab: Lab, tmp_path: Path) -> None:
     for wave, name in enumerate(("first", "second", "third")):
         up = tmp_path / f"{name}.up"
         script = f"trap 'echo {name} >> {order}; exit' TERM; touch {up}; while :; do sleep 0.02; done"
-        specs.append(
-            {"name": name, "argv": ["sh", "-c", script], "stop_wave": wave, "ready_file": str(up)}
-        )
+        specs.append({"name": name, "argv": ["sh", "-c", script], "stop_wave": wave, "ready_file": str(up)})
     with running(lab.argv(*reversed(specs)), lab.output) as supervisor:
         for name in ("first", "second", "third"):
             until((tmp_path / f"{name}.up").exists, name)
@@ -200,7 +199,7 @@ def test_a_second_owner_is_refused_in_one_line(lab: Lab, tmp_path: Path) -> None
         assert second.returncode == 3
         assert second.stdout == ""
         assert second.stderr == (
-            f"homeostat up: already runs on {lab.root} as pid {supervisor.pid}; "
+            f"`homeostat up` already runs on {lab.root} as pid {supervisor.pid}; "
             "stop it or choose another --dir\n"
         )
         assert is_alive(child)
@@ -254,7 +253,12 @@ def test_order_of_the_start_and_what_a_child_says(lab: Lab, tmp_path: Path) -> N
 
 
 def test_a_check_that_fails_ends_the_whole(lab: Lab) -> None:
-    failing = {"name": "check", "argv": ["sh", "-c", "echo web-n2 is down; exit 1"], "once": True, "shown_as": ""}
+    failing = {
+        "name": "check",
+        "argv": ["sh", "-c", "echo web-n2 is down; exit 1"],
+        "once": True,
+        "shown_as": "",
+    }
     done = subprocess.run(lab.argv(SLEEPER, failing), capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "web-n2 is down" in done.stdout

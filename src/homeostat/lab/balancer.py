@@ -59,18 +59,21 @@ class Balancer:
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = tuple(backends)
         self._rotation = Rotation(backends)
-        self._open = 0
+        self._open: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection from a client."""
-        self._open += 1
+        mine = asyncio.current_task()
+        assert mine is not None
+        # asyncio forgets the task once the client has gone, and an unfinished one would be collected.
+        self._open.add(mine)
         try:
-            if self._open <= _CONNECTIONS_MAX and (behind := await self._connect()) is not None:
+            if len(self._open) <= _CONNECTIONS_MAX and (behind := await self._connect()) is not None:
                 await _join(reader, writer, *behind)
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # cancelled only at the very end, and Python 3.11 logs a cancelled connection as an error
         finally:
-            self._open -= 1
+            self._open.discard(mine)
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
@@ -122,12 +125,13 @@ async def _join(
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    try:
         while chunk := await source.read(_CHUNK):
             sink.write(chunk)
             await sink.drain()
-        if sink.can_write_eof():
-            sink.write_eof()
+        sink.write_eof()
+    except OSError:
+        sink.transport.abort()
 
 
 def _words(error: OSError) -> str:

@@ -1,7 +1,8 @@
 """Processes of a lab that nobody watches any more: found by what they carry, ended by identity.
 
 Three sources, because each can miss one: children.json (what an `up` started), pid files below hosts/ (what
-the nodes' agents started), and the mark that every process of a lab inherits in its environment.
+the nodes' agents started), and the environment: every child inherits our mark, and what an OCF agent starts
+with a clean environment still has the agent's scratch directory in it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def in_pid_files(root: Path) -> set[Identity]:
 
 
 def marked(root: Path) -> set[Identity]:
-    """The living processes that carry our mark, ourselves and our ancestors left out."""
-    wanted, spared = f"{MARK}={root}".encode(), _self_and_ancestors()
+    """The living processes whose environment says that they are of this lab, but us and our ancestors."""
+    mark, scratch, spared = f"{MARK}={root}".encode(), f"HA_RSCTMP={root}/".encode(), _self_and_ancestors()
     found = set()
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) in spared:
@@ -78,8 +79,11 @@ def marked(root: Path) -> set[Identity]:
             environment = (process / "environ").read_bytes()
         except OSError:
             continue
-        if wanted in environment.split(b"\0") and (identity := identify(int(process.name))) is not None:
-            found.add(identity)
+        entries = environment.split(b"\0")
+        if mark in entries or any(entry.startswith(scratch) for entry in entries):
+            identity = identify(int(process.name))
+            if identity is not None:
+                found.add(identity)
     return found
 
 

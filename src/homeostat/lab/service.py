@@ -53,8 +53,10 @@ class Service:
         try:
             while not self._stopping and await self._one(reader, writer):
                 pass
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            pass  # only at the very end, and Python 3.11 logs a cancelled connection as an error
         finally:
             self._open.discard(writer)
             if not self._open:

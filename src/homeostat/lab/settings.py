@@ -6,7 +6,6 @@ Pure: no file is read or written here. Everything a lab keeps is below one direc
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +14,14 @@ from homeostat.contracts.nouns import HostId
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
-    """`directory` holds all state. `renew_ports` picks new ports for those that somebody else has taken.
+    """`state_dir` holds all state. `renew_ports` picks new ports for those that somebody else has taken.
 
     `program` is how a child runs our own command line.
     """
 
-    directory: Path
+    state_dir: Path
     renew_ports: bool = False
     program: tuple[str, ...] = (sys.executable, "-m", "homeostat.cli")
-
-
-def default_directory(environ: Mapping[str, str]) -> Path:
-    """`$HOMEOSTAT_DIR`, else `.homeostat` in the working directory."""
-    return Path(environ.get("HOMEOSTAT_DIR") or ".homeostat")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +23,6 @@ from homeostat.lab.screen import Screen
 from homeostat.lab.settings import StateDirectory
 from homeostat.lab.supervisor import StopRequests, Supervisor, Surroundings
 
-EXIT_STOPPED = 0
-EXIT_FAILED = 1
-EXIT_TAKEN = 3
-EXIT_CORRUPT = 4
 _GRACE_S = 2.0
 
 Prepare = Callable[[Screen], Sequence[ChildSpec]]
@@ -35,30 +30,19 @@ Prepare = Callable[[Screen], Sequence[ChildSpec]]
 
 
 def hold(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
-    """Own the directory until asked to stop; the exit code of `homeostat up`.
+    """Own the directory until asked to stop: 0 then, 1 when the start failed. No process is left either way.
 
-    0 stopped as asked, 1 the start failed, 3 the directory or a port is taken, 4 a state file is corrupt.
-    Every failure is one line on standard error.
+    AlreadyRunning when somebody else owns it; what `prepare` raises is passed on with nothing started.
     """
-    try:
-        with _owned(state):
-            return _supervise(state, prepare, screen)
-    except GiveUp as error:
-        print(f"homeostat up: {error}", file=sys.stderr)
-        match error:
-            case AlreadyRunning():
-                return EXIT_TAKEN
-            case CorruptState():
-                return EXIT_CORRUPT
-            case _:
-                return EXIT_FAILED
+    with _owned(state):
+        return _supervise(state, prepare, screen)
 
 
 def _supervise(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
+    stops = StopRequests()
     _take_over(state, screen)
     specs = [replace(spec, env={**spec.env, MARK: str(state.root)}) for spec in prepare(screen)]
     state.logs.mkdir(mode=0o700, exist_ok=True)
-    stops = StopRequests()
 
     def record(children: dict[str, Identity]) -> None:
         try:
@@ -75,7 +59,7 @@ def _supervise(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
     left = _everything(state)
     if left:
         screen.say(f"NOT ended: pids {', '.join(str(each.pid) for each in left)}")
-        return EXIT_FAILED
+        return 1
     took_s = time.monotonic() - began_s
     screen.say(f"stopped; nothing of {state.root} runs any more (looked for {took_s:.1f} s)")
     return code
@@ -119,7 +103,7 @@ def _owned(state: StateDirectory) -> Iterator[None]:
         except BlockingIOError:
             pid = file.read(20).strip() or "unknown"
             raise AlreadyRunning(
-                f"already runs on {root} as pid {pid}; stop it or choose another --dir"
+                f"`homeostat up` already runs on {root} as pid {pid}; stop it or choose another --dir"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

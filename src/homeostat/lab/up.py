@@ -37,8 +37,12 @@ _NODE_STOP_S = 45.0
 
 
 def up(settings: UpSettings) -> int:
-    """Start everything and keep it running until Ctrl-C or SIGTERM; the exit code (see tenure.hold)."""
-    state = StateDirectory(settings.directory.expanduser().absolute())
+    """Start everything and keep it running until Ctrl-C or SIGTERM.
+
+    The exit code: 0 stopped as asked, 1 not everything came up. Raises AlreadyRunning (the directory or a
+    port is taken), CorruptState (a file of ours), GiveUp.
+    """
+    state = StateDirectory(settings.state_dir.absolute())
     return hold(state, partial(_prepare, settings, state), Screen(sys.stdout.fileno()))
 
 
