@@ -52,7 +52,7 @@ def decide(subscription: Subscription, fault: FaultPicture) -> Reason:
 
 
 def decide_cleared(subscription: Subscription, fault: FaultPicture, heard: Collection[str]) -> Reason:
-    """Whether it is told that the fault cleared: those who `heard` it raised are, whatever they ask for now."""
+    """Whether it is told that the fault cleared: who `heard` it raised is, whatever it asks for now."""
     if not may_hear(subscription.owner, fault.owner):
         return Reason.NOT_YOURS
     return Reason.HEARD_IT_RAISED if subscription.name in heard else Reason.NEVER_HEARD_IT_RAISED
@@ -63,7 +63,8 @@ def told(
 ) -> tuple[tuple[Subscription, Reason], ...]:
     """The subscriptions that get a notice, each with the reason.
 
-    `heard` is for a cleared fault: the names of those who were told that it was raised. None: it was raised now.
+    `heard` is for a cleared fault: the names of those who were told that it was raised. None: it was raised
+    now.
     """
     decided = (
         (each, decide(each, fault) if heard is None else decide_cleared(each, fault, heard))

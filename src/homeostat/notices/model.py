@@ -29,7 +29,7 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Who wants to be told of what. `owner` decides what it may hear; empty filters let everything through."""
+    """Who wants to be told of what. `owner` decides what it may hear; an empty filter lets all through."""
 
     name: str
     owner: Owner
@@ -56,8 +56,8 @@ class FaultPicture:
     """All that a notice says about a fault. What was true when it was raised must not change afterwards.
 
     The body of the notice `raised` is rendered again after a restart, perhaps when the fault has cleared, and
-    must be the same to the last byte; so what belongs to the end has fields of its own. `*_ns` is the source's
-    wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends.
+    must be the same to the last byte; so what belongs to the end has fields of its own. `*_ns` is the
+    source's wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends.
     """
 
     id: FaultId

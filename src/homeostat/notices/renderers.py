@@ -5,9 +5,9 @@
                "affected": [{"subject", "owner", "detail"}], "affected_count"},
      and when cleared, in "fault": "cleared_at", "cleared_reason", "outage_ms" (null when not measured)}
 
-Times are ISO 8601 in UTC with microseconds. Only what the subscription's project owns is in `affected`, all of
-it for `infrastructure`. A body above the limit has `"affected": []`, the count, and `"link"` to the whole fault.
-There is no time of sending in it: that is `t` in the signature.
+Times are ISO 8601 in UTC with microseconds. Only what the subscription's project owns is in `affected`, all
+of it for `infrastructure`. A body above the limit has `"affected": []`, the count, and `"link"` to the
+whole fault. There is no time of sending in it: that is `t` in the signature.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What becomes of a notice after an attempt: delivered, again later, or given up. Pure.
 
 A consumer's 2xx is the only delivery. 410 Gone ends it at once: the consumer said that nobody will ever be
-there. 408, 425, 429, 5xx and silence are retried with a fast back-off; every other answer (a redirect, 401, 404,
-413) hardly changes by itself and is retried slowly, since a person may repair it within the day. An age ends all.
+there. 408, 425, 429, 5xx and silence are retried with a fast back-off; every other answer (a redirect, 401,
+404, 413) hardly changes by itself and is retried slowly, since a person may repair it within the day. An
+age ends all.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def judge(reply: Reply, attempt: Attempt, jitter: float, settings: NoticesSettin
 
 
 def backoff_s(failures: int, jitter: float, settings: NoticesSettings, *, soon: bool = True) -> float:
-    """The wait after `failures` (1 or more) in a row: doubled each time, bounded, the upper half is jitter."""
+    """The wait after `failures` (1 or more): doubled each time, bounded, its upper half is jitter."""
     first_s = settings.first_wait_s if soon else settings.refused_first_wait_s
     longest_s = settings.longest_wait_s if soon else settings.refused_longest_wait_s
     whole_s = min(longest_s, first_s * 2.0 ** min(failures - 1, _DOUBLINGS_MAX))

@@ -49,8 +49,8 @@ class NoticesSettings(BaseModel):
     """A consumer's Retry-After is honoured up to here. Too large: a consumer may silence itself for long."""
 
     give_up_after_s: _Seconds = 86_400.0
-    """Age of a notice that is not tried again. Too small: a consumer's outage loses notices. Too large: news of
-    the day before yesterday."""
+    """Age of a notice that is not tried again. Too small: a consumer's outage loses notices. Too large:
+    news of the day before yesterday."""
 
     circuit_after: _Count = 5
     """Failures in a row after which a subscription gets one probe at a time instead of its notices."""
@@ -65,7 +65,7 @@ class NoticesSettings(BaseModel):
     """How often attempts are written down for people; they are not needed to be right."""
 
     stop_timeout_s: _Seconds = 3.0
-    """How long a stop waits for sends and outcomes. What is not finished then is sent again after the start."""
+    """How long a stop waits for sends and outcomes; what is not finished is sent again after the start."""
 
     response_bytes_max: _Count = 65_536
     """Bytes of an answer that are read; the rest is cut off with its connection."""

@@ -3,8 +3,8 @@
     Homeostat-Signature: t=<unix seconds>,kid=<key id>,v1=<hex HMAC-SHA256 of "<t>." + body>
 
 A consumer verifies before it parses the body, refuses what is older than five minutes (a replay), and drops
-what carries an Idempotency-Key that it has handled: delivery is at least once. To change a secret, know the old
-and the new one under two key ids for a while.
+what carries an Idempotency-Key that it has handled: delivery is at least once. To change a secret, know the
+old and the new one under two key ids for a while.
 """
 
 from __future__ import annotations
