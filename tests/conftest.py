@@ -13,7 +13,7 @@ from store_parts import Store
 
 
 def pytest_configure() -> None:
-    """Say that the main thread has no event loop, or looptime makes one before each sync test and drops it."""
+    """Say that the main thread has no event loop, or looptime makes one for each sync test and drops it."""
     asyncio.set_event_loop(None)
 
 

@@ -42,7 +42,7 @@ class PostgresqlCluster:
         become = [] if os.geteuid() else ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
         if become:
             shutil.chown(self._folder, "postgres", "postgres")
-        run = ["setpriv", *become, "--pdeathsig=INT", "--"]
+        run = ["setpriv", *become, "--pdeathsig=QUIT", "--"]
         data = str(self._folder / "data")
         subprocess.run(
             [*run, str(binaries / "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"],
@@ -102,7 +102,7 @@ class PostgresqlCluster:
         return int(row[0])
 
     def stop(self) -> None:
-        """End it and remove all it wrote."""
-        self._process.send_signal(signal.SIGINT)
+        """End it at once, for nothing of it is kept, and remove all it wrote."""
+        self._process.send_signal(signal.SIGQUIT)
         self._process.wait(timeout=30)
         shutil.rmtree(self._folder)

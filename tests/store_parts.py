@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -51,6 +52,13 @@ def draft(
 def seen(*subjects: str, loop: str = "test", cause: Seq | None = None) -> Submission:
     """A submission with an event for each subject."""
     return Submission(loop, tuple(draft(subject, cause=cause) for subject in subjects))
+
+
+async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Store:
