@@ -51,7 +51,10 @@ def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: i
         where = f"{submission.loop}.events[{index}]"
         if type(draft.event).__name__ not in catalogue.kinds():
             raise BadInput(where, type(draft.event).__name__, "an event of the catalogue")
-        kind, version, payload = catalogue.encode(draft.event)
+        try:
+            kind, version, payload = catalogue.encode(draft.event)
+        except TypeError as error:
+            raise BadInput(where, draft.event, f"an event that JSON can hold ({error})") from error
         if len(payload) > payload_limit_bytes:
             accepted = f"a payload of at most {payload_limit_bytes} bytes; write counts and a link"
             raise BadInput(f"{where} {kind}", f"{len(payload)} bytes", accepted)
@@ -79,6 +82,8 @@ class BatchWriter:
     def __init__(self, engine: Engine, epoch: int | None) -> None:
         self._engine, self._epoch = engine, epoch
         self._connection: Connection | None = None
+        self._file = database.sqlite_file(engine)
+        self._inode: int | None = None
         upsert = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(database.cursor)
         self._move_cursor = upsert.on_conflict_do_update(
             index_elements=["loop"], set_={"seq": upsert.excluded.seq}
@@ -88,9 +93,7 @@ class BatchWriter:
     def open(self) -> None:
         """Connect (again) and find the head. CorruptState when the journal is shorter than it was."""
         self.close()
-        file = database.sqlite_file(self._engine)
-        if file is not None and not file.exists():
-            raise StoreUnavailable(f"{file}: is gone; put it back or restart")
+        self._inode = self._find_file()
         self._connection = self._engine.connect()
         self._find_head(self._connection)
 
@@ -119,6 +122,14 @@ class BatchWriter:
         except _Overtaken as error:
             raise StoreUnavailable("another process is writing the journal; stop it") from error
 
+    def _find_file(self) -> int | None:
+        if self._file is None:
+            return None
+        try:
+            return self._file.stat().st_ino
+        except OSError as error:
+            raise StoreUnavailable(f"{self._file}: is gone; put it back or restart ({error})") from error
+
     def _find_head(self, connection: Connection) -> None:
         with connection.begin():
             head = connection.execute(_SELECT_HEAD).scalar() or 0
@@ -130,6 +141,8 @@ class BatchWriter:
         self.head = head
 
     def _attempt(self, connection: Connection, batch: Sequence[Prepared]) -> list[Receipt | Exception]:
+        if self._find_file() != self._inode:  # SQLite itself would go on writing to the removed file
+            raise StoreUnavailable(f"{self._file}: was replaced by another file; restart the server")
         head = self.head
         outcomes: list[Receipt | Exception] = []
         transaction = connection.begin()
@@ -174,9 +187,10 @@ class BatchWriter:
                     f"journal: holds this submission of {prepared.submission.loop}; nothing to do"
                 )
             return conflict(error)
-        except DataError as error:
+        except (DataError, ValueError, OverflowError) as error:
             savepoint.rollback()
-            return BadInput(prepared.submission.loop, str(error.orig), "values the database can hold")
+            said = str(error.orig if isinstance(error, DataError) else error)
+            return BadInput(prepared.submission.loop, said, "values the database can hold")
         except Exception as error:
             savepoint.rollback()
             return error

@@ -218,7 +218,12 @@ def _open_sqlite(url: URL, *, read_only: bool) -> Engine:
         raise BadInput("database_url", str(path), "a file that exists; run the server once to make it")
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # -wal and -shm take the mode from it
-    engine = create_engine(url, json_serializer=_dump_json, json_deserializer=orjson.loads)
+    engine = create_engine(
+        url,
+        paramstyle="named",  # so that an error tells the values by name
+        json_serializer=_dump_json,
+        json_deserializer=orjson.loads,
+    )
     _speak_our_errors(engine, str(path))
     event.listen(engine, "connect", partial(_prepare_sqlite, read_only=read_only))
     event.listen(engine, "begin", _begin_deferred if read_only else _begin_immediate)
