@@ -82,6 +82,8 @@ class BatchWriter:
     def __init__(self, engine: Engine, epoch: int | None) -> None:
         self._engine, self._epoch = engine, epoch
         self._connection: Connection | None = None
+        self._file = database.sqlite_file(engine)
+        self._inode: int | None = None
         upsert = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(database.cursor)
         self._move_cursor = upsert.on_conflict_do_update(
             index_elements=["loop"], set_={"seq": upsert.excluded.seq}
@@ -91,9 +93,7 @@ class BatchWriter:
     def open(self) -> None:
         """Connect (again) and find the head. CorruptState when the journal is shorter than it was."""
         self.close()
-        file = database.sqlite_file(self._engine)
-        if file is not None and not file.exists():
-            raise StoreUnavailable(f"{file}: is gone; put it back or restart")
+        self._inode = self._find_file()
         self._connection = self._engine.connect()
         self._find_head(self._connection)
 
@@ -122,6 +122,14 @@ class BatchWriter:
         except _Overtaken as error:
             raise StoreUnavailable("another process is writing the journal; stop it") from error
 
+    def _find_file(self) -> int | None:
+        if self._file is None:
+            return None
+        try:
+            return self._file.stat().st_ino
+        except OSError as error:
+            raise StoreUnavailable(f"{self._file}: is gone; put it back or restart ({error})") from error
+
     def _find_head(self, connection: Connection) -> None:
         with connection.begin():
             head = connection.execute(_SELECT_HEAD).scalar() or 0
@@ -133,6 +141,8 @@ class BatchWriter:
         self.head = head
 
     def _attempt(self, connection: Connection, batch: Sequence[Prepared]) -> list[Receipt | Exception]:
+        if self._find_file() != self._inode:  # SQLite itself would go on writing to the removed file
+            raise StoreUnavailable(f"{self._file}: was replaced by another file; restart the server")
         head = self.head
         outcomes: list[Receipt | Exception] = []
         transaction = connection.begin()

@@ -1,0 +1,288 @@
+"""The HTTP edge that all rooms' `api.py` share: who calls, how errors look, how long a body may be.
+
+It knows no route. An error is always `{"error": {"type", "message", "field", "value", "accepted"}}`; a client
+never sees a stack trace, and what it sent under a name that sounds secret is not sent back. A room's router
+takes its parts from `app.state.<room>` and the caller from `CurrentCaller`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections import OrderedDict
+from functools import partial
+from typing import Annotated, Any
+
+import orjson
+import structlog
+from fastapi import Depends, FastAPI, HTTPException, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from homeostat.kernel.access import Caller, authenticate
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.database import Readers
+from homeostat.kernel.errors import (
+    AlreadyDone,
+    BadInput,
+    Conflict,
+    Deposed,
+    HomeostatError,
+    NotAllowed,
+    NotFound,
+    RetryLater,
+)
+
+BODY_BYTES_MAX = 1024 * 1024
+CALLERS_KEPT_S = 2.0
+"""How long a revoked token may still work: what each request would otherwise cost is one read."""
+_CALLERS_KEPT_MAX = 1024
+_RETRY_AFTER_S = "1"
+_SECRET_WORDS = ("secret", "password", "token", "authorization")
+_SHOWN_LENGTH = 80
+_log = structlog.get_logger("http")
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong. `field`, `value` and `accepted` are there when one field of the input is to blame."""
+
+    type: str
+    message: str
+    field: str | None = None
+    value: str | int | float | bool | None = None
+    accepted: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": description}
+    for status, description in {
+        400: "The body cannot be read",
+        401: "No token, or one that is not known",
+        403: "Your role or project does not permit this",
+        404: "No such thing, or not yours",
+        409: "Something with that name is already there",
+        413: "The body is too long",
+        422: "One field is not acceptable",
+        503: "Later: the store does not answer or has no room",
+    }.items()
+}
+"""For `APIRouter(responses=ERRORS)`: what any route may answer."""
+
+
+class Callers:
+    """Finds who holds a token, and remembers it for seconds. Keeps hashes, never tokens."""
+
+    def __init__(self, readers: Readers, clock: Clock, kept_s: float = CALLERS_KEPT_S) -> None:
+        self._readers, self._clock, self._kept_ns = readers, clock, round(kept_s * 1e9)
+        self._kept: OrderedDict[bytes, tuple[Caller, int]] = OrderedDict()
+
+    async def find(self, token: str) -> Caller | None:
+        """The caller, None for a token that is not known. StoreUnavailable."""
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        kept = self._kept.get(digest)
+        if kept is not None and self._clock.mono_ns() < kept[1]:
+            return kept[0]
+        caller = await self._readers.read(partial(authenticate, token=token))
+        self._kept.pop(digest, None)
+        if caller is not None:
+            self._kept[digest] = (caller, self._clock.mono_ns() + self._kept_ns)
+            if len(self._kept) > _CALLERS_KEPT_MAX:
+                self._kept.popitem(last=False)
+        return caller
+
+    def forget(self) -> None:
+        """To be called when tokens have changed: the next request of each caller is read again."""
+        self._kept.clear()
+
+
+_bearer = HTTPBearer(auto_error=False, description="A token of this installation")
+
+
+async def current_caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Caller:
+    """Who calls; 401 without a token that we know."""
+    callers: Callers = request.app.state.callers
+    caller = None if credentials is None else await callers.find(credentials.credentials)
+    if caller is None:
+        message = "no token; send Authorization: Bearer <token>" if credentials is None else "token not known"
+        raise HTTPException(401, message, {"WWW-Authenticate": 'Bearer realm="homeostat"'})
+    return caller
+
+
+CurrentCaller = Annotated[Caller, Depends(current_caller)]
+"""The type of a route's parameter that asks who calls."""
+
+
+def make_app(
+    callers: Callers, *, title: str = "Homeostat", version: str = "", body_bytes_max: int = BODY_BYTES_MAX
+) -> FastAPI:
+    """An application without routes. OpenAPI at /api/v1/openapi.json, no pages with foreign scripts."""
+    app = FastAPI(
+        title=title,
+        version=version or "0",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.callers = callers
+    app.add_middleware(BodyLimit, bytes_max=body_bytes_max)
+    app.add_exception_handler(HomeostatError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_bad_request)
+    app.add_exception_handler(AnyHTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)
+    return app
+
+
+class BodyLimit:
+    """Refuses a body above `bytes_max` with 413, whether its length is declared or it comes in chunks."""
+
+    def __init__(self, app: ASGIApp, bytes_max: int) -> None:
+        self._app, self._bytes_max = app, bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = _answer(413, "too_large", f"the body is longer than {self._bytes_max} bytes; send less")
+        refusal.headers["Connection"] = "close"
+        if _declared(scope) > self._bytes_max:
+            await refusal(scope, receive, send)
+            return
+        read, too_long, answered = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal read, too_long
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._bytes_max:
+                too_long = True
+                raise _TooLong
+            return message
+
+        async def answer(message: Message) -> None:
+            nonlocal answered
+            # The framework makes an error of its own of ours; the client gets the right one instead.
+            if answered or not too_long:
+                answered = True
+                await send(message)
+
+        with contextlib.suppress(_TooLong):
+            await self._app(scope, counted, answer)
+        if too_long and not answered:
+            await refusal(scope, receive, send)
+
+
+class _TooLong(Exception):
+    """More than the limit has arrived."""
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:20])
+    return 0
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    match error:
+        case Conflict():
+            return _blame(409, "conflict", error)
+        case BadInput():
+            return _blame(422, "bad_input", error)
+        case NotFound():
+            return _answer(404, "not_found", str(error))
+        case NotAllowed():
+            return _answer(403, "not_allowed", str(error))
+        case AlreadyDone():
+            return _answer(409, "already_done", str(error))
+        case RetryLater() | Deposed():
+            answer = _answer(503, "retry_later", str(error))
+            answer.headers["Retry-After"] = _RETRY_AFTER_S
+            return answer
+        case _:
+            _log.error("a request met an error that is not the caller's", reason=repr(error))
+            return _answer(500, "internal", "this server has an error; its log says more")
+
+
+async def _on_bad_request(_request: Request, error: Exception) -> Response:
+    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    path = [str(each) for each in found.get("loc", ())]
+    field = ".".join(path[1:] or path) if found.get("type") != "json_invalid" else "body"
+    accepted = {
+        "extra_forbidden": "no field of this name",
+        "missing": "a value; the field is required",
+        "json_invalid": "a body that is JSON",
+    }.get(found.get("type", ""), str(found.get("msg", "another value")))
+    absent = found.get("type") in ("missing", "json_invalid")
+    return _blame(422, "bad_input", BadInput(field, None if absent else found.get("input"), accepted))
+
+
+async def _on_http(_request: Request, error: Exception) -> Response:
+    status, message, headers = 500, "", None
+    if isinstance(error, AnyHTTPException):
+        status, message, headers = error.status_code, str(error.detail), error.headers
+    kinds = {400: "bad_request", 401: "not_authenticated", 403: "not_allowed", 404: "not_found"}
+    kinds |= {405: "method_not_allowed", 413: "too_large", 415: "bad_request", 422: "bad_input"}
+    answer = _answer(status, kinds.get(status, "http"), message)
+    answer.headers.update(headers or {})
+    return answer
+
+
+async def _on_unexpected(_request: Request, _error: Exception) -> Response:
+    # The framework raises it again after this answer, so that the server's log has it.
+    return _answer(500, "internal", "this server has an error; its log says more")
+
+
+def _blame(status: int, kind: str, error: BadInput) -> JSONResponse:
+    secret = any(word in error.field.lower() for word in _SECRET_WORDS)
+    value = "(not shown)" if secret and error.value is not None else error.value
+    field, accepted = _clean(error.field), _clean(error.accepted)
+    shown = "nothing" if value is None else repr(_shown(value))
+    return _answer(
+        status,
+        kind,
+        f"{field}: {shown} is not accepted; {accepted}",
+        {"field": field, "value": _shown(value), "accepted": accepted},
+    )
+
+
+def _answer(status: int, kind: str, message: str, more: dict[str, Any] | None = None) -> JSONResponse:
+    detail = {"type": kind, "message": _clean(message), "field": None, "value": None, "accepted": None}
+    return JSONResponse({"error": detail | (more or {})}, status)
+
+
+def _shown(value: object) -> str | int | float | bool | None:
+    """Something JSON can hold, and short."""
+    match value:
+        case None | bool():
+            return value
+        case int() if abs(value) < 2**53:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case str():
+            text = _clean(value)
+        case _:
+            try:
+                text = _clean(orjson.dumps(value).decode())
+            except TypeError:
+                text = _clean(type(value).__name__)
+    return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 3] + "..."
+
+
+def _clean(text: str) -> str:
+    """Text that can be encoded: JSON may bring half a surrogate pair."""
+    return text.encode(errors="replace").decode()
