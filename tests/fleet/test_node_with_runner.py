@@ -78,9 +78,8 @@ async def test_a_service_is_kept_through_its_own_death_and_that_of_the_node(
         process.send_signal(signal.SIGTERM)
         await eventually(lambda: process.poll() is not None, 20)
         assert process.returncode == 0, (tmp_path / "node.log").read_text()
-        assert int(pid_file.read_text()) == second and identify(second) is not None, (
-            "found again, not restarted"
-        )
+        assert int(pid_file.read_text()) == third
+        assert identify(third) is not None, "on_stop is leave"
         assert server.goodbyes
     finally:
         answering.cancel()
