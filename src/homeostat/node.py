@@ -78,11 +78,9 @@ async def run(settings: NodeSettings, commands: Sequence[RoleCommand] | None = N
 
 def roles_of(settings: NodeSettings) -> tuple[RoleCommand, ...]:
     """The roles that node.yaml asks for."""
-    if settings.runner is None:
-        return ()
     module = "homeostat.resources.node_runner"
     argv = (sys.executable, "-m", module, "--config", str(settings.config_file))
-    return (RoleCommand("runner", argv, settings.role_stop_s),)
+    return (RoleCommand("runner", argv, settings.runner_stop_s),)
 
 
 def _build(settings: NodeSettings, commands: Sequence[RoleCommand]) -> _Parts:

@@ -6,13 +6,16 @@ Every field has a unit in its name where it has one. A wrong file is one line: f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.errors import BadInput
+from homeostat.resources.settings import RunnerSettings, complaint
+
+STOP_MARGIN_S = 10.0
+"""What a role gets for itself when it stops."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 """A host id is a token of a NATS subject: no dots, no wildcards, no spaces."""
@@ -51,8 +54,8 @@ class NodeSettings(_Section):
 
     heartbeat_s: well below the server's `lost_after_s` (a third), or a healthy node looks silent; smaller
         costs the server CPU for every node.
-    role_stop_s: between SIGTERM and SIGKILL of a role. Below the longest stop of a resource, `on_stop: stop`
-        is cut short; above, a hanging role delays the stop of the node.
+    role_stop_s: between SIGTERM and SIGKILL of a role. Default: what the slowest resource may take, and 10 s.
+        Smaller cuts an `on_stop: stop` short; larger lets a hanging role delay the stop of the node.
     goodbye_s: how long a stopping node waits for the server to acknowledge its last observations.
     unacknowledged_max: transitions kept while the server is away, about 500 bytes each; beyond, the oldest
         are dropped and counted.
@@ -62,12 +65,20 @@ class NodeSettings(_Section):
     state_dir: Path
     nats: NatsSettings
     heartbeat_s: float = Field(default=1.0, ge=0.05, le=60)
-    role_stop_s: float = Field(default=30.0, gt=0)
+    role_stop_s: float | None = Field(default=None, gt=0)
     goodbye_s: float = Field(default=2.0, ge=0)
     unacknowledged_max: int = Field(default=10_000, ge=100)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    runner: dict[str, Any] | None = None
+    runner: RunnerSettings = RunnerSettings()
     config_file: Path = Field(exclude=True)
+
+    @property
+    def runner_stop_s(self) -> float:
+        """Seconds that the runner has to stop: a start that has just begun, and the stop after it."""
+        if self.role_stop_s is not None:
+            return self.role_stop_s
+        each = [one.operations for one in self.runner.resources if self.runner.on_stop == "stop"]
+        return STOP_MARGIN_S + max((one.start.timeout_s + one.stop.timeout_s for one in each), default=0.0)
 
     @classmethod
     def load(cls, path: Path) -> NodeSettings:
@@ -86,6 +97,8 @@ class NodeSettings(_Section):
             return cls.model_validate({**content, "config_file": path.resolve()})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "node.yaml"
-            value = "a missing key" if first["type"] == "missing" else first["input"]
-            raise BadInput(where, value, f"{path}: {first['msg']}") from error
+            if first["type"] != "missing":
+                raise complaint(error) from error
+            # Not the input: that is everything around the missing key, secrets included.
+            where = ".".join(str(part) for part in first["loc"])
+            raise BadInput(where, None, f"{path} must have this key") from error

@@ -12,7 +12,7 @@ from homeostat.node_settings import NodeSettings
 
 settings = NodeSettings.load(Path(sys.argv[1]))
 role = str(Path(__file__).with_name("fake_role.py"))
-command = RoleCommand("fake", (sys.executable, role, *sys.argv[2:]), settings.role_stop_s)
+command = RoleCommand("fake", (sys.executable, role, *sys.argv[2:]), settings.runner_stop_s)
 logs.configure(settings.log_level)
 try:
     asyncio.run(node.run(settings, [command]))

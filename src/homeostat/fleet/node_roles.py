@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,26 +104,22 @@ class Role:
 
     async def _live(self) -> None:
         """One process from its start to its end, however that comes about."""
-        ours, theirs = socket.socketpair()
         try:
-            process = _start(self._command.argv, theirs)
+            process = _start(self._command.argv)
         except OSError as error:
-            ours.close()
             self._log.error("the role cannot be started", argv=self._command.argv, reason=str(error))
             return
-        finally:
-            theirs.close()
         exited = asyncio.create_task(_exited(process.pid), name=f"role.{self.name}.exited")
         self._identity = identify(process.pid)
         self._log.info("the role runs", pid=process.pid)
         try:
-            await self._attend(ours, exited)
+            await self._attend(process, exited)
         finally:
             await self._reap(process, exited)
 
-    async def _attend(self, ours: socket.socket, exited: asyncio.Task[None]) -> None:
+    async def _attend(self, process: subprocess.Popen[bytes], exited: asyncio.Task[None]) -> None:
         """Talk until the role closes its output or dies."""
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES_MAX)
+        reader, writer, output = await _lines(process)
         talking = asyncio.create_task(self._talk(reader, writer), name=f"role.{self.name}.talk")
         try:
             await asyncio.wait({talking, exited}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +129,7 @@ class Role:
             talking.cancel()
             (outcome,) = await asyncio.gather(talking, return_exceptions=True)
             writer.close()
+            output.close()  # an inheritor of the role's output may keep the other end open
         match outcome:
             case BadLine():
                 self._log.error("the role does not keep to the protocol", reason=str(outcome))
@@ -192,17 +188,29 @@ class Role:
             raise BadLine(f"it has not read its answers for {ANSWER_S:g} s") from None
 
 
-def _start(argv: tuple[str, ...], theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
     """Fork in this thread and execute. OSError when there is no such program."""
     # asyncio's own subprocesses are not used: for it a process has not ended before everyone who inherited
     # its pipes has, and a service may be one of those.
     return subprocess.Popen(
         argv,
-        stdin=theirs.fileno(),
-        stdout=theirs.fileno(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         preexec_fn=die_with_parent(),
         start_new_session=True,  # a Ctrl-C at the terminal is for the node; it stops its roles in order
     )
+
+
+async def _lines(
+    process: subprocess.Popen[bytes],
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.ReadTransport]:
+    """Our ends of the role's pipes, and what closes the one that is read."""
+    # Two pipes and not one socket: a role's asyncio takes whatever can be read at its stdout for a hang-up.
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
+    output, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, process.stdin)
+    return reader, asyncio.StreamWriter(transport, protocol, None, loop), output
 
 
 async def _exited(pid: int) -> None:
