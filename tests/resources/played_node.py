@@ -18,7 +18,7 @@ import yaml
 from homeostat.contracts.nouns import ResourceId, ResourceState
 from homeostat.contracts.roles import Recalled, Recorded, Report
 from homeostat.contracts.wire import Intent, ResourceLevel, decode, encode
-from homeostat.kernel.processes import Identity, identify, is_alive, send_signal
+from homeostat.kernel.processes import Identity, is_alive, send_signal
 from homeostat.resources.node_watch import recorded_identity
 
 DEADLINE_S = 20.0
@@ -49,7 +49,6 @@ class PlayedNode:
         self._process: subprocess.Popen[bytes] | None = None
         self._reading: threading.Thread | None = None
         self._log = directory / "runner.log"
-        self.services: set[Identity] = set()
 
     def configure(self, runner: dict[str, Any]) -> None:
         content = {"host": "n1", "state_dir": str(self.state_dir), "heartbeat_s": 1.0, "runner": runner}
@@ -125,7 +124,6 @@ class PlayedNode:
         """Who runs as ocf:homeostat:process under this name."""
         identity = recorded_identity(self.rsctmp / f"homeostat-process-{resource}.pid")
         assert identity is not None and is_alive(identity)
-        self.services.add(identity)
         return identity
 
     def kill_service(self, resource: str) -> Identity:
@@ -163,14 +161,15 @@ class PlayedNode:
         """Leave nothing behind: the runner, then every service in its session."""
         if self._process is not None:
             self.end()
-        for record in (self.state_dir / "runner" / "acts").glob("*.json"):
-            identity = identify(int(yaml.safe_load(record.read_text())["pid"]))
-            if identity is not None:
-                os.killpg(identity.pid, signal.SIGKILL)
-        for pid_file in self.rsctmp.glob("*.pid"):
-            identity = recorded_identity(pid_file)
-            if identity is not None:
-                self.services.add(identity)
-        for identity in self.services:
-            if is_alive(identity):
-                os.killpg(identity.pid, signal.SIGKILL)
+        eventually(self._nobody_is_left, "the node's processes are gone")
+
+    def _nobody_is_left(self) -> bool:
+        """Kill every agent and service that carries this node's scratch directory in its environment."""
+        mark = f"HA_RSCTMP={self.rsctmp}\0".encode()
+        left = False
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes():
+                    left = True
+                    os.kill(int(entry.name), signal.SIGKILL)
+        return not left

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,11 +36,11 @@ def call(tmp_path: Path, script: str, verb: str = "start", **other: object) -> C
     return Call(NAME, path, "r1", verb, **options)  # type: ignore[arg-type]
 
 
-def written_pid(path: Path) -> Identity:
-    text: str = eventually(lambda: path.exists() and path.read_text().strip(), str(path))
-    identity = identify(int(text))
-    assert identity is not None
-    return identity
+Noted = Callable[[str], Identity]
+
+
+def _is_gone(identity: Identity) -> bool:
+    return not is_alive(identity)
 
 
 @pytest.mark.seed("004 B7: OCF_RESKEY_CRM_meta_timeout is in milliseconds")
@@ -132,11 +134,11 @@ async def test_output_is_kept_from_both_ends(tmp_path: Path, scratch: Scratch) -
 
 
 async def test_a_hung_agent_is_killed_at_its_deadline_with_its_grandchildren(
-    tmp_path: Path, scratch: Scratch
+    tmp_path: Path, scratch: Scratch, noted: Noted
 ) -> None:
     script = f"(sleep 300 & echo $! > {tmp_path}/grandchild; wait) & sleep 300"
     running = asyncio.create_task(run_action(call(tmp_path, script, timeout_s=0.5), scratch, Path("/o")))
-    grandchild = await asyncio.to_thread(written_pid, tmp_path / "grandchild")
+    grandchild = await asyncio.to_thread(noted, "grandchild")
     began = time.monotonic()
     result = await running
     assert (result.answer, result.code) == (Answer.TIMED_OUT, None)
@@ -146,16 +148,15 @@ async def test_a_hung_agent_is_killed_at_its_deadline_with_its_grandchildren(
 
 
 async def test_a_service_that_keeps_the_output_open_makes_nobody_wait(
-    tmp_path: Path, scratch: Scratch
+    tmp_path: Path, scratch: Scratch, noted: Noted
 ) -> None:
     script = f"setsid sh -c 'echo $$ > {tmp_path}/service; exec sleep 300' & sleep 0.1; echo started"
     began = time.monotonic()
     result = await run_action(call(tmp_path, script), scratch, Path("/o"))
     assert (result.answer, result.stdout) == (Answer.OK, "started\n")
     assert time.monotonic() - began < 5
-    service = await asyncio.to_thread(written_pid, tmp_path / "service")
+    service = await asyncio.to_thread(noted, "service")
     assert is_alive(service)
-    os.kill(service.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -175,18 +176,20 @@ async def test_an_agent_that_cannot_be_run(
     assert code is None or result.code == code
 
 
-async def test_the_deadline_of_a_look_does_not_outlive_its_caller(tmp_path: Path, scratch: Scratch) -> None:
+async def test_the_deadline_of_a_look_does_not_outlive_its_caller(
+    tmp_path: Path, scratch: Scratch, noted: Noted
+) -> None:
     script = f"echo $$ > {tmp_path}/pid; exec sleep 300"
     for verb, survives in (("monitor", False), ("start", True)):
         action = RunningAction.begin(call(tmp_path, script, verb), scratch, Path("/o"))
-        agent = await asyncio.to_thread(written_pid, tmp_path / "pid")
+        agent = await asyncio.to_thread(noted, "pid")
         waiting = asyncio.create_task(action.result())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         if not survives:
-            await asyncio.to_thread(eventually, lambda who=agent: not is_alive(who), "the look is gone")
+            await asyncio.to_thread(eventually, functools.partial(_is_gone, agent), "the look is gone")
         assert is_alive(agent) is survives
         if survives:
             os.killpg(agent.pid, signal.SIGKILL)

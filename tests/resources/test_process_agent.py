@@ -109,8 +109,7 @@ def test_death_is_not_running(instance: Instance) -> None:
     assert instance.does("monitor") == 0
 
 
-def test_a_zombie_is_not_running(instance: Instance) -> None:
-    child = subprocess.Popen(["sleep", "300"])
+def test_a_zombie_is_not_running(instance: Instance, child: subprocess.Popen[bytes]) -> None:
     identity = identify(child.pid)
     assert identity is not None
     instance.rsctmp.mkdir()
@@ -120,24 +119,20 @@ def test_a_zombie_is_not_running(instance: Instance) -> None:
     eventually(lambda: identify(child.pid) is None, "a zombie")
     assert instance.does("monitor") == 7
     assert instance.does("stop") == 0
-    child.wait()
 
 
 @pytest.mark.parametrize("content", ["{pid} 1", "{pid}", "", "0 0", "-1 5", "999999999 4", "; reboot", "a b"])
 def test_a_stale_or_damaged_pid_file_is_not_running_and_hurts_nobody(
-    instance: Instance, content: str
+    instance: Instance, content: str, child: subprocess.Popen[bytes]
 ) -> None:
-    bystander = subprocess.Popen(["sleep", "300"])
     instance.rsctmp.mkdir()
-    instance.pid_file.write_text(content.format(pid=bystander.pid))
+    instance.pid_file.write_text(content.format(pid=child.pid))
     assert instance.does("monitor") == 7
     assert instance.does("stop") == 0
-    instance.pid_file.write_text(content.format(pid=bystander.pid))
+    instance.pid_file.write_text(content.format(pid=child.pid))
     assert instance.does("start") == 0
-    assert instance.process.pid != bystander.pid
-    assert bystander.poll() is None
-    bystander.kill()
-    bystander.wait()
+    assert instance.process.pid != child.pid
+    assert child.poll() is None
 
 
 @pytest.mark.seed("004 B8: start returns when the resource is ready, not before")

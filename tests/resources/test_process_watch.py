@@ -5,29 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from played_node import eventually
 
 from homeostat.kernel.processes import Identity, identify
 from homeostat.resources.node_watch import Watch, recorded_identity
 
 
-def stranger(tmp_path: Path) -> Identity:
-    """A process that is not our child."""
-    pid_file = tmp_path / "pid"
-    subprocess.run(["setsid", "--fork", "sh", "-c", f"echo $$ > {pid_file}; exec sleep 300"], check=True)
-    pid = eventually(lambda: pid_file.exists() and pid_file.read_text().strip(), "the pid file")
-    identity = identify(int(pid))
-    assert identity is not None
-    return identity
-
-
-async def test_the_death_of_a_stranger_is_seen_at_once(tmp_path: Path) -> None:
-    watch = Watch.on(stranger(tmp_path))
+async def test_the_death_of_a_stranger_is_seen_at_once(stranger: Identity) -> None:
+    watch = Watch.on(stranger)
     assert watch is not None
     assert not watch.ended.done()
     began = time.monotonic()
@@ -37,27 +25,24 @@ async def test_the_death_of_a_stranger_is_seen_at_once(tmp_path: Path) -> None:
     watch.close()
 
 
-async def test_who_is_gone_or_somebody_else_is_not_watched(tmp_path: Path) -> None:
-    alive = stranger(tmp_path)
-    assert Watch.on(Identity(alive.pid, alive.start_ticks + 1)) is None
-    watch = Watch.on(alive)
+async def test_who_is_gone_or_somebody_else_is_not_watched(stranger: Identity) -> None:
+    assert Watch.on(Identity(stranger.pid, stranger.start_ticks + 1)) is None
+    watch = Watch.on(stranger)
     assert watch is not None
-    os.kill(alive.pid, signal.SIGKILL)
+    os.kill(stranger.pid, signal.SIGKILL)
     await asyncio.wait_for(watch.ended, 5)
-    assert Watch.on(alive) is None
+    assert Watch.on(stranger) is None
     watch.close()
 
 
-async def test_a_closed_watch_leaves_no_descriptor(tmp_path: Path) -> None:
-    alive = stranger(tmp_path)
+async def test_a_closed_watch_leaves_no_descriptor(stranger: Identity) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
-        watch = Watch.on(alive)
+        watch = Watch.on(stranger)
         assert watch is not None
         watch.close()
         watch.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    os.kill(alive.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

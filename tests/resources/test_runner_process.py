@@ -72,7 +72,7 @@ def test_a_service_is_started_and_after_kill_9_it_is_back(node: MakeNode) -> Non
 def test_a_death_is_reported_within_milliseconds(node: MakeNode) -> None:
     played = node(service(), stable_s=0)
     played.start()
-    seen_ms = []
+    seen_ms: list[float] = []
     for _ in range(5):
         up = played.reported("web", UP, after=len(played.reports) - 1 if seen_ms else 0)
         killed_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

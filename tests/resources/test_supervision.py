@@ -393,8 +393,8 @@ def test_every_act_is_recorded_first_and_finished_once(
     history: tuple[Remembered, list[tuple[int, int, int]]],
 ) -> None:
     remembered, choices = history
-    world, standing, event, at_ns = World(remembered), Standing(), remembered, 0
-    standing, step = decide(standing, event, Now(at_ns, "x0"), POLICY)
+    world, at_ns = World(remembered), 0
+    standing, step = decide(Standing(), remembered, Now(at_ns, "x0"), POLICY)
     for number, (choice, answer, later_s) in enumerate(choices, 1):
         if isinstance(step, Leave):
             break

@@ -18,6 +18,7 @@ from typing import Any, assert_never
 from homeostat.contracts.nouns import ResourceState
 from homeostat.contracts.wire import Intent
 from homeostat.kernel.clock import Clock
+from homeostat.kernel.processes import Identity, is_alive
 from homeostat.resources.model import (
     Answered,
     Died,
@@ -175,8 +176,9 @@ class KeptResource:
     async def _wait(self, step: Wait) -> Event:
         watch = self._watched(afresh=True) if step.watched else None
         stop = self._around.stop
-        if watch is None and step.watched and self._is_known_dead():
-            return Died("it was gone before it could be watched")
+        gone = self._gone_already() if watch is None and step.watched else None
+        if gone is not None:
+            return Died(f"pid {gone.pid}")
         left_s = (step.until_ns - self._around.clock.mono_ns()) / 1e9
         await _first_of(watch.ended if watch else None, stop, timeout_s=max(0.0, left_s))
         if stop.done():
@@ -205,11 +207,11 @@ class KeptResource:
             self._watch = Watch.on(identity)
         return self._watch
 
-    def _is_known_dead(self) -> bool:
-        """Whether the pid file names a process and that process is gone."""
+    def _gone_already(self) -> Identity | None:
+        """The process that the pid file names, when it ended before it could be watched."""
         pid_file = self._pid_file()
         identity = recorded_identity(pid_file) if pid_file is not None else None
-        return identity is not None and self._watch is None
+        return None if identity is None or is_alive(identity) else identity
 
     def _unwatch(self) -> None:
         if self._watch is not None:
