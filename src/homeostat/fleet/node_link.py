@@ -1,0 +1,238 @@
+"""A node's side of the conversation with the server: heartbeats, observations until acknowledged, resync.
+
+Nothing here may be lost by losing messages: what the server has not acknowledged is sent again, and a resync
+rebuilds everything. It decides nothing about resources. Invariants: transitions are sent in the order of
+their numbers; a message stays under half of what a receiver reads; a message from a server with a lower
+epoch than one seen before is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from homeostat.contracts.nouns import HostId
+from homeostat.contracts.wire import (
+    MESSAGE_BYTES_MAX,
+    Acknowledged,
+    Goodbye,
+    Heartbeat,
+    Levels,
+    Observations,
+    ResyncRequested,
+    Subjects,
+    Transition,
+    decode,
+    encode,
+)
+from homeostat.fleet.node_observations import ObservationStore
+from homeostat.kernel.bus import Bus
+from homeostat.kernel.clock import Clock, SystemClock
+from homeostat.kernel.errors import BadInput, BusUnavailable, StoreFull, StoreUnavailable
+from homeostat.kernel.loops import Backoff, Task
+
+RESEND_FIRST_S, RESEND_MAX_S = 0.5, 5.0
+BATCH_BYTES_MAX = MESSAGE_BYTES_MAX // 2 - 1024
+IN_FLIGHT_MAX = 2000
+"""Transitions sent and not acknowledged before the link waits for the server. About 1 MB."""
+HEARD_MAX = 1000
+
+_log = structlog.get_logger("link")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """`heartbeat_s` must be well below the server's `lost_after_s`, or a healthy node looks silent."""
+
+    host: HostId
+    heartbeat_s: float = 1.0
+
+
+class NodeLink:
+    """One node's link. Used from one event loop; the store's disk work runs in threads."""
+
+    def __init__(
+        self, settings: LinkSettings, bus: Bus, store: ObservationStore, clock: Clock | None = None
+    ) -> None:
+        self.incarnation = uuid.uuid4().hex[:16]
+        self._settings, self._bus, self._store = settings, bus, store
+        self._clock: Clock = clock or SystemClock()
+        self._subjects = Subjects(settings.host)
+        self._heard: deque[tuple[str, bytes]] = deque(maxlen=HEARD_MAX)
+        self._hears = asyncio.Event()
+        self._beats = asyncio.Event()
+        self._sends = asyncio.Event()
+        self._heeded = asyncio.Event()
+        self._sent = 0
+        self._levels_due = False
+        self._refused_epoch: int | None = None
+        bus.on_reconnect(self._on_connected)
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The loops of the link, to be run until the process stops."""
+        return (
+            Task("link.hear", self.hear, forever=True),
+            Task("link.beat", self.beat, forever=True),
+            Task("link.send", self.send, forever=True),
+        )
+
+    def recorded(self, transition: Transition) -> None:
+        """A transition is on disk: send it at once."""
+        _log.debug("recorded", resource=transition.level.resource, seq=transition.level.seq)
+        self._sends.set()
+
+    async def listen(self) -> None:
+        """Subscribe to what the server says to this node. To be called once."""
+        for subject in (self._subjects.acknowledged, self._subjects.resync):
+            try:
+                await self._bus.subscribe(subject, self._on_message)
+            except BusUnavailable as error:
+                _log.warning("will listen after the next reconnect", subject=subject, reason=str(error))
+
+    async def beat(self) -> None:
+        """Heartbeats, at once after start and reconnect, else every `heartbeat_s` from a random phase on."""
+        every_s = self._settings.heartbeat_s
+        wait_s = random.uniform(0, every_s)  # a thousand nodes must not beat in step
+        while True:
+            self._beats.clear()
+            seen = self._store.snapshot()
+            message = Heartbeat(self._settings.host, seen.boot, self.incarnation, seen.seq, seen.digest)
+            await self._bus.publish(self._subjects.heartbeat, encode(message))
+            if not await _set_within(self._beats, wait_s):
+                wait_s = every_s
+
+    async def send(self) -> None:
+        """New transitions at once; all that are not acknowledged again after 0.5 s, later every 5 s."""
+        backoff = Backoff(RESEND_FIRST_S, RESEND_MAX_S)
+        loop = asyncio.get_running_loop()
+        again_s: float | None = None  # when to repeat; new transitions must not put it off
+        while True:
+            self._sends.clear()
+            if self._heeded.is_set():
+                self._heeded.clear()
+                backoff.reset()
+                again_s = None
+            if self._levels_due:
+                self._levels_due = not await self._send_levels()
+            await self._send_new()
+            if not self._store.pending(1) and not self._levels_due:
+                again_s = None
+            elif again_s is None:
+                again_s = loop.time() + backoff.next_s()
+            if not await _set_within(self._sends, None if again_s is None else again_s - loop.time()):
+                self._sent, again_s = 0, None
+
+    async def hear(self) -> None:
+        """Act on what the server said."""
+        while True:
+            await self._hears.wait()
+            self._hears.clear()
+            while self._heard:
+                subject, body = self._heard.popleft()
+                try:
+                    await self._understand(subject, body)
+                except (BadInput, StoreFull, StoreUnavailable) as error:
+                    # A lost acknowledgement is repeated by the server when we send again.
+                    _log.warning("a message of the server was dropped", subject=subject, reason=str(error))
+
+    async def drain(self, wait_s: float) -> bool:
+        """Wait until the server has everything; False when it has not within `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                while self._store.pending(1):  # noqa: ASYNC110 - once in the life of a process
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            return False
+        return True
+
+    async def goodbye(self, wait_s: float = 1.0) -> None:
+        """Say that this stop was asked for, and wait until NATS has read it."""
+        message = Goodbye(self._settings.host, self.incarnation)
+        if await self._bus.publish(self._subjects.goodbye, encode(message)):
+            await self._bus.flush(wait_s)
+
+    def _on_message(self, subject: str, body: bytes) -> None:
+        self._heard.append((subject, body))
+        self._hears.set()
+
+    def _on_connected(self) -> None:
+        self._sent = 0
+        self._heeded.set()
+        self._beats.set()
+        self._sends.set()
+
+    async def _understand(self, subject: str, body: bytes) -> None:
+        if subject == self._subjects.acknowledged:
+            said = decode(Acknowledged, body)
+            if await self._current(said.epoch) and await asyncio.to_thread(
+                self._store.acknowledge, said.boot, said.seq
+            ):
+                self._heeded.set()
+                self._sends.set()
+        elif subject == self._subjects.resync:
+            asked = decode(ResyncRequested, body)
+            if await self._current(asked.epoch):
+                _log.info("the server asks for everything", reason=asked.reason)
+                self._sent, self._levels_due = 0, True
+                self._heeded.set()
+                self._sends.set()
+
+    async def _current(self, epoch: int) -> bool:
+        if await asyncio.to_thread(self._store.see_epoch, epoch):
+            return True
+        if self._refused_epoch != epoch:
+            self._refused_epoch = epoch
+            _log.warning("a deposed server is not listened to", epoch=epoch)
+        return False
+
+    async def _send_levels(self) -> bool:
+        seen = self._store.snapshot()
+        host = self._settings.host
+        body = encode(Levels(host, seen.boot, self.incarnation, seen.seq, seen.levels))
+        if len(body) > MESSAGE_BYTES_MAX:
+            _log.error("too many resources for one message", bytes=len(body), accepted=MESSAGE_BYTES_MAX)
+            return True
+        return await self._bus.publish(self._subjects.levels, body)
+
+    async def _send_new(self) -> None:
+        """Send what has not been sent since the last repetition, as far as the window goes."""
+        seen = self._store.snapshot()
+        room = IN_FLIGHT_MAX - max(0, self._sent - seen.acknowledged)
+        fresh = self._store.pending(max(0, room), after=self._sent)
+        for batch in batches(fresh):
+            message = Observations(
+                self._settings.host, seen.boot, self._clock.mono_ns(), self._store.lost, batch
+            )
+            if not await self._bus.publish(self._subjects.observations, encode(message)):
+                return
+            self._sent = batch[-1].level.seq
+
+
+def batches(transitions: Sequence[Transition]) -> Iterator[tuple[Transition, ...]]:
+    """Cut into messages of at most BATCH_BYTES_MAX, in order; one that is larger alone travels alone."""
+    batch: list[Transition] = []
+    used = 0
+    for transition in transitions:
+        size = len(encode(transition)) + 1
+        if batch and used + size > BATCH_BYTES_MAX:
+            yield tuple(batch)
+            batch, used = [], 0
+        batch.append(transition)
+        used += size
+    if batch:
+        yield tuple(batch)
+
+
+async def _set_within(event: asyncio.Event, wait_s: float | None) -> bool:
+    try:
+        async with asyncio.timeout(wait_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

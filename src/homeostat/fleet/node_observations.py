@@ -1,0 +1,343 @@
+"""What a node has seen and not yet been able to tell: the latest level of every resource, numbered
+transitions that the server has not acknowledged, acts that were begun and not ended.
+
+Not a journal: an acknowledged transition is forgotten here. Invariants: what `record` returned survives
+kill -9 and power loss; a number is never used twice within one boot id; the transitions kept are the newest,
+without a hole; at most one act is open for a resource. Safe to call from several threads; reads never wait
+for the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from homeostat.contracts.nouns import ResourceId
+from homeostat.contracts.roles import Report
+from homeostat.contracts.wire import (
+    Finish,
+    Intent,
+    Outcome,
+    ResourceLevel,
+    Transition,
+    decode,
+    digest,
+    encode,
+)
+from homeostat.kernel.errors import BadInput, CorruptState, StoreFull, StoreUnavailable
+
+UNACKNOWLEDGED_MAX = 10_000
+"""About 5 MB. Smaller loses history in a long outage of the server, larger makes the catching-up longer."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS levels (resource TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS transitions (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS intents (resource TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+"""
+_SET_FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_SET_LEVEL = "INSERT INTO levels VALUES (?, ?) ON CONFLICT (resource) DO UPDATE SET body = excluded.body"
+_SET_INTENT = "INSERT INTO intents VALUES (?, ?) ON CONFLICT (resource) DO UPDATE SET body = excluded.body"
+_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+M = TypeVar("M")
+_log = structlog.get_logger("observations")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What belongs together at one moment. `acknowledged` is the highest number the server has committed."""
+
+    boot: str
+    seq: int
+    acknowledged: int
+    digest: str
+    levels: tuple[ResourceLevel, ...]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is on disk, ready to be read. Changed only after the commit that made it so."""
+
+    boot: str
+    seq: int
+    acknowledged: int
+    epoch: int
+    levels: dict[ResourceId, ResourceLevel]
+    transitions: dict[int, Transition]
+    intents: dict[ResourceId, Intent]
+    digest: str = ""
+
+
+class ObservationStore:
+    """One node's observations in one SQLite file."""
+
+    def __init__(self, path: Path, unacknowledged_max: int = UNACKNOWLEDGED_MAX) -> None:
+        """Open or make `path`. An unreadable file is moved to `<path>.corrupt-<ns>` and a new one begun.
+
+        Raises StoreUnavailable when the disk does not let us read or write there.
+        """
+        self._path, self._max = path, unacknowledged_max
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        try:
+            self._database, self._memory = _open(path)
+        except CorruptState as error:
+            aside = _move_aside(path)
+            _log.error(
+                "observations were unreadable and are begun anew", moved_to=str(aside), reason=str(error)
+            )
+            self._database, self._memory = _open(path)
+
+    @property
+    def boot(self) -> str:
+        """Names this store; another one means that earlier numbers are gone."""
+        return self._memory.boot
+
+    @property
+    def seq(self) -> int:
+        """The number of the latest transition, 0 before the first."""
+        return self._memory.seq
+
+    @property
+    def lost(self) -> int:
+        """Transitions dropped because the list was full, and not acknowledged before that."""
+        with self._reading:
+            return self._first_kept() - self._memory.acknowledged - 1
+
+    def digest(self) -> str:
+        """Sixteen hex digits that differ when any resource's state differs."""
+        return self._memory.digest
+
+    def levels(self) -> tuple[ResourceLevel, ...]:
+        """The latest level of every resource, by name."""
+        return self.snapshot().levels
+
+    def open_intents(self) -> dict[ResourceId, Intent]:
+        """The acts that were begun and not ended, by resource."""
+        with self._reading:
+            return dict(self._memory.intents)
+
+    def snapshot(self) -> Snapshot:
+        """What a heartbeat or a resync says, of one moment."""
+        with self._reading:
+            memory = self._memory
+            levels = tuple(level for _, level in sorted(memory.levels.items()))
+            return Snapshot(memory.boot, memory.seq, memory.acknowledged, memory.digest, levels)
+
+    def pending(self, limit: int, after: int = 0) -> tuple[Transition, ...]:
+        """Up to `limit` transitions that are not acknowledged, with numbers above `after`, oldest first."""
+        with self._reading:
+            kept = self._memory.transitions
+            first = max(self._first_kept(), after + 1)
+            return tuple(kept[seq] for seq in islice(range(first, self._memory.seq + 1), limit))
+
+    def record(self, report: Report) -> Transition:
+        """Number a report and put it on disk with its level and its act, all or nothing.
+
+        Raises StoreFull or StoreUnavailable; then nothing has changed and the call may be repeated.
+        """
+        with self._writing:
+            transition = self._transition(report)
+            level = transition.level
+            intent = _open_act(self._memory.intents.get(level.resource), transition)
+            overflow = level.seq - self._max
+            with self._transaction() as database:
+                database.execute(_SET_FACT, ("seq", str(level.seq)))
+                database.execute(_SET_LEVEL, (level.resource, encode(level)))
+                database.execute("INSERT INTO transitions VALUES (?, ?)", (level.seq, encode(transition)))
+                database.execute("DELETE FROM transitions WHERE seq <= ?", (overflow,))
+                if intent is None:
+                    database.execute("DELETE FROM intents WHERE resource = ?", (level.resource,))
+                else:
+                    database.execute(_SET_INTENT, (level.resource, encode(intent)))
+            self._remember(transition, intent, overflow)
+            return transition
+
+    def acknowledge(self, boot: str, seq: int) -> bool:
+        """Forget transitions up to `seq` of store `boot`; whether that changed anything."""
+        with self._writing:
+            memory = self._memory
+            if boot != memory.boot or seq <= memory.acknowledged:
+                return False
+            if seq > memory.seq:
+                self._renew(seq)
+                return True
+            with self._transaction() as database:
+                database.execute(_SET_FACT, ("acknowledged", str(seq)))
+                database.execute("DELETE FROM transitions WHERE seq <= ?", (seq,))
+            with self._reading:
+                for number in range(self._first_kept(), seq + 1):
+                    memory.transitions.pop(number, None)
+                memory.acknowledged = seq
+            return True
+
+    def see_epoch(self, epoch: int) -> bool:
+        """False when a higher epoch has been seen, ever: the sender is deposed. Remembers the highest."""
+        with self._writing:
+            if epoch > self._memory.epoch:
+                with self._transaction() as database:
+                    database.execute(_SET_FACT, ("epoch", str(epoch)))
+                self._memory.epoch = epoch
+            return epoch == self._memory.epoch
+
+    def close(self) -> None:
+        """Close the file, after a write that is going on."""
+        with self._writing:
+            self._database.close()
+
+    def _first_kept(self) -> int:
+        return self._memory.seq - len(self._memory.transitions) + 1
+
+    def _transition(self, report: Report) -> Transition:
+        level = ResourceLevel(
+            resource=report.resource,
+            kind=report.kind,
+            owner=report.owner,
+            agent=report.agent,
+            state=report.state,
+            reason=report.reason,
+            at_ns=report.at_ns,
+            seq=self._memory.seq + 1,
+        )
+        before = self._memory.intents.get(report.resource)
+        intended, finished = report.intended, report.finished
+        if before and intended and not finished and before.action != intended.action:
+            # Nobody will ever report the end of the act that this one replaces.
+            reason = f"replaced by {intended.action}; nobody saw how it ended"
+            finished = Finish(before.action, Outcome.UNKNOWN, 0.0, reason)
+        return Transition(level, report.mono_ns, intended, finished)
+
+    def _remember(self, transition: Transition, intent: Intent | None, overflow: int) -> None:
+        resource, seq = transition.level.resource, transition.level.seq
+        states = {each.resource: each.state for each in self._memory.levels.values()}
+        states[resource] = transition.level.state
+        fresh = digest(states)
+        with self._reading:
+            memory = self._memory
+            memory.seq = seq
+            memory.levels[resource] = transition.level
+            memory.transitions[seq] = transition
+            memory.transitions.pop(overflow, None)
+            memory.digest = fresh
+            if intent is None:
+                memory.intents.pop(resource, None)
+            else:
+                memory.intents[resource] = intent
+
+    def _renew(self, seq: int) -> None:
+        """The server knows numbers that we never gave: this file was put back from a copy."""
+        _log.error("observations went back in time and get a new name", had=self._memory.seq, server_has=seq)
+        boot = _new_boot()
+        with self._transaction() as database:
+            database.execute(_SET_FACT, ("boot", boot))
+        self._memory = replace(self._memory, boot=boot)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _named(self._path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+def _open_act(before: Intent | None, transition: Transition) -> Intent | None:
+    """The act that is open for the resource after this transition."""
+    if transition.intended is not None:
+        return transition.intended
+    if before is not None and transition.finished is not None and transition.finished.action == before.action:
+        return None
+    return before
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, _Memory]:
+    with _named(path):
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        try:
+            path.chmod(0o600)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise CorruptState(f"{path}: {found}")
+            database.executescript(_TABLES)
+            database.execute("INSERT OR IGNORE INTO facts VALUES ('boot', ?)", (_new_boot(),))
+            return database, _load(database)
+        except BaseException:
+            database.close()
+            raise
+
+
+def _load(database: sqlite3.Connection) -> _Memory:
+    facts = dict(database.execute("SELECT name, value FROM facts"))
+    levels = [
+        decode(ResourceLevel, body)
+        for (body,) in database.execute("SELECT body FROM levels ORDER BY resource")
+    ]
+    transitions = [
+        decode(Transition, body) for (body,) in database.execute("SELECT body FROM transitions ORDER BY seq")
+    ]
+    intents = {
+        ResourceId(resource): decode(Intent, body)
+        for resource, body in database.execute("SELECT resource, body FROM intents")
+    }
+    memory = _Memory(
+        boot=facts["boot"],
+        seq=int(facts.get("seq", 0)),
+        acknowledged=int(facts.get("acknowledged", 0)),
+        epoch=int(facts.get("epoch", 0)),
+        levels={level.resource: level for level in levels},
+        transitions={transition.level.seq: transition for transition in transitions},
+        intents=intents,
+        digest=digest({level.resource: level.state for level in levels}),
+    )
+    first = memory.seq - len(transitions) + 1
+    if list(memory.transitions) != list(range(first, memory.seq + 1)):
+        raise CorruptState("the numbers of the transitions have a hole")
+    return memory
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What SQLite says in the words of our tree."""
+    try:
+        yield
+    except (BadInput, KeyError, ValueError) as error:
+        raise CorruptState(f"{path}: a row cannot be read: {error}") from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _UNREADABLE:
+            raise CorruptState(f"{path}: {error}; the next start moves it aside") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise StoreFull(
+                f"{path}: no room on the disk; nothing more is recorded until there is"
+            ) from error
+        raise StoreUnavailable(f"{path}: {error}; check that the directory is there and writable") from error
+
+
+def _move_aside(path: Path) -> Path:
+    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
+    path.rename(aside)
+    for tail in ("-wal", "-shm"):
+        beside = path.with_name(path.name + tail)
+        if beside.exists():
+            beside.rename(aside.with_name(aside.name + tail))
+    return aside
+
+
+def _new_boot() -> str:
+    return uuid.uuid4().hex[:16]

@@ -1,0 +1,311 @@
+"""The appender: the one writer of the journal and of every row that goes with it.
+
+Coroutines hand in submissions; one thread owns one synchronous connection and takes all that wait, up to a
+bound, into one transaction: one hop and one flush for many. It decides nothing about what is written.
+Invariants: a receipt means that the submission is on the disk; submissions are committed in the order in
+which they came; the queue is bounded and a full one makes callers wait, never drops; one that fails, fails
+alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import assert_never
+
+import structlog
+from sqlalchemy import Engine
+
+from homeostat.kernel.ballast import SIZE_BYTES, Ballast
+from homeostat.kernel.batch import BatchWriter, Prepared, prepare
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.errors import CorruptState, Deposed, StoreFull, StoreUnavailable
+from homeostat.kernel.journal import Catalogue, Receipt, Seq, Submission
+
+_log = structlog.get_logger(__name__)
+
+Outcomes = Sequence[Receipt | Exception]
+
+
+class Mode(Enum):
+    """What the store can do now."""
+
+    WRITABLE = "writable"
+    FULL = "full"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class AppenderSettings:
+    """`queue_bound` and `batch_bound` count submissions.
+
+    `ballast` is a file on the database's disk, None when that disk is not ours (PostgreSQL). `stall_s` is how
+    long a commit may take before the store counts as unavailable: too small and a slow disk stops the server.
+    """
+
+    ballast: Path | None = None
+    ballast_bytes: int = SIZE_BYTES
+    queue_bound: int = 1024
+    batch_bound: int = 256
+    payload_limit_bytes: int = 4 * 1024 * 1024
+    reconnect_first_s: float = 0.1
+    reconnect_longest_s: float = 5.0
+    stall_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    prepared: Prepared
+    answer: asyncio.Future[Receipt]
+
+
+class Appender:
+    """The one writer. Made, started, used and closed on one event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        *,
+        epoch: int | None,
+        settings: AppenderSettings,
+        clock: Clock,
+    ) -> None:
+        """`epoch` is that of our term, checked in every transaction; None for a tool that has no term."""
+        self._catalogue, self._settings, self._clock = catalogue, settings, clock
+        self._writer = BatchWriter(engine, epoch)
+        self._ballast = Ballast(settings.ballast, settings.ballast_bytes) if settings.ballast else None
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(settings.queue_bound)
+        self._advanced = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = True
+        self._head = Seq(0)
+        # Written by the thread, read by the loop: one reference each, replaced whole.
+        self._standing = (Mode.WRITABLE, "")
+        self._busy_since_ns: int | None = None
+        self._backoff_s = settings.reconnect_first_s
+        self._retry_at_ns = 0
+
+    def start(self) -> None:
+        """Connect, find the head, have the ballast, start the thread. StoreUnavailable, CorruptState.
+
+        Blocks for as long as the connection takes (5 s at most). With too little room for the ballast it
+        starts read-only.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._writer.open()
+        except Exception:
+            self._writer.close()
+            raise
+        self._head = Seq(self._writer.head)
+        self._stand_connected()
+        self._closed = False
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Commit what was handed in, then let the connection go."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await self._stopped.wait()
+        self._thread.join()
+        self._wake()
+
+    @property
+    def head(self) -> Seq:
+        """The last committed sequence number, 0 for an empty journal."""
+        return self._head
+
+    @property
+    def mode(self) -> Mode:
+        """What the store can do now."""
+        return self._now()[0]
+
+    @property
+    def why(self) -> str:
+        """One line for a person; empty while writable."""
+        return self._now()[1]
+
+    async def append(self, submission: Submission) -> Receipt:
+        """Commit; returns when it is on the disk.
+
+        AlreadyDone for a re-run, Conflict or BadInput for a bad submission, Deposed, StoreFull (nothing was
+        written), StoreUnavailable (nothing was, or the answer was lost: run it again), CorruptState. A
+        cancelled caller does not know whether it was committed.
+        """
+        prepared = prepare(submission, self._catalogue, self._settings.payload_limit_bytes)
+        await self._room.acquire()
+        loop = self._loop
+        mode, why = self._now()
+        if self._closed or loop is None or mode is Mode.UNAVAILABLE:
+            self._room.release()
+            raise StoreUnavailable(why or "the appender is not running")
+        item = _Item(prepared, loop.create_future())
+        self._queue.put(item)
+        return await item.answer
+
+    async def wait_beyond(self, seq: Seq) -> Seq:
+        """The head, as soon as it is greater than `seq`. StoreUnavailable when the appender is closed."""
+        while self._head <= seq:
+            if self._closed:
+                raise StoreUnavailable("the appender is not running")
+            await self._advanced.wait()
+        return self._head
+
+    def _now(self) -> tuple[Mode, str]:
+        since_ns = self._busy_since_ns
+        if since_ns is not None:
+            stalled_s = (self._clock.mono_ns() - since_ns) / 1e9
+            if stalled_s > self._settings.stall_s:
+                return Mode.UNAVAILABLE, f"the database has not answered for {stalled_s:.0f} s"
+        return self._standing
+
+    # ---- on the event loop, called from the thread ----
+
+    def _resolve(self, batch: Sequence[_Item], outcomes: Outcomes, head: int) -> None:
+        if head > self._head:
+            self._head = Seq(head)
+            self._wake()
+        for item, outcome in zip(batch, outcomes, strict=True):
+            self._room.release()
+            if item.answer.done():
+                continue  # the caller was cancelled
+            if isinstance(outcome, Receipt):
+                item.answer.set_result(outcome)
+            else:
+                item.answer.set_exception(outcome)
+
+    def _wake(self) -> None:
+        self._advanced.set()
+        self._advanced = asyncio.Event()
+
+    # ---- in the thread ----
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            batch, closing = self._take()
+            if batch:
+                self._busy_since_ns = self._clock.mono_ns()
+                outcomes = self._settle([item.prepared for item in batch])
+                self._busy_since_ns = None
+                self._call(self._resolve, batch, outcomes, self._writer.head)
+            elif not closing:
+                self._reconnect()
+        self._writer.close()
+        self._call(self._stopped.set)
+
+    def _call(self, function: object, *values: object) -> None:
+        assert self._loop is not None and callable(function)
+        try:
+            self._loop.call_soon_threadsafe(function, *values)
+        except RuntimeError:
+            _log.debug("the event loop is closed, nobody waits for this answer")
+
+    def _take(self) -> tuple[list[_Item], bool]:
+        """All that waits up to the bound, and whether to end. Nothing when it is time to reconnect."""
+        batch: list[_Item] = []
+        try:
+            while len(batch) < self._settings.batch_bound:
+                item = self._queue.get_nowait() if batch else self._queue.get(timeout=self._patience_s())
+                if item is None:
+                    return batch, True
+                batch.append(item)
+        except queue.Empty:
+            pass
+        return batch, False
+
+    def _patience_s(self) -> float | None:
+        if self._standing[0] is not Mode.UNAVAILABLE:
+            return None
+        return max(0.0, (self._retry_at_ns - self._clock.mono_ns()) / 1e9)
+
+    def _settle(self, batch: Sequence[Prepared]) -> Outcomes:
+        mode, why = self._standing
+        try:
+            match mode:
+                case Mode.WRITABLE:
+                    return self._write(batch)
+                case Mode.FULL:
+                    if self._ballast is not None and not self._ballast.create():
+                        return [StoreFull(why) for _ in batch]
+                    return self._write(batch)
+                case Mode.UNAVAILABLE:
+                    return [StoreUnavailable(why) for _ in batch]
+                case _ as never:
+                    assert_never(never)
+        except Exception as error:  # whatever it is, this thread lives on and every caller gets an answer
+            return self._refuse(batch, error)
+
+    def _write(self, batch: Sequence[Prepared]) -> Outcomes:
+        try:
+            outcomes = self._writer.write(batch)
+        except StoreFull as error:
+            return self._write_without_ballast(batch, error)
+        self._stand(Mode.WRITABLE, "")
+        return outcomes
+
+    def _write_without_ballast(self, batch: Sequence[Prepared], full: StoreFull) -> Outcomes:
+        """This batch may have the ballast's room; whatever comes after waits until a person has made more."""
+        outcomes: Outcomes = [StoreFull(str(full)) for _ in batch]
+        if self._ballast is None:
+            self._stand(Mode.FULL, str(full))
+            return outcomes
+        if self._ballast.release():
+            with suppress(StoreFull):
+                outcomes = self._writer.write(batch)
+        self._stand(Mode.FULL, self._why_full(self._ballast))
+        return outcomes
+
+    def _refuse(self, batch: Sequence[Prepared], error: Exception) -> Outcomes:
+        """The transaction is gone. Deposed says so for ever; anything else is mended by a new connection."""
+        if isinstance(error, Deposed):
+            return [Deposed(str(error)) for _ in batch]
+        self._lose(error)
+        kind = CorruptState if isinstance(error, CorruptState) else StoreUnavailable
+        return [kind(self._standing[1]) for _ in batch]
+
+    def _lose(self, error: Exception) -> None:
+        self._writer.close()
+        self._stand(Mode.UNAVAILABLE, str(error) or type(error).__name__)
+        self._retry_at_ns = self._clock.mono_ns() + int(self._backoff_s * 1e9)
+        self._backoff_s = min(2 * self._backoff_s, self._settings.reconnect_longest_s)
+
+    def _reconnect(self) -> None:
+        try:
+            self._writer.open()
+            self._stand_connected()
+        except Exception as error:
+            self._lose(error)
+        else:
+            self._backoff_s = self._settings.reconnect_first_s
+
+    def _stand_connected(self) -> None:
+        if self._ballast is not None and not self._ballast.create():
+            self._stand(Mode.FULL, self._why_full(self._ballast))
+        else:
+            self._stand(Mode.WRITABLE, "")
+
+    def _stand(self, mode: Mode, why: str) -> None:
+        if self._standing[0] is not mode:
+            level = _log.info if mode is Mode.WRITABLE else _log.error
+            level("the store is " + mode.value, why=why)
+        self._standing = (mode, why)
+
+    def _why_full(self, ballast: Ballast) -> str:
+        free_mib, needed_mib = (size / 2**20 for size in (ballast.free_bytes, 2 * ballast.size_bytes))
+        return (
+            f"{ballast.path.parent}: {free_mib:.0f} MiB free, the store is read-only until more than "
+            f"{needed_mib:.0f} MiB are free; make room"
+        )

@@ -1,0 +1,222 @@
+"""One batch of submissions in one transaction, on one connection, synchronously.
+
+The part of the appender that touches the database; it knows neither asyncio nor modes. Invariants: the term's
+epoch is read in every transaction; each submission stands in a savepoint of its own; sequence numbers have no
+gaps and no duplicates; a batch is on the disk when `write` returns, or nothing of it is in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
+
+from homeostat.kernel import database
+from homeostat.kernel.diagnosis import conflict, violates
+from homeostat.kernel.errors import (
+    AlreadyDone,
+    BadInput,
+    CorruptState,
+    Deposed,
+    RetryLater,
+    StoreUnavailable,
+)
+from homeostat.kernel.journal import Catalogue, Local, Receipt, Seq, Submission
+
+_KEY = ("loop", "cause", "kind", "subject")
+_KEY_COLUMNS = tuple(f"journal.{column}" for column in _KEY)
+_KEY_NAME = "uq_journal_" + "_".join(_KEY)
+_INSERT_EVENT = insert(database.journal)
+_SELECT_HEAD = select(func.max(database.journal.c.seq))
+_SELECT_EPOCH = select(database.term.c.epoch).where(database.term.c.id == 1).with_for_update(read=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked submission with its events encoded: (kind, version, payload) each."""
+
+    submission: Submission
+    encoded: tuple[tuple[str, int, str], ...]
+
+
+def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: int) -> Prepared:
+    """Check and encode. BadInput names what the submission must not contain; nothing is written yet."""
+    encoded = []
+    keys: set[tuple[object, ...]] = set()
+    for index, draft in enumerate(submission.events):
+        where = f"{submission.loop}.events[{index}]"
+        if type(draft.event).__name__ not in catalogue.kinds():
+            raise BadInput(where, type(draft.event).__name__, "an event of the catalogue")
+        try:
+            kind, version, payload = catalogue.encode(draft.event)
+        except TypeError as error:
+            raise BadInput(where, draft.event, f"an event that JSON can hold ({error})") from error
+        if len(payload) > payload_limit_bytes:
+            accepted = f"a payload of at most {payload_limit_bytes} bytes; write counts and a link"
+            raise BadInput(f"{where} {kind}", f"{len(payload)} bytes", accepted)
+        if isinstance(draft.cause, Local) and not 0 <= draft.cause.index < index:
+            raise BadInput(f"{where}.cause", draft.cause, "an earlier event of the same submission")
+        key = (draft.cause, kind, draft.subject)
+        if draft.cause is not None and key in keys:
+            raise BadInput(where, f"{kind} {draft.subject}", "one event of a kind, subject and cause")
+        keys.add(key)
+        encoded.append((kind, version, payload.decode()))
+    for change in submission.changes:
+        for value in (value for row in change.values for value in row.values()):
+            if isinstance(value, Local) and not 0 <= value.index < len(encoded):
+                raise BadInput(f"{submission.loop}.changes", value, "an event of the same submission")
+    return Prepared(submission, tuple(encoded))
+
+
+class _Overtaken(Exception):
+    """Somebody else wrote the sequence number we were about to take."""
+
+
+class BatchWriter:
+    """Owns one connection. Not for two threads at once."""
+
+    def __init__(self, engine: Engine, epoch: int | None) -> None:
+        self._engine, self._epoch = engine, epoch
+        self._connection: Connection | None = None
+        upsert = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(database.cursor)
+        self._move_cursor = upsert.on_conflict_do_update(
+            index_elements=["loop"], set_={"seq": upsert.excluded.seq}
+        )
+        self.head = 0
+
+    def open(self) -> None:
+        """Connect (again) and find the head. CorruptState when the journal is shorter than it was."""
+        self.close()
+        file = database.sqlite_file(self._engine)
+        if file is not None and not file.exists():
+            raise StoreUnavailable(f"{file}: is gone; put it back or restart")
+        self._connection = self._engine.connect()
+        self._find_head(self._connection)
+
+    def close(self) -> None:
+        """Drop the connection for good, whatever state it is in."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.invalidate()
+            connection.close()
+
+    def write(self, batch: Sequence[Prepared]) -> list[Receipt | Exception]:
+        """Commit all that can be committed: a receipt or the reason of its refusal for each, in order.
+
+        Raises, with nothing committed, StoreFull, CorruptState, Deposed; StoreUnavailable may also mean that
+        the answer to the commit was lost: a re-run finds out (AlreadyDone).
+        """
+        connection = self._connection
+        if connection is None:
+            raise StoreUnavailable("the store is not connected")
+        try:
+            return self._attempt(connection, batch)
+        except _Overtaken:
+            self._find_head(connection)
+        try:
+            return self._attempt(connection, batch)
+        except _Overtaken as error:
+            raise StoreUnavailable("another process is writing the journal; stop it") from error
+
+    def _find_head(self, connection: Connection) -> None:
+        with connection.begin():
+            head = connection.execute(_SELECT_HEAD).scalar() or 0
+        if head < self.head:
+            raise CorruptState(
+                f"journal: ends at {head} and ended at {self.head} before, it was restored from a copy; "
+                "restart the server to accept that"
+            )
+        self.head = head
+
+    def _attempt(self, connection: Connection, batch: Sequence[Prepared]) -> list[Receipt | Exception]:
+        head = self.head
+        outcomes: list[Receipt | Exception] = []
+        transaction = connection.begin()
+        try:
+            self._check_epoch(connection)
+            for prepared in batch:
+                outcome = self._isolate(connection, prepared, head)
+                outcomes.append(outcome)
+                if isinstance(outcome, Receipt):
+                    head += len(outcome.seqs)
+            transaction.commit()
+        except Exception as error:
+            try:
+                transaction.rollback()
+            except Exception as second:
+                raise StoreUnavailable(f"the database lost a transaction ({second})") from error
+            raise
+        self.head = head
+        return outcomes
+
+    def _check_epoch(self, connection: Connection) -> None:
+        if self._epoch is None:
+            return
+        epoch = connection.execute(_SELECT_EPOCH).scalar()
+        if epoch != self._epoch:
+            raise Deposed(f"term: epoch is {epoch}, ours was {self._epoch}; this server must stop")
+
+    def _isolate(self, connection: Connection, prepared: Prepared, head: int) -> Receipt | Exception:
+        savepoint = connection.begin_nested()
+        try:
+            receipt = self._apply(connection, prepared, head)
+            savepoint.commit()
+            return receipt
+        except (RetryLater, CorruptState, _Overtaken):
+            raise  # no longer about this submission: the whole transaction goes
+        except IntegrityError as error:
+            savepoint.rollback()
+            if violates(error, "pk_journal", ("journal.seq",)):
+                raise _Overtaken from error
+            if violates(error, _KEY_NAME, _KEY_COLUMNS):
+                return AlreadyDone(
+                    f"journal: holds this submission of {prepared.submission.loop}; nothing to do"
+                )
+            return conflict(error)
+        except (DataError, ValueError, OverflowError) as error:
+            savepoint.rollback()
+            said = str(error.orig if isinstance(error, DataError) else error)
+            return BadInput(prepared.submission.loop, said, "values the database can hold")
+        except Exception as error:
+            savepoint.rollback()
+            return error
+
+    def _apply(self, connection: Connection, prepared: Prepared, head: int) -> Receipt:
+        submission = prepared.submission
+        seqs = tuple(Seq(head + 1 + index) for index in range(len(submission.events)))
+        if seqs:
+            connection.execute(_INSERT_EVENT, _rows(prepared, seqs))
+        for change in submission.changes:
+            values = [{name: _resolve(value, seqs) for name, value in row.items()} for row in change.values]
+            connection.execute(change.statement, values or None)
+        if submission.cursor is not None:
+            connection.execute(self._move_cursor, {"loop": submission.loop, "seq": submission.cursor})
+        return Receipt(seqs)
+
+
+def _rows(prepared: Prepared, seqs: tuple[Seq, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "seq": seq,
+            "kind": kind,
+            "version": version,
+            "subject": draft.subject,
+            "cause": _resolve(draft.cause, seqs),
+            "trace": draft.trace,
+            "at_ns": draft.at_ns,
+            "origin": draft.origin,
+            "loop": prepared.submission.loop,
+            "payload": payload,
+        }
+        for seq, draft, (kind, version, payload) in zip(
+            seqs, prepared.submission.events, prepared.encoded, strict=True
+        )
+    ]
+
+
+def _resolve(value: object, seqs: tuple[Seq, ...]) -> object:
+    return seqs[value.index] if isinstance(value, Local) else value

@@ -1,0 +1,156 @@
+"""The node process of one host: a small supervisor of roles, their observations, and the link to the server.
+
+It is not the parent of any service or guest, and it decides nothing about them; the roles do. It runs its
+roles whether or not NATS and the server are there. Neither FastAPI nor SQLAlchemy is imported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from homeostat.fleet.node_link import LinkSettings, NodeLink
+from homeostat.fleet.node_observations import ObservationStore
+from homeostat.fleet.node_roles import Role, RoleCommand
+from homeostat.kernel import logs
+from homeostat.kernel.bus import Bus, BusSettings
+from homeostat.kernel.errors import AlreadyRunning, BadInput, HomeostatError
+from homeostat.kernel.loops import Task, run_tasks
+from homeostat.node_settings import NodeSettings
+
+_log = structlog.get_logger("node")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a node is made of."""
+
+    store: ObservationStore
+    bus: Bus
+    link: NodeLink
+    roles: tuple[Role, ...]
+
+
+def main(config: Path) -> int:
+    """Run a node until it is stopped; the exit code: 0 stopped, 2 wrong settings, 1 anything else."""
+    try:
+        settings = NodeSettings.load(config)
+        logs.configure(settings.log_level)
+        asyncio.run(run(settings))
+    except HomeostatError as error:
+        print(f"homeostat node: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
+    return 0
+
+
+async def run(settings: NodeSettings, commands: Sequence[RoleCommand] | None = None) -> None:
+    """Run the node until SIGTERM or SIGINT: roles stop first, what they report is sent, then goodbye.
+
+    A second signal stops at once. AlreadyRunning when another process has this state directory.
+    """
+    with _own(settings.state_dir):
+        parts = _build(settings, roles_of(settings) if commands is None else commands)
+        asked, stopping = asyncio.Event(), asyncio.Event()
+        _heed_signals(asked, stopping)
+        try:
+            await parts.link.listen()
+            await run_tasks(
+                [
+                    Task("bus", parts.bus.run, forever=True),
+                    *parts.link.tasks(),
+                    *(Task(f"role.{role.name}", role.run) for role in parts.roles),
+                    Task("stop", lambda: _stop_in_order(settings, parts, asked, stopping)),
+                ],
+                stopping=stopping,
+            )
+        finally:
+            parts.store.close()
+
+
+def roles_of(settings: NodeSettings) -> tuple[RoleCommand, ...]:
+    """The roles that node.yaml asks for."""
+    if settings.runner is None:
+        return ()
+    module = "homeostat.resources.node_runner"
+    argv = (sys.executable, "-m", module, "--config", str(settings.config_file))
+    return (RoleCommand("runner", argv, settings.role_stop_s),)
+
+
+def _build(settings: NodeSettings, commands: Sequence[RoleCommand]) -> _Parts:
+    nats = settings.nats
+    bus = Bus(
+        BusSettings(
+            url=nats.url,
+            user=nats.user,
+            password=nats.password(),
+            name=f"node {settings.host}",
+            ping_interval_s=nats.ping_interval_s,
+            inbox_prefix=f"to.{settings.host}.inbox",
+        )
+    )
+    store = ObservationStore(settings.state_dir / "observations.db", settings.unacknowledged_max)
+    link = NodeLink(LinkSettings(settings.host, settings.heartbeat_s), bus, store)
+    roles = tuple(Role(command, store, link.recorded) for command in commands)
+    _log.info("node", host=settings.host, pid=os.getpid(), boot=store.boot, incarnation=link.incarnation)
+    return _Parts(store, bus, link, roles)
+
+
+def _heed_signals(asked: asyncio.Event, stopping: asyncio.Event) -> None:
+    def heed(number: signal.Signals) -> None:
+        if asked.is_set():
+            _log.warning("asked twice, stopping at once", signal=number.name)
+            stopping.set()
+        else:
+            _log.info("stopping", signal=number.name)
+            asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, heed, number)
+
+
+async def _stop_in_order(
+    settings: NodeSettings, parts: _Parts, asked: asyncio.Event, stopping: asyncio.Event
+) -> None:
+    """Roles first, then what they still had to say, then goodbye, then everything else."""
+    await asked.wait()
+    await asyncio.gather(*(role.stop() for role in parts.roles))
+    if parts.bus.connected:
+        if not await parts.link.drain(settings.goodbye_s):
+            _log.warning("the server has not acknowledged everything; it is sent after the next start")
+        await parts.link.goodbye()
+    stopping.set()
+
+
+@contextmanager
+def _own(state_dir: Path) -> Iterator[None]:
+    """Make this process the only node on `state_dir`; the kernel takes the lock back however we end."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise BadInput("state_dir", str(state_dir), f"a writable directory is ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
+            remedy = "stop it, or give this node another state_dir"
+            raise AlreadyRunning(f"{state_dir}: a node already runs here, pid {owner}; {remedy}") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

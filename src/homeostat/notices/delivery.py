@@ -1,0 +1,290 @@
+"""Sends what is due. Wait, take from the board, send under a deadline, append the outcome.
+
+Delivery is at least once, with the same key and the same body each time. Invariants: a notice is sent only
+after the commit that queued it; `cleared` is sent only after the outcome of `raised` is committed; what
+ended in the journal is not sent again; nothing here waits for one consumer while another could be told.
+
+What is in memory can be lost at any moment: `run` begins with the pending rows of the outbox, and reads them
+again for each subscription of which more wait than memory may hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+
+from homeostat.contracts.nouns import FaultId
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.errors import HomeostatError, RetryLater
+from homeostat.kernel.journal import Submission
+from homeostat.notices import outbox, signing, store
+from homeostat.notices.board import Board, Due, Limits
+from homeostat.notices.matching import may_hear
+from homeostat.notices.model import FaultPicture, Notice, Subscription
+from homeostat.notices.outcomes import Appends, Outcomes
+from homeostat.notices.refill import Recall, Refill
+from homeostat.notices.renderers import render
+from homeostat.notices.schedule import Attempt, Delivered, GivenUp, GiveUpReason, Retry, judge
+from homeostat.notices.settings import NoticesSettings
+from homeostat.notices.subscriptions import Reads, Subscriptions
+from homeostat.notices.targets import place_of
+from homeostat.ports import NoAnswer, Post, Reply, Transport
+
+_log = structlog.get_logger("notices")
+
+_TOLD_KEPT = 1_000
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryParts:
+    """What a delivery stands on. `jitter` returns numbers in [0, 1)."""
+
+    appender: Appends
+    readers: Reads
+    subscriptions: Subscriptions
+    transport: Transport
+    recall: Recall
+    clock: Clock
+    jitter: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How delivery stands. `slowest_ms` is from offer to 2xx, the worst of the last 1000; None: none yet."""
+
+    waiting: int
+    in_flight: int
+    uncommitted: int
+    suspects: tuple[str, ...]
+    slowest_ms: float | None
+
+
+class Delivery:
+    """One for a server. `run` is its only task; all calls are made on that event loop."""
+
+    def __init__(self, parts: DeliveryParts, settings: NoticesSettings) -> None:
+        self._parts, self._settings = parts, settings
+        self._told_ms: deque[float] = deque(maxlen=_TOLD_KEPT)
+        self._wake = asyncio.Event()
+        self._begin()
+
+    def offer(self, notices: Sequence[Notice], pictures: Mapping[FaultId, FaultPicture]) -> None:
+        """Notices whose commit is known, from `outbox.settled`, with what they say. Returns at once."""
+        for notice in notices:
+            name = notice.subscription
+            if self._refill.is_behind(name) or not self._admit(notice, pictures.get(notice.fault)):
+                self._refill.fell_behind(name)
+
+    def release(self, subscription: str) -> None:
+        """This subscription was changed or removed: look at its notices now, not at the next back-off."""
+        self._board.release(subscription)
+        self._wake.set()
+
+    def figures(self) -> Figures:
+        """How delivery stands now."""
+        return Figures(
+            waiting=len(self._board) - len(self._sends) - len(self._outcomes),
+            in_flight=len(self._sends),
+            uncommitted=len(self._outcomes),
+            suspects=self._board.suspects(),
+            slowest_ms=max(self._told_ms, default=None),
+        )
+
+    async def run(self) -> None:
+        """Deliver until cancelled; then send nothing new and commit what ended, for a bounded time."""
+        self._begin()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._refill.run(), name="notices-refill")
+                group.create_task(self._outcomes.run(), name="notices-outcomes")
+                group.create_task(self._note_progress(), name="notices-progress")
+                group.create_task(self._dispatch(), name="notices-dispatch")
+        finally:
+            await self._wind_up()
+
+    def _begin(self) -> None:
+        """Forget all; what is pending is read from the outbox."""
+        settings, parts = self._settings, self._parts
+        self._board = Board(
+            Limits(
+                per_subscription=settings.sends_per_subscription,
+                per_place=settings.sends_per_host,
+                suspects=max(1, settings.workers // 2),
+                circuit_after=settings.circuit_after,
+                waiting=settings.waiting_per_subscription,
+            )
+        )
+        self._refill = Refill(parts.readers, parts.recall, self._admit, self._has_room_for)
+        self._outcomes = Outcomes(parts.appender, self._close)
+        self._sends: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
+        self._noted: dict[str, int] = {}
+
+    def _has_room_for(self, subscription: str) -> bool:
+        return 2 * self._board.waiting(subscription) <= self._settings.waiting_per_subscription
+
+    def _admit(self, notice: Notice, picture: FaultPicture | None) -> bool:
+        now_ns = self._parts.clock.mono_ns()
+        # Wall clocks only for the part of its age that was before this process; never negative.
+        age_ns = max(0, self._parts.clock.wall_ns() - notice.queued_ns)
+        due = Due(
+            notice=notice,
+            picture=picture,
+            admitted_ns=now_ns,
+            give_up_ns=now_ns + round(self._settings.give_up_after_s * _NS) - age_ns,
+            attempts=notice.attempts,
+        )
+        subscription = self._parts.subscriptions.find(notice.subscription)
+        self._wake.set()
+        return self._board.add(due, "" if subscription is None else place_of(subscription.url))
+
+    async def _dispatch(self) -> None:
+        while self._broken is None:
+            self._wake.clear()
+            now_ns = self._parts.clock.mono_ns()
+            for due in self._board.expired(now_ns):
+                self._end(due, GivenUp(GiveUpReason.TOO_OLD), due.attempts)
+            while self._is_free() and (due_now := self._board.take(now_ns)) is not None:
+                task = asyncio.create_task(self._attempt(due_now), name=f"notice {due_now.key}")
+                self._sends.add(task)
+                task.add_done_callback(self._landed)
+            next_ns = self._board.next_ns() if self._is_free() else None
+            wait_s = None if next_ns is None else max(0.0, (next_ns - self._parts.clock.mono_ns()) / _NS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+        raise self._broken
+
+    def _is_free(self) -> bool:
+        return (
+            len(self._sends) < self._settings.workers
+            and len(self._outcomes) < self._settings.outcomes_waiting
+        )
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._sends.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+        self._wake.set()
+
+    async def _attempt(self, due: Due) -> None:
+        """One send and what follows from it. What nobody expected counts as no answer: others must go on."""
+        subscription = self._parts.subscriptions.find(due.notice.subscription)
+        obstacle = _obstacle(due, subscription)
+        if isinstance(obstacle, GiveUpReason):
+            self._board.closing(due)
+            self._end(due, GivenUp(obstacle), due.attempts)
+            return
+        try:
+            reply = await self._send(due, *obstacle)
+        except Exception as error:
+            _log.exception("a notice could not be sent", notice=due.key)
+            reply = NoAnswer(f"our own error: {type(error).__name__}")
+        self._conclude(due, reply)
+
+    async def _send(self, due: Due, subscription: Subscription, picture: FaultPicture) -> Reply:
+        settings = self._settings
+        body = render(
+            subscription,
+            picture,
+            due.notice.transition,
+            limit_bytes=settings.body_bytes_max,
+            public_url=settings.public_url,
+        )
+        at_s = self._parts.clock.wall_ns() // _NS
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "homeostat",
+            signing.KEY_HEADER: due.key,
+            signing.HEADER: signing.sign(subscription.secret, subscription.key_id, at_s, body),
+        }
+        return await self._parts.transport.post(Post(subscription.url, headers, body))
+
+    def _conclude(self, due: Due, reply: Reply) -> None:
+        now_ns = self._parts.clock.mono_ns()
+        attempt = Attempt(due.attempts + 1, (due.give_up_ns - now_ns) / _NS)
+        verdict = judge(reply, attempt, self._parts.jitter(), self._settings)
+        match verdict:
+            case Delivered():
+                self._told_ms.append((now_ns - due.admitted_ns) / 1e6)
+                self._board.succeeded(due)
+                self._end(due, verdict, attempt.number)
+            case Retry(wait_s=wait_s, reason=reason):
+                _log.info("a notice is sent again", notice=due.key, wait_s=round(wait_s, 3), reason=reason)
+                self._board.failed(due, now_ns + round(wait_s * _NS))
+            case GivenUp():
+                self._board.closing(due)
+                self._end(due, verdict, attempt.number)
+            case _:
+                assert_never(verdict)
+
+    def _end(self, due: Due, verdict: Delivered | GivenUp, attempts: int) -> None:
+        at_ns = self._parts.clock.wall_ns()
+        if isinstance(verdict, Delivered):
+            self._outcomes.add(due, outbox.delivered(due.notice, attempts, at_ns))
+            return
+        _log.warning("a notice is given up", notice=due.key, attempts=attempts, reason=str(verdict))
+        self._outcomes.add(due, outbox.given_up(due.notice, attempts, at_ns, str(verdict)))
+
+    def _close(self, due: Due) -> None:
+        self._board.closed(due)
+        self._noted.pop(due.key, None)
+        self._refill.ended(due.notice)
+        self._wake.set()
+
+    async def _note_progress(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.progress_every_s)
+            with contextlib.suppress(RetryLater):
+                await self._append_progress()
+
+    async def _append_progress(self) -> None:
+        """Write attempts and next times of what was tried since the last time, at most one submission."""
+        clock = self._parts.clock
+        ahead_ns = clock.wall_ns() - clock.mono_ns()
+        tried = [
+            (due, at_ns) for due, at_ns in self._board.progress() if self._noted.get(due.key) != due.attempts
+        ]
+        if tried:
+            rows = [(due.key, due.attempts, at_ns + ahead_ns) for due, at_ns in tried]
+            await self._parts.appender.append(
+                Submission(loop=outbox.LOOP, changes=(store.note_progress(rows),))
+            )
+            self._noted.update((due.key, due.attempts) for due, _ in tried)
+
+    async def _wind_up(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.stop_timeout_s):
+                if self._sends:
+                    await asyncio.wait(set(self._sends))
+                await self._outcomes.flush()
+                await self._append_progress()
+        except (TimeoutError, HomeostatError) as error:
+            _log.warning("not all outcomes are written; these notices are sent again", reason=repr(error))
+        finally:
+            sends = set(self._sends)
+            for task in sends:
+                task.cancel()
+            await asyncio.gather(*sends, return_exceptions=True)
+
+
+def _obstacle(
+    due: Due, subscription: Subscription | None
+) -> GiveUpReason | tuple[Subscription, FaultPicture]:
+    """Why there is nothing to send, or to whom and what."""
+    if subscription is None:
+        return GiveUpReason.SUBSCRIPTION_REMOVED
+    if due.picture is None:
+        return GiveUpReason.FAULT_FORGOTTEN
+    # A name may be taken again by another project while notices of the first one wait.
+    if due.notice.owner != subscription.owner or not may_hear(subscription.owner, due.picture.owner):
+        return GiveUpReason.NOT_YOURS
+    return subscription, due.picture

@@ -1,0 +1,81 @@
+"""Who is told of a fault, and why. Pure.
+
+Invariants: a subscription hears only of faults of its own project, but for those of `infrastructure`, which
+hear everything; no filter opens what the owner closes; the order of subscriptions is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from enum import Enum
+
+from homeostat.contracts.nouns import INFRASTRUCTURE, Owner, Severity, resource_subject
+from homeostat.notices.model import FaultPicture, Subscription
+
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class Reason(Enum):
+    """Why a subscription is told, or is not."""
+
+    OWNER = "the fault belongs to the subscription's project"
+    ADMINISTRATOR = "a subscription of the project infrastructure hears everything"
+    HEARD_IT_RAISED = "it was told that the fault was raised, so it is told that it cleared"
+    NOT_YOURS = "the fault belongs to another project"
+    KIND_NOT_WANTED = "the subscription does not ask for this kind of fault"
+    RESOURCE_NOT_WANTED = "the subscription does not ask for any resource that this fault touches"
+    BELOW_SEVERITY = "the fault is less severe than the subscription asks for"
+    NEVER_HEARD_IT_RAISED = "it was not told that the fault was raised, so nothing has to be taken back"
+
+
+TOLD = frozenset({Reason.OWNER, Reason.ADMINISTRATOR, Reason.HEARD_IT_RAISED})
+"""The reasons that lead to a notice."""
+
+
+def may_hear(subscription_owner: Owner, owner: Owner) -> bool:
+    """Whether a subscription of one project may hear of what belongs to `owner`."""
+    return subscription_owner in (INFRASTRUCTURE, owner)
+
+
+def decide(subscription: Subscription, fault: FaultPicture) -> Reason:
+    """Whether this subscription is told that the fault was raised."""
+    if not may_hear(subscription.owner, fault.owner):
+        return Reason.NOT_YOURS
+    if subscription.kinds and fault.kind not in subscription.kinds:
+        return Reason.KIND_NOT_WANTED
+    if subscription.resources and not _touches(subscription, fault):
+        return Reason.RESOURCE_NOT_WANTED
+    wanted = subscription.minimum_severity
+    if wanted is not None and _RANK[fault.severity] > _RANK[wanted]:
+        return Reason.BELOW_SEVERITY
+    return Reason.OWNER if subscription.owner == fault.owner else Reason.ADMINISTRATOR
+
+
+def decide_cleared(subscription: Subscription, fault: FaultPicture, heard: Collection[str]) -> Reason:
+    """Whether it is told that the fault cleared: who `heard` it raised is, whatever it asks for now."""
+    if not may_hear(subscription.owner, fault.owner):
+        return Reason.NOT_YOURS
+    return Reason.HEARD_IT_RAISED if subscription.name in heard else Reason.NEVER_HEARD_IT_RAISED
+
+
+def told(
+    subscriptions: Iterable[Subscription], fault: FaultPicture, heard: Collection[str] | None = None
+) -> tuple[tuple[Subscription, Reason], ...]:
+    """The subscriptions that get a notice, each with the reason.
+
+    `heard` is for a cleared fault: the names of those who were told that it was raised. None: it was raised
+    now.
+    """
+    decided = (
+        (each, decide(each, fault) if heard is None else decide_cleared(each, fault, heard))
+        for each in subscriptions
+    )
+    return tuple((each, reason) for each, reason in decided if reason in TOLD)
+
+
+def _touches(subscription: Subscription, fault: FaultPicture) -> bool:
+    wanted = {resource_subject(resource) for resource in subscription.resources}
+    touched = {fault.about} | {
+        each.subject for each in fault.affected if may_hear(subscription.owner, each.owner)
+    }
+    return not wanted.isdisjoint(touched)

@@ -1,0 +1,119 @@
+"""What is written when a notice is queued, and when it ends. Pure: makes drafts, changes and submissions.
+
+A notice is queued in the submission of the event that causes it, so a fault without its notices cannot be in
+the database. Invariant: one row and one NoticeQueued a key, for ever; an end is written once, caused by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from homeostat.contracts.events.notices import NoticeDelivered, NoticeGivenUp, NoticeQueued
+from homeostat.kernel.journal import Change, Draft, Local, Receipt, Seq, Submission
+from homeostat.notices import store
+from homeostat.notices.matching import told
+from homeostat.notices.model import (
+    FaultPicture,
+    Notice,
+    NoticeState,
+    Subscription,
+    Transition,
+    notice_key,
+    notice_subject,
+)
+
+LOOP = "notices"
+"""The name under which outcomes are in the journal."""
+ORIGIN = "server/notices"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The event that notices tell of. `first_index` is where their drafts will stand in its submission."""
+
+    seq: Seq | Local
+    first_index: int
+    at_ns: int
+    trace: str
+    origin: str = ORIGIN
+
+
+class Queued(NamedTuple):
+    """What goes into the submission: drafts at `first_index`, changes anywhere. Notices are for `settled`."""
+
+    drafts: tuple[Draft, ...]
+    changes: tuple[Change, ...]
+    notices: tuple[Notice, ...]
+
+
+def queue(
+    fault: FaultPicture,
+    transition: Transition,
+    subscriptions: Iterable[Subscription],
+    cause: Cause,
+    heard: Collection[str] | None = None,
+) -> Queued:
+    """One notice for each subscription that is told. `heard`: see `matching.told`; give it when cleared."""
+    notices = tuple(
+        Notice(
+            key=notice_key(subscription.name, fault.id, transition),
+            subscription=subscription.name,
+            owner=subscription.owner,
+            fault=fault.id,
+            transition=transition,
+            queued_seq=Local(cause.first_index + index),
+            queued_ns=cause.at_ns,
+            trace=cause.trace,
+            next_ns=cause.at_ns,
+        )
+        for index, (subscription, _) in enumerate(told(subscriptions, fault, heard))
+    )
+    drafts = tuple(
+        Draft(
+            event=NoticeQueued(each.key, each.subscription, each.fault, each.transition.value),
+            subject=notice_subject(each.key),
+            at_ns=cause.at_ns,
+            origin=cause.origin,
+            trace=cause.trace,
+            cause=cause.seq,
+        )
+        for each in notices
+    )
+    return Queued(drafts, (store.insert_notices(notices),) if notices else (), notices)
+
+
+def settled(notices: Sequence[Notice], receipt: Receipt) -> tuple[Notice, ...]:
+    """The notices with the seq that the commit gave them: what `Delivery.offer` wants."""
+    return tuple(
+        replace(each, queued_seq=receipt.seqs[each.queued_seq.index])
+        if isinstance(each.queued_seq, Local)
+        else each
+        for each in notices
+    )
+
+
+def delivered(notice: Notice, attempts: int, at_ns: int) -> Submission:
+    """The consumer has it."""
+    event = NoticeDelivered(notice.key, notice.subscription, attempts)
+    return _end(replace(notice, state=NoticeState.DELIVERED, attempts=attempts), event, at_ns)
+
+
+def given_up(notice: Notice, attempts: int, at_ns: int, reason: str) -> Submission:
+    """The consumer was not told and will not be."""
+    event = NoticeGivenUp(notice.key, notice.subscription, attempts, reason)
+    ended = replace(notice, state=NoticeState.GIVEN_UP, attempts=attempts, reason=reason)
+    return _end(ended, event, at_ns)
+
+
+def _end(notice: Notice, event: object, at_ns: int) -> Submission:
+    draft = Draft(
+        event=event,
+        subject=notice_subject(notice.key),
+        at_ns=at_ns,
+        origin=ORIGIN,
+        trace=notice.trace,
+        cause=notice.queued_seq,
+    )
+    return Submission(loop=LOOP, events=(draft,), changes=(store.end_notice(notice),))

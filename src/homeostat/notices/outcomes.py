@@ -1,0 +1,93 @@
+"""Appends the outcomes of notices, off the path: a consumer that was told never waits for our disk.
+
+Many outcomes are handed to the appender together, which makes one commit of them. What was being committed
+when this was cancelled is committed again by `flush`: the journal knows what it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+import structlog
+
+from homeostat.kernel.errors import AlreadyDone, BadInput, RetryLater
+from homeostat.kernel.journal import Receipt, Submission
+from homeostat.notices.board import Due
+
+_AT_ONCE = 256
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_log = structlog.get_logger("notices")
+
+
+class Appends(Protocol):
+    """`kernel.appender.Appender`."""
+
+    async def append(self, submission: Submission) -> Receipt:
+        """Commit, or raise."""
+        ...
+
+
+class Outcomes:
+    """Outcomes on their way into the journal. Used on one event loop."""
+
+    def __init__(self, appender: Appends, on_committed: Callable[[Due], None]) -> None:
+        self._appender, self._on_committed = appender, on_committed
+        self._waiting: deque[tuple[Due, Submission]] = deque()
+        self._there = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, due: Due, submission: Submission) -> None:
+        """To be committed soon; then `on_committed` is called."""
+        self._waiting.append((due, submission))
+        self._there.set()
+
+    async def run(self) -> None:
+        """Commit for ever."""
+        while True:
+            await self._there.wait()
+            self._there.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Commit all that waits, however often the store says later. Not while `run` runs.
+
+        Deposed and CorruptState go to the caller.
+        """
+        wait_s = _FIRST_WAIT_S
+        while self._waiting:
+            batch = list(islice(self._waiting, _AT_ONCE))
+            answers = await asyncio.gather(
+                *(self._appender.append(submission) for _, submission in batch), return_exceptions=True
+            )
+            again = []
+            for (due, submission), answer in zip(batch, answers, strict=True):
+                self._waiting.popleft()
+                if self._is_settled(due, answer):
+                    self._on_committed(due)
+                else:
+                    again.append((due, submission))
+            if again:
+                self._waiting.extendleft(reversed(again))
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            else:
+                wait_s = _FIRST_WAIT_S
+
+    def _is_settled(self, due: Due, answer: Receipt | BaseException) -> bool:
+        match answer:
+            case Receipt() | AlreadyDone():
+                return True
+            case RetryLater():
+                return False
+            case BadInput():
+                # Somebody changed the tables by hand; sending it again would not cure that.
+                _log.error("the outcome of a notice was refused", notice=due.key, reason=str(answer))
+                return True
+            case _:
+                raise answer

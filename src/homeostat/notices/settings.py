@@ -1,0 +1,81 @@
+"""The settings of notices. Each line: unit, what it is for, what breaks when it is too small or too large."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Network = IPv4Network | IPv6Network
+_Count = Annotated[int, Field(ge=1, le=100_000)]
+_Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
+
+
+class NoticesSettings(BaseModel):
+    """Part `notices` of server.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allowed_networks: tuple[Network, ...] = ()
+    """Where webhooks may be. Empty: public addresses only. Otherwise exactly these networks. Too wide, and a
+    consumer makes this server talk to machines that it cannot reach itself."""
+
+    workers: _Count = 32
+    """Sends at once. Too small: a storm of faults waits. Too large: many sockets and much memory."""
+
+    sends_per_subscription: _Count = 4
+    """Sends at once to one subscription. Too large: one slow consumer takes all workers."""
+
+    sends_per_host: _Count = 8
+    """Sends at once to one host and port. Too large: one hanging machine takes all workers."""
+
+    connect_timeout_s: _Seconds = 2.0
+    """Too small: far consumers are never reached. Too large: a dead machine holds a worker for longer."""
+
+    total_timeout_s: _Seconds = 5.0
+    """Until the consumer's status line. Too small: slow consumers are told again and again."""
+
+    first_wait_s: _Seconds = 0.2
+    longest_wait_s: _Seconds = 30.0
+    """Back-off: after the n-th failure first_wait_s * 2^(n-1), at most longest_wait_s, half of it jitter. Too
+    small: a dead consumer is hammered. Too large: a consumer that returned waits for its notices."""
+
+    refused_first_wait_s: _Seconds = 5.0
+    refused_longest_wait_s: _Seconds = 300.0
+    """The same after an answer that says that repeating will hardly help (3xx, most of 4xx)."""
+
+    retry_after_longest_s: _Seconds = 300.0
+    """A consumer's Retry-After is honoured up to here. Too large: a consumer may silence itself for long."""
+
+    give_up_after_s: _Seconds = 86_400.0
+    """Age of a notice that is not tried again. Too small: a consumer's outage loses notices. Too large:
+    news of the day before yesterday."""
+
+    circuit_after: _Count = 5
+    """Failures in a row after which a subscription gets one probe at a time instead of its notices."""
+
+    waiting_per_subscription: _Count = 10_000
+    """Notices of one subscription in memory; more wait in the database. About 300 bytes each."""
+
+    outcomes_waiting: _Count = 4_096
+    """Outcomes not yet committed, above which nothing more is sent: that many would be sent twice."""
+
+    progress_every_s: _Seconds = 30.0
+    """How often attempts are written down for people; they are not needed to be right."""
+
+    stop_timeout_s: _Seconds = 3.0
+    """How long a stop waits for sends and outcomes; what is not finished is sent again after the start."""
+
+    response_bytes_max: _Count = 65_536
+    """Bytes of an answer that are read; the rest is cut off with its connection."""
+
+    body_bytes_max: Annotated[int, Field(ge=4_096, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    """Bytes of a notice. A longer one carries counts and a link instead of the list of what is affected."""
+
+    public_url: str = ""
+    """Where people reach this server's API, for the links in notices. Empty: links are paths."""
+
+    subscriptions_max: _Count = 1_000
+    subscriptions_per_project: _Count = 100
+    """Each subscription costs memory, and time in the matching of every fault."""

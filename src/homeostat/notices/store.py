@@ -1,0 +1,243 @@
+"""The tables of notices and their queries. Changes are made here and written by the appender, nowhere else.
+
+A secret is in `subscription` and nowhere else: it is needed to sign. It never leaves by `items` of the API,
+by the journal or by a log line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
+
+from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity
+from homeostat.kernel.database import BIG, METADATA
+from homeostat.kernel.journal import Change, Local, Seq
+from homeostat.notices.model import Notice, NoticeState, Subscription, Transition
+
+subscription = Table(
+    "subscription",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("created_ns", BIG, nullable=False),
+    Column("kinds", Text, nullable=False),
+    Column("resources", Text, nullable=False),
+    Column("minimum_severity", Text),
+)
+"""`kinds` and `resources` are joined by spaces, which no kind and no resource id has in it."""
+
+outbox = Table(
+    "outbox",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("subscription", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("fault", Text, nullable=False),
+    Column("transition", Text, nullable=False),
+    Column("queued_seq", BIG, nullable=False),
+    Column("queued_ns", BIG, nullable=False),
+    Column("trace", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_ns", BIG, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "state", "subscription", "queued_seq"),
+    Index(None, "owner", "queued_seq"),
+    Index(None, "fault"),
+)
+"""One row a notice, references only. No foreign key: a notice outlives its subscription."""
+
+_FAULTS_AT_ONCE = 500
+
+
+def insert_subscription(row: Subscription) -> Change:
+    """A new one; the append fails with Conflict when the name is taken."""
+    return Change(insert(subscription), (_as_row(row),))
+
+
+def replace_subscription(row: Subscription) -> Change:
+    """The one of that name and owner becomes this one."""
+    values = {f"new_{name}": value for name, value in _as_row(row).items()}
+    statement = (
+        update(subscription)
+        .where(
+            subscription.c.name == bindparam("new_name"),
+            subscription.c.owner == bindparam("new_owner"),
+        )
+        .values({name: bindparam(f"new_{name}") for name in _as_row(row)})
+    )
+    return Change(statement, (values,))
+
+
+def remove_subscription(name: str) -> Change:
+    """It is gone with the commit; its waiting notices are given up by the delivery."""
+    return Change(delete(subscription).where(subscription.c.name == bindparam("gone")), ({"gone": name},))
+
+
+def subscriptions(connection: Connection) -> tuple[Subscription, ...]:
+    """All of them, by name."""
+    return tuple(_subscription(row) for row in connection.execute(select(subscription).order_by("name")))
+
+
+def insert_notices(rows: Collection[Notice]) -> Change:
+    """New rows of the outbox."""
+    return Change(
+        insert(outbox),
+        tuple(
+            {
+                "key": each.key,
+                "subscription": each.subscription,
+                "owner": each.owner,
+                "fault": each.fault,
+                "transition": each.transition.value,
+                "queued_seq": each.queued_seq,
+                "queued_ns": each.queued_ns,
+                "trace": each.trace,
+                "state": each.state.value,
+                "attempts": each.attempts,
+                "next_ns": each.next_ns,
+                "reason": each.reason,
+            }
+            for each in rows
+        ),
+    )
+
+
+def end_notice(row: Notice) -> Change:
+    """The row is no longer pending."""
+    statement = (
+        update(outbox)
+        .where(outbox.c.key == bindparam("ended"))
+        .values(state=bindparam("to"), attempts=bindparam("tries"), reason=bindparam("why"))
+    )
+    values = {"ended": row.key, "to": row.state.value, "tries": row.attempts, "why": row.reason}
+    return Change(statement, (values,))
+
+
+def note_progress(tried: Iterable[tuple[str, int, int]]) -> Change:
+    """(key, attempts, next_ns) of notices that still wait; for people, and for a start after a clean stop."""
+    statement = (
+        update(outbox)
+        .where(outbox.c.key == bindparam("tried"), outbox.c.state == NoticeState.PENDING.value)
+        .values(attempts=bindparam("tries"), next_ns=bindparam("again_ns"))
+    )
+    return Change(statement, tuple({"tried": k, "tries": n, "again_ns": at} for k, n, at in tried))
+
+
+def seq_of(row: Notice) -> Seq:
+    """The seq of a notice that was read from the outbox."""
+    if isinstance(row.queued_seq, Local):
+        raise TypeError(f"{row.key} is not committed yet")
+    return row.queued_seq
+
+
+def with_pending(connection: Connection) -> tuple[str, ...]:
+    """The names of the subscriptions, removed ones too, that have pending notices."""
+    query = select(outbox.c.subscription).where(outbox.c.state == NoticeState.PENDING.value).distinct()
+    return tuple(connection.execute(query.order_by(outbox.c.subscription)).scalars())
+
+
+def pending_of(connection: Connection, name: str, after: int, limit: int) -> tuple[Notice, ...]:
+    """The pending notices of one subscription queued behind `after`, oldest first, at most `limit`."""
+    query = (
+        select(outbox)
+        .where(
+            outbox.c.state == NoticeState.PENDING.value,
+            outbox.c.subscription == name,
+            outbox.c.queued_seq > after,
+        )
+        .order_by(outbox.c.queued_seq)
+        .limit(limit)
+    )
+    return tuple(_notice(row) for row in connection.execute(query))
+
+
+def heard(connection: Connection, faults: Collection[FaultId]) -> Mapping[FaultId, frozenset[str]]:
+    """For each fault the subscriptions for which a notice `raised` was queued, whatever became of it."""
+    found: dict[FaultId, set[str]] = {fault: set() for fault in faults}
+    wanted = sorted(faults)
+    for start in range(0, len(wanted), _FAULTS_AT_ONCE):
+        query = select(outbox.c.fault, outbox.c.subscription).where(
+            outbox.c.fault.in_(wanted[start : start + _FAULTS_AT_ONCE]),
+            outbox.c.transition == Transition.RAISED.value,
+        )
+        for fault, name in connection.execute(query):
+            found[fault].add(name)
+    return {fault: frozenset(names) for fault, names in found.items()}
+
+
+def notices(
+    connection: Connection, *, owner: str | None, state: NoticeState | None, before: int | None, limit: int
+) -> tuple[Notice, ...]:
+    """The newest notices first, of one owner or of all (None), queued before a seq."""
+    query = select(outbox).order_by(outbox.c.queued_seq.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(outbox.c.owner == owner)
+    if state is not None:
+        query = query.where(outbox.c.state == state.value)
+    if before is not None:
+        query = query.where(outbox.c.queued_seq < before)
+    return tuple(_notice(row) for row in connection.execute(query))
+
+
+def _as_row(row: Subscription) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "owner": row.owner,
+        "url": row.url,
+        "secret": row.secret,
+        "key_id": row.key_id,
+        "created_ns": row.created_ns,
+        "kinds": " ".join(kind.value for kind in row.kinds),
+        "resources": " ".join(row.resources),
+        "minimum_severity": None if row.minimum_severity is None else row.minimum_severity.value,
+    }
+
+
+def _subscription(row: Row[Any]) -> Subscription:
+    return Subscription(
+        name=row.name,
+        owner=Owner(row.owner),
+        url=row.url,
+        secret=row.secret,
+        key_id=row.key_id,
+        created_ns=row.created_ns,
+        kinds=tuple(FaultKind(kind) for kind in row.kinds.split()),
+        resources=tuple(ResourceId(each) for each in row.resources.split()),
+        minimum_severity=None if row.minimum_severity is None else Severity(row.minimum_severity),
+    )
+
+
+def _notice(row: Row[Any]) -> Notice:
+    return Notice(
+        key=row.key,
+        subscription=row.subscription,
+        owner=Owner(row.owner),
+        fault=FaultId(row.fault),
+        transition=Transition(row.transition),
+        queued_seq=Seq(row.queued_seq),
+        queued_ns=row.queued_ns,
+        trace=row.trace,
+        state=NoticeState(row.state),
+        attempts=row.attempts,
+        next_ns=row.next_ns,
+        reason=row.reason,
+    )

@@ -1,0 +1,49 @@
+"""The subscriptions in memory: what the fault path matches against without asking the database.
+
+A copy of the table, taken at the start and after every change; it is replaced whole, so a reader sees one
+state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from homeostat.notices import store
+from homeostat.notices.model import Subscription
+
+T = TypeVar("T")
+
+
+class Reads(Protocol):
+    """`kernel.database.Readers`."""
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """What `fn` returns, from a thread."""
+        ...
+
+
+class Subscriptions:
+    """All subscriptions. Used on one event loop."""
+
+    def __init__(self, readers: Reads) -> None:
+        self._readers = readers
+        self._by_name: dict[str, Subscription] = {}
+        self._reading = asyncio.Lock()
+
+    async def reload(self) -> None:
+        """Read the table; to be called at the start and after each commit that changed it."""
+        async with self._reading:  # an older answer must not replace a newer one
+            rows = await self._readers.read(store.subscriptions)
+            self._by_name = {row.name: row for row in rows}
+
+    def all(self) -> tuple[Subscription, ...]:
+        """Every subscription, by name."""
+        return tuple(self._by_name.values())
+
+    def find(self, name: str) -> Subscription | None:
+        """The one of this name."""
+        return self._by_name.get(name)

@@ -1,0 +1,58 @@
+"""The Protocols at the edge, and the plain records that cross it.
+
+A port says what Homeostat needs of the world outside; drivers satisfy it, tests have their own. Nothing here
+does I/O. An outcome that is not known is a value of its own, never an exception that somebody may forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One HTTP POST. Headers may hold a signature, never a secret."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The other side answered. `said` is the beginning of its body, for people."""
+
+    status: int
+    retry_after_s: float | None = None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Nobody knows whether the request arrived: no connection, a broken one, or the deadline."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """We did not send: the target is one that we do not talk to."""
+
+    reason: str
+
+
+Reply = Answered | NoAnswer | Refused
+
+
+class Transport(Protocol):
+    """Carries a request to a webhook."""
+
+    async def post(self, request: Post) -> Reply:
+        """Send once, follow nothing. Does not raise for what the network or the other side does."""
+        ...
+
+    async def close(self) -> None:
+        """Let all connections go."""
+        ...

@@ -1,0 +1,20 @@
+"""A node process with a fake role, for tests that kill it: fake_role_node.py NODE.YAML DIARY WORD..."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from homeostat import node
+from homeostat.fleet.node_roles import RoleCommand
+from homeostat.kernel import logs
+from homeostat.kernel.errors import HomeostatError
+from homeostat.node_settings import NodeSettings
+
+settings = NodeSettings.load(Path(sys.argv[1]))
+role = str(Path(__file__).with_name("fake_role.py"))
+command = RoleCommand("fake", (sys.executable, role, *sys.argv[2:]), settings.role_stop_s)
+logs.configure(settings.log_level)
+try:
+    asyncio.run(node.run(settings, [command]))
+except HomeostatError as error:
+    sys.exit(f"homeostat node: {error}")

@@ -1,0 +1,200 @@
+"""Role processes: real ones, that speak well, badly, not at all, or do not want to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from homeostat.contracts.wire import Transition
+from homeostat.fleet.node_observations import ObservationStore
+from homeostat.fleet.node_roles import Role, RoleCommand
+from homeostat.kernel.processes import identify
+from real_parts import eventually
+
+FAKE_ROLE = Path(__file__).with_name("fake_role.py")
+
+
+@dataclass
+class Scene:
+    """A role that runs, its store, and the diary that its processes write."""
+
+    role: Role
+    store: ObservationStore
+    diary_file: Path
+    recorded: list[Transition] = field(default_factory=list)
+
+    @property
+    def diary(self) -> list[str]:
+        return self.diary_file.read_text().splitlines() if self.diary_file.exists() else []
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(line.split()[1]) for line in self.diary if line.startswith("pid ")]
+
+
+@asynccontextmanager
+async def running(folder: Path, *words: str, stop_s: float = 5.0) -> AsyncIterator[Scene]:
+    """A role of `words`, run until the end of the block, then cancelled if it still runs."""
+    diary = folder / "diary"
+    store = ObservationStore(folder / "observations.db")
+    recorded: list[Transition] = []
+    command = RoleCommand("fake", (sys.executable, str(FAKE_ROLE), str(diary), *words), stop_s)
+    role = Role(command, store, recorded.append)
+    task = asyncio.create_task(role.run())
+    try:
+        yield Scene(role, store, diary, recorded)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        store.close()
+
+
+async def test_a_report_is_on_disk_before_it_is_answered(tmp_path: Path) -> None:
+    async with running(tmp_path, "report:web:up", "intend:web:web-1", "finish:web:web-1") as scene:
+        await eventually(lambda: "waits" in scene.diary)
+        assert [line for line in scene.diary if line.startswith("recorded")] == [
+            "recorded web up",
+            "recorded web down",
+            "recorded web up",
+        ]
+        assert [each.level.seq for each in scene.recorded] == [1, 2, 3]
+        assert scene.store.pending(10) == tuple(scene.recorded)
+
+
+async def test_a_killed_role_comes_back_and_remembers(tmp_path: Path) -> None:
+    async with running(tmp_path, "report:mail:up", "intend:web:web-1") as scene:
+        await eventually(lambda: "waits" in scene.diary)
+        os.kill(scene.pids[0], signal.SIGKILL)
+        await eventually(lambda: len(scene.pids) == 2)
+        recalled = [json.loads(line[9:]) for line in scene.diary if line.startswith("recalled ")]
+        assert recalled[0] == {"levels": [], "open_intents": {}}
+        assert [(each["resource"], each["state"]) for each in recalled[1]["levels"]] == [
+            ("mail", "up"),
+            ("web", "down"),
+        ]
+        assert recalled[1]["open_intents"]["web"]["action"] == "web-1"
+
+
+@pytest.mark.parametrize("word", ["garbage", "long", "half", "exit:1", "exit:0"])
+async def test_a_role_that_fails_is_started_again(
+    tmp_path: Path, word: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with running(tmp_path, "report:web:up", word) as scene:
+        await eventually(lambda: len(scene.pids) >= 3)
+        assert identify(scene.pids[0]) is None
+        assert scene.store.seq >= 2, "what it said before counts"
+    said = "".join(capfd.readouterr())
+    assert ("does not keep to the protocol" in said) == (not word.startswith("exit"))
+    assert "Traceback" not in said
+
+
+async def test_it_waits_longer_and_longer(tmp_path: Path) -> None:
+    started_s = time.monotonic()
+    async with running(tmp_path, "exit:1") as scene:
+        await eventually(lambda: len(scene.pids) >= 4)
+    assert time.monotonic() - started_s >= 0.1 + 0.2 + 0.4
+
+
+async def test_what_a_dead_role_left_running_does_not_keep_it_dead(tmp_path: Path) -> None:
+    """A service that inherited the role's output must neither delay its restart nor be killed."""
+    async with running(tmp_path, "orphan") as scene:
+        try:
+            await eventually(lambda: len(scene.pids) >= 2, 5)
+            orphans = [int(line.split()[1]) for line in scene.diary if line.startswith("orphan ")]
+            assert identify(orphans[0]) is not None
+        finally:
+            await scene.role.stop()
+            for line in scene.diary:
+                if line.startswith("orphan "):
+                    os.kill(int(line.split()[1]), signal.SIGKILL)
+
+
+async def test_a_stop_records_the_last_reports(tmp_path: Path) -> None:
+    async with running(tmp_path, "report:web:up", "report:mail:up") as scene:
+        await eventually(lambda: "waits" in scene.diary)
+        await scene.role.stop()
+        assert scene.diary[-1] == "stopped in order"
+        assert {level.resource: level.state.value for level in scene.store.levels()} == {
+            "web": "stopped",
+            "mail": "stopped",
+        }
+        assert len(scene.recorded) == 4
+        assert scene.role.identity is None
+        assert identify(scene.pids[0]) is None
+        assert len(scene.pids) == 1
+
+
+async def test_a_role_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    async with running(tmp_path, "deaf", stop_s=0.2) as scene:
+        await eventually(lambda: "waits" in scene.diary)
+        await scene.role.stop()
+        assert identify(scene.pids[0]) is None
+        assert "stopped in order" not in scene.diary
+
+
+async def test_a_stop_before_the_restart_starts_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, "exit:1") as scene:
+        await eventually(lambda: len(scene.pids) == 4)
+        await eventually(lambda: scene.role.identity is None)
+        await scene.role.stop()
+        assert len(scene.pids) == 4
+
+
+async def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
+    async with running(tmp_path, "deaf") as scene:
+        await eventually(lambda: "waits" in scene.diary)
+    assert identify(scene.pids[0]) is None
+
+
+async def test_a_command_that_is_not_there_is_said_and_tried_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = ObservationStore(tmp_path / "observations.db")
+    role = Role(RoleCommand("absent", ("/nowhere/role",)), store, lambda _: None)
+    task = asyncio.create_task(role.run())
+    said = ""
+
+    def twice() -> bool:
+        nonlocal said
+        said += "".join(capfd.readouterr())
+        return said.count("cannot be started") == 2
+
+    await eventually(twice)
+    await role.stop()
+    await task
+    store.close()
+    assert "No such file or directory" in said
+
+
+async def test_while_the_disk_does_not_take_it_the_role_gets_no_answer(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ObservationStore(tmp_path / "observations.db").close()
+    async with running(tmp_path, "report:web:up", "report:web:down") as scene:
+        scene.store._database.execute("PRAGMA busy_timeout = 10")
+        lock = sqlite3.connect(tmp_path / "observations.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        said = ""
+
+        def refused() -> bool:
+            nonlocal said
+            said += "".join(capfd.readouterr())
+            return "cannot be recorded" in said
+
+        await eventually(refused)
+        assert not any(line.startswith("recorded") for line in scene.diary)
+        lock.execute("ROLLBACK")
+        lock.close()
+        await eventually(lambda: "recorded web down" in scene.diary)
+        assert len(scene.pids) == 1
