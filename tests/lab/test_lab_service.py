@@ -190,7 +190,8 @@ def heard(tmp_path: Path) -> Iterator[Heard]:
         yield consumer
 
 
-NOTICE = json.dumps({"transition": "raised", "kind": "resource_down", "subject": "resource/web-n1"}).encode()
+FAULT = {"id": "f-1", "kind": "resource_down", "severity": "major", "about": "resource/web-n1"}
+NOTICE = json.dumps({"transition": "raised", "fault": FAULT}).encode()
 
 
 def test_a_signed_notice_is_recorded_before_the_answer_and_shown_once(heard: Heard) -> None:
@@ -204,7 +205,7 @@ def test_a_signed_notice_is_recorded_before_the_answer_and_shown_once(heard: Hea
     assert 0 < first["received_mono_ns"] < second["received_mono_ns"]
     assert (first["duplicate"], second["duplicate"]) == (False, True)
     until(lambda: heard.output.read_text().count("\n") == 1, "one human line")
-    assert heard.output.read_text() == "on-call: RAISED resource_down resource/web-n1\n"
+    assert heard.output.read_text() == "on-call: RAISED major resource_down resource/web-n1 f-1\n"
     assert heard.file.stat().st_mode & 0o777 == 0o600
 
 
@@ -269,10 +270,9 @@ def test_no_header_breaks_the_check(header: str) -> None:
 
 
 def test_a_notice_in_words() -> None:
-    nested = {
-        "transition": "cleared",
-        "fault": {"id": "f-1", "severity": "major", "kind": "agent_lost", "subject": "node/n1"},
-        "reason": "heard from again",
-    }
-    assert describe("on-call", nested) == "on-call: CLEARED major agent_lost node/n1 f-1 (heard from again)"
-    assert describe("blue", {}) == "blue: NOTICE "
+    cleared = {**FAULT, "reason": "process is gone", "cleared_reason": "restarted", "outage_ms": 1234.5}
+    assert describe("on-call", {"transition": "cleared", "fault": cleared}) == (
+        "on-call: CLEARED major resource_down resource/web-n1 f-1 after 1.234 s (restarted)"
+    )
+    assert describe("blue", {"transition": "raised", "fault": {**FAULT, "reason": "gone"}}).endswith("(gone)")
+    assert describe("blue", {}) == "blue: TOLD"

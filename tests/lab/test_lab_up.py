@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_waiting import accepts, get, running, until
+from lab_waiting import accepts, free_port, get, running, until
 
+from homeostat.kernel.files import write_json
 from homeostat.kernel.processes import Identity, is_alive, send_signal
+from homeostat.lab.credentials import load_or_create
 from homeostat.lab.hearing import signature
 from homeostat.lab.leftovers import end_all, in_pid_files, marked, read_children
+from homeostat.lab.plan import HOSTS, PREFERRED_PORTS, PROJECTS, RESOURCES, LabPlan
 from homeostat.lab.settings import StateDirectory
+from homeostat.lab.up import write_files
 
 PROGRAM = str(Path(__file__).with_name("up_program.py"))
 CHILDREN = {"nats", "server", "node-n1", "node-n2", "node-n3", "balancer", "consumer"}
@@ -56,6 +60,29 @@ class Up:
         return not marked(self.state.root) and not any(accepts(port) for port in self.ports.values())
 
 
+def test_a_resource_that_never_comes_is_named_with_its_logs(lab: Up, tmp_path: Path) -> None:
+    lab.state.root.mkdir()
+    credentials = load_or_create(lab.state.credentials_file, users=["server", *HOSTS], projects=PROJECTS)
+    ports = dict(PREFERRED_PORTS) | {"api": free_port()}
+    write_json(lab.state.lab_file, {"version": 1, "ports": ports})
+    write_files(LabPlan(lab.state, ports, sys.executable), credentials)
+    stand_in = str(Path(__file__).with_name("stand_in_program.py"))
+    server = [sys.executable, stand_in, "run", "server", "--config", str(lab.state.server_config_file)]
+    for resource in RESOURCES[1:]:
+        (lab.state.host(resource.host) / f"{resource.id}.pid").touch()  # what the stand-in says is up
+    bootstrap = [sys.executable, "-m", "homeostat.lab.bootstrap", "--dir", str(lab.state.root)]
+    proxied = {**os.environ, "http_proxy": "http://127.0.0.1:9"}
+    with running(server, tmp_path / "server.log"):
+        done = subprocess.run(
+            [*bootstrap, "--deadline-s", "2.5"], capture_output=True, text=True, timeout=20, env=proxied
+        )
+    assert done.returncode == 1
+    assert "8 of 9 up; waiting for web-n1 missing" in done.stdout
+    assert f"web-n1 is missing; see {lab.state.resource_log(HOSTS[0], 'web-n1')} and" in done.stdout
+    assert done.stdout.count("is missing") == 1
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Up]:
     made = Up(tmp_path)
@@ -71,7 +98,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def test_from_nothing_to_green_and_back_to_nothing(lab: Up) -> None:
     with running(lab.argv, lab.output) as up:
         lab.await_green()
-        assert set(lab.children()) == CHILDREN
+        until(lambda: set(lab.children()) == CHILDREN, "the end of the bootstrap")
         names = {json.loads(get(lab.ports["balancer"])[1])["name"] for _ in range(9)}
         assert names == {"web-n1", "web-n2", "web-n3"}
         assert "nats-server v2." in lab.said()
@@ -100,7 +127,7 @@ def test_what_the_consumer_hears_is_shown_live(lab: Up) -> None:
     with running(lab.argv, lab.output) as up:
         lab.await_green()
         secret = json.loads(lab.state.credentials_file.read_text())["webhook_secret"]
-        body = b'{"transition":"raised","kind":"resource_down","subject":"resource/web-n1"}'
+        body = b'{"transition":"raised","fault":{"kind":"resource_down","about":"resource/web-n1"}}'
         connection = http.client.HTTPConnection("127.0.0.1", lab.ports["consumer"], timeout=3)
         headers = {"Homeostat-Signature": signature(secret, "lab-1", int(time.time()), body)}
         connection.request("POST", "/hear/on-call", body, {**headers, "Idempotency-Key": "k"})

@@ -26,7 +26,6 @@ from homeostat.lab.plan import HOSTS, PROJECTS, RESOURCES, SUBSCRIPTIONS, LabPla
 from homeostat.lab.settings import StateDirectory
 from homeostat.lab.summary import green_summary
 
-_DEADLINE_S = 60.0
 _PROGRESS_S = 2.0
 _POLL_S = 0.2
 
@@ -68,7 +67,7 @@ def insist(act: Callable[[], dict[str, Any]], until_s: float) -> dict[str, Any]:
             return act()
         except RetryLater as error:
             if time.monotonic() >= until_s:
-                raise GiveUp(f"in vain for {_DEADLINE_S:g} s: {error}") from error
+                raise GiveUp(f"the time is over: {error}") from error
             time.sleep(_POLL_S)
 
 
@@ -104,7 +103,7 @@ def await_resources(api: Api, plan: LabPlan, until_s: float) -> None:
             return
         now_s = time.monotonic()
         if now_s >= until_s:
-            raise GiveUp(f"not up after {_DEADLINE_S:g} s:" + "".join(_complaints(plan, missing)))
+            raise GiveUp("the time is over:" + "".join(_complaints(plan, missing)))
         if now_s - shown_s >= _PROGRESS_S:
             shown_s = now_s
             words = ", ".join(f"{name} {state}" for name, state in missing.items())
@@ -132,8 +131,10 @@ def main() -> None:
     """The command line of the bootstrap."""
     parser = argparse.ArgumentParser(prog="homeostat.lab.bootstrap", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True)
-    state = StateDirectory(parser.parse_args().dir)
-    until_s = time.monotonic() + _DEADLINE_S
+    parser.add_argument("--deadline-s", type=float, default=60.0, help="seconds for all of it")
+    told = parser.parse_args()
+    state = StateDirectory(told.dir)
+    until_s = time.monotonic() + told.deadline_s
     try:
         plan = read_plan(state)
         credentials = load_or_create(state.credentials_file, users=["server", *HOSTS], projects=PROJECTS)
@@ -142,7 +143,7 @@ def main() -> None:
         ensure_access(api, plan, credentials, until_s)
         await_resources(api, plan, until_s)
     except HomeostatError as error:
-        print(f"the lab is not complete: {error}", flush=True)
+        print(f"the lab is not complete after {told.deadline_s:g} s: {error}", flush=True)
         raise SystemExit(1) from error
     print(green_summary(plan, coloured="HOMEOSTAT_COLOUR" in os.environ, here=Path.cwd()), flush=True)
 

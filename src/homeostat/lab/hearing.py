@@ -2,6 +2,8 @@
 
 A request is accepted when its signature is right for a key we know and its time is within five minutes of
 ours; a key heard before is a duplicate, which is accepted and flagged: delivery is at least once.
+
+Written for itself and not with the sender's own signing: an oracle that shares code shares its mistakes.
 """
 
 from __future__ import annotations
@@ -45,16 +47,25 @@ def _mac(secret: str, at_s: int, body: bytes) -> str:
     return hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
 
 
-def describe(subscription: str, body: Mapping[str, Any]) -> str:
-    """One line for a person. Fields that a newer server leaves out are left out here."""
-    fault = body.get("fault")
-    known: Mapping[str, Any] = {**body, **fault} if isinstance(fault, Mapping) else body
-    named = fault if isinstance(fault, str) else known.get("id") or known.get("fault_id")
-    words = [known.get("severity"), known.get("kind"), known.get("subject") or known.get("resource"), named]
-    said = " ".join(str(word) for word in words if word)
-    reason = known.get("reason")
-    transition = str(body.get("transition", "notice")).upper()
-    return f"{subscription}: {transition} {said}" + (f" ({reason})" if reason else "")
+def describe(subscription: str, notice: Mapping[str, Any]) -> str:
+    """One line for a person. What a newer server leaves out is left out here."""
+    told = notice.get("fault")
+    fault: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    transition = str(notice.get("transition", "told"))
+    words = [
+        transition.upper(),
+        fault.get("severity"),
+        fault.get("kind"),
+        fault.get("about"),
+        fault.get("id"),
+    ]
+    outage_ms = fault.get("outage_ms")
+    if isinstance(outage_ms, int | float):
+        words.append(f"after {outage_ms / 1000:.3f} s")
+    reason = fault.get("cleared_reason") or fault.get("reason")
+    return f"{subscription}: {' '.join(str(word) for word in words if word)}" + (
+        f" ({reason})" if reason else ""
+    )
 
 
 class Record:

@@ -34,7 +34,7 @@ def green_summary(plan: LabPlan, *, coloured: bool, here: Path) -> str:
             f"  {call} status",
             f"  kill -9 $(cat {ready})   # {first.id} dies; watch this terminal",
             f"  {call} fault ls",
-            f"  {call} explain ID                 # an ID from the line before",
+            f"  {call} explain ID   # an ID from the line before",
             f"  {call} resource show {first.id}",
             f"  curl {plan.balancer_url}/",
             "Ctrl-C stops everything.",
