@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from real_parts import NatsServer
 from real_postgresql import PostgresqlCluster, engines
 from store_parts import Store

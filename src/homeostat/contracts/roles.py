@@ -30,6 +30,7 @@ class Report:
     mono_ns: int
     intended: Intent | None = None
     finished: Finish | None = None
+    pid: int | None = None
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

@@ -59,7 +59,10 @@ class Finish:
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class ResourceLevel:
-    """The latest state of one resource, as its node sees it. `seq` is the transition that made it so."""
+    """The latest state of one resource, as its node sees it. `seq` is the transition that made it so.
+
+    `pid` is its process on that host while it is up, None when the agent does not say which it is.
+    """
 
     resource: ResourceId
     kind: ResourceKind
@@ -69,6 +72,7 @@ class ResourceLevel:
     reason: str
     at_ns: int
     seq: int
+    pid: int | None = None
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

@@ -209,6 +209,7 @@ class ObservationStore:
             reason=report.reason,
             at_ns=report.at_ns,
             seq=self._memory.seq + 1,
+            pid=report.pid,
         )
         before = self._memory.intents.get(report.resource)
         intended, finished = report.intended, report.finished

@@ -7,6 +7,7 @@ machine. CLOCK_BOOTTIME goes on while the machine is suspended, so a deadline on
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -30,3 +31,12 @@ class SystemClock:
 
     def mono_ns(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def iso(at_ns: int) -> str:
+    """Wall time as ISO 8601 in UTC with microseconds, `2026-01-02T03:04:05.000006Z`."""
+    at = _EPOCH + timedelta(microseconds=at_ns // 1000)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

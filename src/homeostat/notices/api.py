@@ -21,14 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from homeostat.contracts.events.notices import SubscriptionCreated, SubscriptionRemoved
 from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, Owner, ResourceId, Severity
 from homeostat.kernel.access import Caller, Role
-from homeostat.kernel.clock import Clock
+from homeostat.kernel.clock import Clock, iso
 from homeostat.kernel.errors import BadInput, Conflict, NotAllowed, NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.kernel.journal import Change, Draft, Submission
 from homeostat.notices import store
 from homeostat.notices.model import Notice, NoticeState, Subscription
 from homeostat.notices.outcomes import Appends
-from homeostat.notices.renderers import iso
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Reads, Subscriptions
 
@@ -231,7 +230,7 @@ def _draft(parts: NoticesApi, caller: Caller, name: str, event: object) -> Draft
     )
 
 
-def _subscription(
+def _subscription(  # noqa: PLR0913
     name: str, owner: Owner, body: SubscriptionBody, secret: str, key_id: str, created_ns: int
 ) -> Subscription:
     return Subscription(

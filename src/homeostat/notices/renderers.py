@@ -12,15 +12,14 @@ whole fault. There is no time of sending in it: that is `t` in the signature.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
+from homeostat.kernel.clock import iso
 from homeostat.notices.matching import may_hear
 from homeostat.notices.model import FaultPicture, Subscription, Transition, notice_key
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT_LENGTH_MAX = 500
 
 
@@ -65,9 +64,3 @@ def render(
     return orjson.dumps(
         {**body, "fault": {**told, "affected": []}, "link": f"{public_url}/api/v1/faults/{fault.id}"}
     )
-
-
-def iso(at_ns: int) -> str:
-    """ISO 8601 in UTC with microseconds, `2026-01-02T03:04:05.000006Z`."""
-    at = _EPOCH + timedelta(microseconds=at_ns // 1000)
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -42,6 +42,7 @@ class News:
     mono_ns: int
     intended: Intent | None = None
     finished: Finish | None = None
+    pid: int | None = None
 
 
 class NodeLine:
@@ -108,4 +109,5 @@ def _report(number: int, about: About, news: News) -> Report:
         mono_ns=news.mono_ns,
         intended=news.intended,
         finished=news.finished,
+        pid=news.pid,
     )

@@ -141,7 +141,9 @@ class KeptResource:
     async def _tell(self, step: Tell) -> None:
         at_ns, mono_ns = self._seen_ns
         _log.info("%s: %s, %s", self._resource.id, step.state.value, step.reason)
-        news = News(step.state, step.reason, at_ns, mono_ns, step.intended, step.finished)
+        news = News(
+            step.state, step.reason, at_ns, mono_ns, step.intended, step.finished, self._pid(step.state)
+        )
         await self._around.line.tell(self._about, news)
 
     async def _run(self, step: Run) -> Event:
@@ -193,6 +195,12 @@ class KeptResource:
         if self._resource.pid_file is None and (agent.provider, agent.type) == (SHIPPED_PROVIDER, "process"):
             return self._around.scratch.pid_file(self._resource.id)
         return self._resource.pid_file
+
+    def _pid(self, state: ResourceState) -> int | None:
+        """The process that is up, where the agent says which it is."""
+        pid_file = self._pid_file() if state is ResourceState.UP else None
+        identity = None if pid_file is None else recorded_identity(pid_file)
+        return None if identity is None else identity.pid
 
     def _watched(self, *, afresh: bool = False) -> Watch | None:
         """The watch on its process; `afresh` looks whether the pid file names another one by now."""

@@ -4,7 +4,7 @@
 higher VERSION and an upcast from the old one; an unknown name is kept and skipped by readers.
 """
 
-from homeostat.contracts.events import faults, fleet, notices, resources
+from homeostat.contracts.events import access, faults, fleet, notices, resources
 from homeostat.kernel.journal import Catalogue
 
-CATALOGUE = Catalogue((*fleet.EVENTS, *resources.EVENTS, *faults.EVENTS, *notices.EVENTS))
+CATALOGUE = Catalogue((*access.EVENTS, *fleet.EVENTS, *resources.EVENTS, *faults.EVENTS, *notices.EVENTS))

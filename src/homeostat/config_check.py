@@ -1,0 +1,30 @@
+"""`homeostat config check FILE`: which settings a file holds, merged with the defaults, without secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from homeostat.kernel.config import load
+from homeostat.node_settings import NodeSettings
+from homeostat.settings import ServerSettings
+
+
+def checked(path: Path) -> tuple[str, dict[str, Any]]:
+    """`server` or `node`, and the merged settings; BadInput names the first field that is wrong.
+
+    A file with a `host` is a node's.
+    """
+    if _is_node(path):
+        return "node", load(NodeSettings, path).model_dump(mode="json")
+    return "server", load(ServerSettings, path).model_dump(mode="json")
+
+
+def _is_node(path: Path) -> bool:
+    try:
+        given = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # `load` says in one line what is wrong with it
+    return isinstance(given, dict) and "host" in given

@@ -1,0 +1,155 @@
+"""One entry into the journal: what a batch of messages from nodes amounts to. No I/O.
+
+Reading messages in order, it keeps the world, the events, the row changes, and what to say to whom once the
+entry is committed. Nothing of it is true before that: a failed commit throws the entry and the world away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from homeostat.contracts.events.fleet import ObservationsLost
+from homeostat.contracts.events.resources import ActionFinished
+from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
+from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome
+from homeostat.faults.decision import Decision, Telling, World
+from homeostat.faults.inspection import on_drift, on_tick, on_transition
+from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
+from homeostat.faults.store import fault_changed, fault_raised
+from homeostat.fleet.model import AgentState
+from homeostat.fleet.store import action_finished, action_intended, node_change, resource_change
+from homeostat.kernel.journal import Change, Draft
+
+REMOVED = "it is no longer configured on its node"
+
+
+@dataclass(slots=True)
+class Entry:
+    """`acknowledge` and `resync` say what to send to which node after the commit."""
+
+    world: World
+    wall_ns: int
+    mono_ns: int
+    clear_after_s: float
+    events: list[Draft] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    tellings: list[Telling] = field(default_factory=list)
+    acknowledge: dict[HostId, tuple[str, int]] = field(default_factory=dict)
+    resync: dict[HostId, str] = field(default_factory=dict)
+
+    def observations(self, message: Observations, received_ns: int) -> None:
+        """Take in what a node saw, once and in its order; ask again where something is missing."""
+        node = self.world.topology.nodes.get(message.host)
+        if node is None:
+            self.resync[message.host] = "the node is not known yet"
+            return
+        if message.boot != node.boot:
+            self._adopt_boot(message.host, message.boot)
+            node = self.world.topology.nodes[message.host]
+        fresh = [each for each in message.transitions if each.level.seq > node.acked_seq]
+        if fresh and fresh[0].level.seq != node.acked_seq + 1:
+            if not message.lost:
+                self.resync[message.host] = f"observation {node.acked_seq + 1} is missing"
+                return
+            self._lost(message)
+        for transition in fresh:
+            moment_ns = received_ns - max(0, message.sent_mono_ns - transition.mono_ns)
+            self._take(
+                on_transition(self.world, message.host, message.boot, (transition, moment_ns), self._place())
+            )
+        acked = fresh[-1].level.seq if fresh else node.acked_seq
+        if fresh:
+            self._take(Decision(nodes=[replace(node, acked_seq=acked)]))
+        if message.transitions:
+            self.acknowledge[message.host] = (message.boot, acked)
+
+    def levels(self, message: Levels) -> None:
+        """Compare everything that a node knows with our rows; what transitions will tell is left to them."""
+        node = self.world.topology.nodes.get(message.host)
+        if node is None or message.boot != node.boot:
+            return
+        rows = self.world.topology.resources
+        for level in message.levels:
+            row = rows.get(level.resource)
+            if level.seq <= node.acked_seq and (
+                row is None or row.seq < level.seq or row.state != level.state
+            ):
+                self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
+        if message.seq != node.acked_seq:
+            return
+        reported = {level.resource for level in message.levels}
+        gone = [row for row in self.world.topology.on_host(message.host) if row.id not in reported]
+        for row in gone:
+            if row.state is not ResourceState.STOPPED:
+                level = row.to_level(ResourceState.STOPPED, REMOVED, self.wall_ns)
+                self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
+                self._abandon(node_subject(message.host), resource_subject(row.id), REMOVED)
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        """Notice a new node, a new incarnation, or a node that knows something else than we do."""
+        self._take(on_heartbeat(self.world, beat, self._moment()))
+        node = self.world.topology.nodes[beat.host]
+        if beat.boot != node.boot:
+            self.resync[beat.host] = "its observation store is new"
+        elif beat.seq == node.acked_seq and beat.digest != self.world.topology.digest(beat.host):
+            self.resync[beat.host] = "its digest differs"
+
+    def goodbye(self, message: Goodbye) -> None:
+        """A node process stops because it was asked to."""
+        self._take(on_goodbye(self.world, message, self._moment()))
+
+    def silence(self, host: HostId, silent_s: float) -> None:
+        """A node that should speak does not."""
+        self._take(on_silence(self.world, host, silent_s, self._moment()))
+
+    def tick(self) -> None:
+        """Clear what has been right for long enough."""
+        self._take(on_tick(self.world, self.mono_ns, self.wall_ns, len(self.events)))
+
+    def expected(self) -> Iterable[HostId]:
+        """Nodes that should be speaking."""
+        nodes = self.world.topology.nodes.values()
+        return [node.host for node in nodes if node.agent is AgentState.PRESENT]
+
+    def _take(self, decision: Decision) -> None:
+        new_nodes, new_resources = self.world.adopt(decision)
+        self.events += decision.events
+        self.tellings += [replace(telling, at_ns=self.wall_ns) for telling in decision.tellings]
+        self.changes += [node_change(node, is_new=node.host in new_nodes) for node in decision.nodes]
+        self.changes += [resource_change(row, is_new=row.id in new_resources) for row in decision.resources]
+        self.changes += [action_intended(action) for action in decision.intended]
+        self.changes += [action_finished(action) for action in decision.finished]
+        self.changes += [fault_raised(fault) for fault in decision.raised]
+        self.changes += [fault_changed(fault) for fault in decision.changed]
+
+    def _adopt_boot(self, host: HostId, boot: str) -> None:
+        node = self.world.topology.nodes[host]
+        rows = [replace(row, seq=0) for row in self.world.topology.on_host(host)]
+        self._take(Decision(nodes=[replace(node, boot=boot, acked_seq=0)], resources=rows))
+        self._abandon(node_subject(host), "", "the node's observation store is new")
+
+    def _lost(self, message: Observations) -> None:
+        subject = node_subject(message.host)
+        event = ObservationsLost(message.host, message.lost)
+        trace = f"{message.host}/{message.boot}/lost"
+        self.events.append(Draft(event, subject, self.wall_ns, subject, trace))
+        self._abandon(subject, "", "observations were lost")
+        self.resync[message.host] = "observations were lost"
+
+    def _abandon(self, owner_of_act: str, about: str, reason: str) -> None:
+        """Close acts whose end nobody will ever report: all of one owner, or those about one subject."""
+        decision = Decision(len(self.events))
+        for action in self.world.topology.actions.values():
+            if action.owner_of_act == owner_of_act and about in ("", action.about):
+                event = ActionFinished(action.id, Outcome.UNKNOWN.value, 0.0, reason)
+                trace = f"{owner_of_act}/abandoned"
+                decision.add(Draft(event, action.about, self.wall_ns, "faults", trace, action.intended_seq))
+                decision.finished.append(replace(action, outcome=Outcome.UNKNOWN.value))
+        self._take(decision)
+
+    def _moment(self) -> Moment:
+        return Moment(self.wall_ns, self.mono_ns, self.clear_after_s, len(self.events))
+
+    def _place(self) -> tuple[int, float]:
+        return len(self.events), self.clear_after_s

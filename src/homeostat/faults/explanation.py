@@ -1,0 +1,103 @@
+"""Why: one sentence an event, in the journal's order. Pure; what `homeostat explain ID` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from homeostat.contracts.events import faults, fleet, notices, resources
+from homeostat.kernel.clock import iso
+from homeostat.kernel.journal import Envelope
+
+
+def sentence(event: object | None, kind: str) -> str:
+    """What happened, for a person. An unknown kind is named, never hidden."""
+    match event:
+        case resources.ResourceDown():
+            return f"{event.resource} on {event.host} is {event.state}: {event.reason}"
+        case resources.ResourceUp():
+            return f"{event.resource} on {event.host} is up: {event.reason}"
+        case resources.ActionIntended():
+            limit = f"{event.deadline_s:g} s at most"
+            return f"{event.owner_of_act} is about to {event.verb} ({event.reason}; {limit})"
+        case resources.ActionFinished():
+            return f"the act ended {event.outcome} after {event.took_ms:.0f} ms: {event.reason}"
+        case faults.FaultRaised():
+            return (
+                f"fault {event.fault} raised: {event.kind} of {event.about}, {event.severity}: {event.reason}"
+            )
+        case faults.FaultCleared():
+            outage = "" if event.outage_ms is None else f" after {event.outage_ms:.0f} ms"
+            return f"fault {event.fault} cleared{outage}: {event.reason}"
+        case _:
+            return _of_notices(event) or _of_fleet(event) or f"{kind} (this version cannot read it)"
+
+
+def _of_notices(event: object | None) -> str:
+    match event:
+        case notices.NoticeQueued():
+            return f"{event.subscription} is to be told that {event.fault} is {event.transition}"
+        case notices.NoticeDelivered():
+            return f"{event.subscription} was told ({_tries(event.attempts)})"
+        case notices.NoticeGivenUp():
+            return f"{event.subscription} was not told ({_tries(event.attempts)}): {event.reason}"
+        case notices.SubscriptionCreated():
+            return f"{event.subscription} subscribed for {event.owner}: {event.url}"
+        case notices.SubscriptionRemoved():
+            return f"{event.subscription} unsubscribed"
+        case _:
+            return ""
+
+
+def _of_fleet(event: object | None) -> str:
+    match event:
+        case fleet.HostJoined():
+            return f"node {event.host} joined"
+        case fleet.AgentLost():
+            return f"the node process on {event.host} is lost: {event.reason}; its guests may well be fine"
+        case fleet.AgentReturned():
+            return f"the node process on {event.host} reports again"
+        case fleet.ObservationsLost():
+            return f"{event.count} observations of {event.host} are lost for good"
+        case fleet.TermTaken():
+            return f"{event.holder} became leader, epoch {event.epoch}"
+        case fleet.LoopCrashed():
+            return f"loop {event.loop} crashed and was started again: {event.error}"
+        case _:
+            return ""
+
+
+def _tries(attempts: int) -> str:
+    return "first try" if attempts == 1 else f"{attempts} tries"
+
+
+class Explained(BaseModel):
+    """One event of a chain. `after_ms` counts from the earliest; `cause` is the number of another event."""
+
+    seq: int
+    at: str
+    after_ms: float
+    cause: int | None
+    kind: str
+    by: str
+    what: str
+
+
+def explained(chain: Sequence[Envelope]) -> list[Explained]:
+    """The chain as rows, in the journal's order."""
+    if not chain:
+        return []
+    first_ns = min(each.at_ns for each in chain)
+    return [
+        Explained(
+            seq=each.seq,
+            at=iso(each.at_ns),
+            after_ms=round((each.at_ns - first_ns) / 1e6, 1),
+            cause=each.cause,
+            kind=each.kind,
+            by=each.origin,
+            what=sentence(each.event, each.kind),
+        )
+        for each in chain
+    ]

@@ -1,0 +1,55 @@
+"""The private nouns of the faults room."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.kernel.journal import Local, Seq
+
+
+class FaultState(StrEnum):
+    """`clearing`: it is right again, but not yet for `clear_after_s`."""
+
+    OPEN = "open"
+    CLEARING = "clearing"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong with `about`. Times are the source's own.
+
+    `raised_seq` and `up_seq` are events in the journal, `Local` until their entry is committed.
+    `hold_until_ns` is on the server's monotonic clock and only of this process: it is not stored.
+    """
+
+    id: FaultId
+    kind: FaultKind
+    severity: Severity
+    about: str
+    owner: Owner
+    reason: str
+    state: FaultState
+    raised_seq: Seq | Local
+    trace: str
+    raised_ns: int
+    raised_mono_ns: int | None
+    up_ns: int | None = None
+    up_mono_ns: int | None = None
+    up_seq: Seq | Local | None = None
+    cleared_ns: int | None = None
+    cleared_reason: str = ""
+    outage_ms: float | None = None
+    hold_until_ns: int | None = None
+
+    def held_until(self, moment_ns: int) -> Fault:
+        """A clearing fault as a starting server takes it over: it waits its time once more."""
+        return replace(self, hold_until_ns=moment_ns) if self.state is FaultState.CLEARING else self
+
+
+def fault_id(about: str, evidence: str) -> FaultId:
+    """The same evidence always makes the same fault, so that a re-run cannot raise it twice."""
+    return FaultId("f-" + hashlib.blake2b(f"{about} {evidence}".encode(), digest_size=6).hexdigest())

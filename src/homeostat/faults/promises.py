@@ -1,0 +1,91 @@
+"""The faults room's set points: measured from its own rows, never from what a loop believes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from homeostat.contracts.nouns import FaultKind, SetPoint, Standing
+from homeostat.faults.model import FaultState
+from homeostat.faults.settings import FaultsSettings
+from homeostat.faults.store import fault_table
+from homeostat.fleet.store import action_table
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.database import Readers
+
+WINDOW_S = 3600
+ROOM = "faults"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of the last hour: the longest outage that ended, the longest that has not; acts that are overdue."""
+
+    worst_ended_s: float | None
+    longest_open_s: float | None
+    overdue_acts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPromises:
+    """`homeostat status`, the rows of the faults room."""
+
+    readers: Readers
+    clock: Clock
+    settings: FaultsSettings
+
+    async def __call__(self) -> Sequence[SetPoint]:
+        """Measured now."""
+        now_ns = self.clock.wall_ns()
+        found = await self.readers.read(lambda conn: measure(conn, now_ns))
+        return promises(found, self.settings)
+
+
+def measure(connection: Connection, now_ns: int) -> Measured:
+    """Read the rows of the last hour."""
+    table = fault_table.c
+    is_down = table.kind == FaultKind.RESOURCE_DOWN.value
+    worst_ms = connection.scalar(
+        select(func.max(table.outage_ms)).where(is_down, table.cleared_ns > now_ns - WINDOW_S * 10**9)
+    )
+    oldest_ns = connection.scalar(
+        select(func.min(table.raised_ns)).where(is_down, table.state == FaultState.OPEN.value)
+    )
+    acts = action_table.c
+    deadline_ns = acts.intended_ns + acts.deadline_s * 1e9
+    overdue = connection.scalar(
+        select(func.count()).select_from(action_table).where(acts.outcome.is_(None), deadline_ns < now_ns)
+    )
+    return Measured(
+        None if worst_ms is None else worst_ms / 1e3,
+        None if oldest_ns is None else max(0, now_ns - oldest_ns) / 1e9,
+        overdue or 0,
+    )
+
+
+def promises(found: Measured, settings: FaultsSettings) -> tuple[SetPoint, ...]:
+    """Pure: what was measured, beside what was promised."""
+    spans_s = [span for span in (found.worst_ended_s, found.longest_open_s) if span is not None]
+    worst_s = max(spans_s, default=None)
+    still = "" if found.longest_open_s is None else f"down now, for {found.longest_open_s:.1f} s"
+    return (
+        SetPoint(
+            ROOM,
+            "a resource that died is ready again",
+            settings.back_within_s,
+            "s",
+            worst_s,
+            Standing.BROKEN if worst_s is not None and worst_s > settings.back_within_s else Standing.KEPT,
+            still or "longest of the last hour",
+        ),
+        SetPoint(
+            ROOM,
+            "acts past their deadline",
+            0,
+            "acts",
+            found.overdue_acts,
+            Standing.BROKEN if found.overdue_acts else Standing.KEPT,
+        ),
+    )

@@ -1,0 +1,113 @@
+"""The table of faults, and how rows become records and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Index,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
+
+from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.faults.model import Fault, FaultState
+from homeostat.kernel.database import BIG, METADATA
+from homeostat.kernel.journal import Change, Seq
+from homeostat.kernel.records import row_of
+
+fault_table = Table(
+    "fault",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("raised_seq", BIG, nullable=False),
+    Column("trace", Text, nullable=False),
+    Column("raised_ns", BIG, nullable=False),
+    Column("raised_mono_ns", BIG),
+    Column("up_ns", BIG),
+    Column("up_mono_ns", BIG),
+    Column("up_seq", BIG),
+    Column("cleared_ns", BIG),
+    Column("cleared_reason", Text, nullable=False),
+    Column("outage_ms", Double),
+    Index("ix_fault_state", "state"),
+    Index("ix_fault_raised_seq", "raised_seq"),
+)
+
+_CHANGING = ("state", "up_ns", "up_mono_ns", "up_seq", "cleared_ns", "cleared_reason", "outage_ms")
+_UPDATE = (
+    update(fault_table)
+    .where(fault_table.c.id == bindparam("key"))
+    .values({name: bindparam(name) for name in _CHANGING})
+)
+
+
+def fault_raised(fault: Fault) -> Change:
+    """A new row; the number of its event is known when it is committed."""
+    row = row_of(fault)
+    row.pop("hold_until_ns")
+    return Change(insert(fault_table), (row,))
+
+
+def fault_changed(fault: Fault) -> Change:
+    """What may change about a fault after it was raised."""
+    row = row_of(fault)
+    return Change(_UPDATE, ({"key": fault.id, **{name: row[name] for name in _CHANGING}},))
+
+
+def record(row: Any) -> Fault:
+    """A fault from its row."""
+    return Fault(
+        id=FaultId(row.id),
+        kind=FaultKind(row.kind),
+        severity=Severity(row.severity),
+        about=row.about,
+        owner=Owner(row.owner),
+        reason=row.reason,
+        state=FaultState(row.state),
+        raised_seq=Seq(row.raised_seq),
+        trace=row.trace,
+        raised_ns=row.raised_ns,
+        raised_mono_ns=row.raised_mono_ns,
+        up_ns=row.up_ns,
+        up_mono_ns=row.up_mono_ns,
+        up_seq=None if row.up_seq is None else Seq(row.up_seq),
+        cleared_ns=row.cleared_ns,
+        cleared_reason=row.cleared_reason,
+        outage_ms=row.outage_ms,
+    )
+
+
+def load_open(connection: Connection) -> list[Fault]:
+    """Every fault that is not cleared."""
+    query = select(fault_table).where(fault_table.c.state != FaultState.CLEARED.value)
+    return [record(row) for row in connection.execute(query)]
+
+
+def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:
+    """These faults, in no order; unknown ids are left out."""
+    return [record(row) for row in connection.execute(select(fault_table).where(fault_table.c.id.in_(ids)))]
+
+
+def load_latest(connection: Connection, owner: Owner | None, state: str | None, limit: int) -> list[Fault]:
+    """The newest faults first; of one owner, or of all when `owner` is None."""
+    query = select(fault_table).order_by(fault_table.c.raised_seq.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(fault_table.c.owner == owner)
+    if state is not None:
+        query = query.where(fault_table.c.state == state)
+    return [record(row) for row in connection.execute(query)]

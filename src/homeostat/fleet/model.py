@@ -1,0 +1,113 @@
+"""What the server holds of hosts, node processes and resources. Frozen rows, changed by replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.wire import ResourceLevel, digest
+from homeostat.kernel.journal import Local, Seq
+
+
+class AgentState(StrEnum):
+    """What is known of a node process. Says nothing about its host: a dead agent is not a dead host."""
+
+    PRESENT = "present"
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A host with our process. `acked_seq` is the last observation of store `boot` that is committed."""
+
+    host: HostId
+    boot: str
+    incarnation: str
+    acked_seq: int
+    agent: AgentState
+    joined_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The last committed level of a resource. `since_ns` is the node's wall clock, `seq` its observation."""
+
+    id: ResourceId
+    host: HostId
+    kind: ResourceKind
+    owner: Owner
+    agent: str
+    state: ResourceState
+    reason: str
+    since_ns: int
+    seq: int
+    pid: int | None = None
+
+    @classmethod
+    def from_level(cls, host: HostId, level: ResourceLevel) -> Resource:
+        """The row that a node's report makes."""
+        return cls(
+            id=level.resource,
+            host=host,
+            kind=level.kind,
+            owner=level.owner,
+            agent=level.agent,
+            state=level.state,
+            reason=level.reason,
+            since_ns=level.at_ns,
+            seq=level.seq,
+            pid=level.pid,
+        )
+
+    def to_level(self, state: ResourceState, reason: str, at_ns: int) -> ResourceLevel:
+        """The same resource at another level, as if its node had reported it."""
+        return ResourceLevel(self.id, self.kind, self.owner, self.agent, state, reason, at_ns, self.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An intended act. `outcome` is None while it is open, `intended_seq` Local until it is committed."""
+
+    id: str
+    verb: str
+    about: str
+    owner_of_act: str
+    deadline_s: float
+    intended_seq: Seq | Local
+    intended_ns: int
+    outcome: str | None = None
+    took_ms: float | None = None
+
+
+@dataclass(slots=True)
+class Topology:
+    """Hosts and what runs on them, in memory; the tables are its snapshot."""
+
+    nodes: dict[HostId, Node] = field(default_factory=dict)
+    resources: dict[ResourceId, Resource] = field(default_factory=dict)
+    actions: dict[str, Action] = field(default_factory=dict)
+
+    def on_host(self, host: HostId) -> Iterator[Resource]:
+        """Every resource of one host."""
+        return (resource for resource in self.resources.values() if resource.host == host)
+
+    def digest(self, host: HostId) -> str:
+        """What the node's own digest should be."""
+        return digest({resource.id: resource.state for resource in self.on_host(host)})
+
+    def adopt(
+        self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()
+    ) -> None:
+        """Take over rows that were decided. Only open actions are kept."""
+        for node in nodes:
+            self.nodes[node.host] = node
+        for resource in resources:
+            self.resources[resource.id] = resource
+        for action in actions:
+            if action.outcome is None:
+                self.actions[action.id] = action
+            else:
+                self.actions.pop(action.id, None)

@@ -1,0 +1,145 @@
+"""Tables of hosts, nodes, resources and acts, and how rows become records and changes. No decisions."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Index,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
+
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.fleet.model import Action, AgentState, Node, Resource, Topology
+from homeostat.kernel.database import BIG, METADATA
+from homeostat.kernel.journal import Change, Seq
+from homeostat.kernel.records import row_of
+
+node_table = Table(
+    "node",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("boot", Text, nullable=False),
+    Column("incarnation", Text, nullable=False),
+    Column("acked_seq", BIG, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("joined_ns", BIG, nullable=False),
+)
+
+resource_table = Table(
+    "resource",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since_ns", BIG, nullable=False),
+    Column("seq", BIG, nullable=False),
+    Column("pid", BIG),
+)
+
+action_table = Table(
+    "action",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("verb", Text, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("owner_of_act", Text, nullable=False),
+    Column("deadline_s", Double, nullable=False),
+    Column("intended_seq", BIG, nullable=False),
+    Column("intended_ns", BIG, nullable=False),
+    Column("outcome", Text),
+    Column("took_ms", Double),
+    Index("ix_action_outcome", "outcome"),
+)
+
+_UPDATE_NODE = update(node_table).where(node_table.c.host == bindparam("key"))
+_UPDATE_RESOURCE = update(resource_table).where(resource_table.c.id == bindparam("key"))
+_FINISH_ACTION = (
+    update(action_table)
+    .where(action_table.c.id == bindparam("key"))
+    .values(outcome=bindparam("outcome"), took_ms=bindparam("took_ms"))
+)
+
+
+def node_change(node: Node, *, is_new: bool) -> Change:
+    """Insert or replace a node's row."""
+    row = row_of(node)
+    if is_new:
+        return Change(insert(node_table), (row,))
+    host = row.pop("host")
+    return Change(_UPDATE_NODE.values({name: bindparam(name) for name in row}), ({"key": host, **row},))
+
+
+def resource_change(resource: Resource, *, is_new: bool) -> Change:
+    """Insert or replace a resource's row."""
+    row = row_of(resource)
+    if is_new:
+        return Change(insert(resource_table), (row,))
+    key = row.pop("id")
+    return Change(_UPDATE_RESOURCE.values({name: bindparam(name) for name in row}), ({"key": key, **row},))
+
+
+def action_intended(action: Action) -> Change:
+    """A new open act; its intent's sequence number is known when it is committed."""
+    return Change(insert(action_table), (row_of(action),))
+
+
+def action_finished(action: Action) -> Change:
+    """Close an act."""
+    return Change(_FINISH_ACTION, ({"key": action.id, "outcome": action.outcome, "took_ms": action.took_ms},))
+
+
+def load_topology(connection: Connection) -> Topology:
+    """Everything a starting server needs to know."""
+    topology = Topology()
+    topology.adopt(
+        nodes=(
+            Node(
+                host=HostId(row.host),
+                boot=row.boot,
+                incarnation=row.incarnation,
+                acked_seq=row.acked_seq,
+                agent=AgentState(row.agent),
+                joined_ns=row.joined_ns,
+            )
+            for row in connection.execute(select(node_table))
+        ),
+        resources=(
+            Resource(
+                id=ResourceId(row.id),
+                host=HostId(row.host),
+                kind=ResourceKind(row.kind),
+                owner=Owner(row.owner),
+                agent=row.agent,
+                state=ResourceState(row.state),
+                reason=row.reason,
+                since_ns=row.since_ns,
+                seq=row.seq,
+                pid=row.pid,
+            )
+            for row in connection.execute(select(resource_table))
+        ),
+        actions=(
+            Action(
+                id=row.id,
+                verb=row.verb,
+                about=row.about,
+                owner_of_act=row.owner_of_act,
+                deadline_s=row.deadline_s,
+                intended_seq=Seq(row.intended_seq),
+                intended_ns=row.intended_ns,
+            )
+            for row in connection.execute(select(action_table).where(action_table.c.outcome.is_(None)))
+        ),
+    )
+    return topology

@@ -1,0 +1,145 @@
+"""The HTTP API, assembled: every room's router, /healthz, and the sum of all set points."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from pydantic import BaseModel
+
+from homeostat import __version__
+from homeostat.contracts.nouns import SetPoint, Standing
+from homeostat.faults import api as faults
+from homeostat.fleet import api as fleet
+from homeostat.kernel.errors import AlreadyRunning
+from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
+from homeostat.notices import api as notices
+from homeostat.resources import api as resources
+from homeostat.tokens_api import router as tokens_router
+
+SetPoints = Callable[[], Awaitable[Sequence[SetPoint]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """`promises` are the rooms' set points in the order of `homeostat status`.
+
+    `health` is empty while all is well, else what is wrong, in one line.
+    """
+
+    promises: tuple[SetPoints, ...]
+    health: Callable[[], str]
+
+
+class Health(BaseModel):
+    """Whether this server can write and hear."""
+
+    status: Literal["ok", "failing"]
+    reason: str
+
+
+class Promise(BaseModel):
+    """One set point. `value` is null when nothing was measured yet."""
+
+    room: str
+    promise: str
+    limit: float
+    unit: str
+    value: float | None
+    standing: Standing
+    detail: str
+
+
+class Status(BaseModel):
+    """Every promise; `standing` is broken when one of them is."""
+
+    version: str
+    standing: Standing
+    items: list[Promise]
+
+
+def assemble(
+    overview: Overview, callers: Callers, body_bytes_max: int, state: Mapping[str, object]
+) -> FastAPI:
+    """The application. `state` is what the rooms' routers find in `app.state`."""
+    app = make_app(callers, version=__version__, body_bytes_max=body_bytes_max)
+    app.state.overview = overview
+    for name, parts in state.items():
+        setattr(app.state, name, parts)
+    for router in (own, fleet.router, resources.router, faults.router, notices.router, tokens_router):
+        app.include_router(router)
+    return app
+
+
+def _overview(request: Request) -> Overview:
+    overview: Overview = request.app.state.overview
+    return overview
+
+
+Sum = Annotated[Overview, Depends(_overview)]
+own = APIRouter(tags=["status"], responses=ERRORS)
+
+
+@own.get("/healthz", responses={503: {"model": Health, "description": "It cannot"}})
+async def healthz(response: Response, overview: Sum) -> Health:
+    """200 while this server can write and hear; 503 with the reason otherwise. No token needed."""
+    wrong = overview.health()
+    if wrong:
+        response.status_code = 503
+    return Health(status="failing" if wrong else "ok", reason=wrong)
+
+
+@own.get("/api/v1/status")
+async def status(_: CurrentCaller, overview: Sum) -> Status:
+    """Every promise, its value now, and whether it is kept."""
+    rows = [row for promise in overview.promises for row in await promise()]
+    broken = any(row.standing is Standing.BROKEN for row in rows)
+    return Status(
+        version=__version__,
+        standing=Standing.BROKEN if broken else Standing.KEPT,
+        items=[_promise(row) for row in rows],
+    )
+
+
+def _promise(row: SetPoint) -> Promise:
+    return Promise(
+        room=row.room,
+        promise=row.promise,
+        limit=row.limit,
+        unit=row.unit,
+        value=row.value,
+        standing=row.standing,
+        detail=row.detail,
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket, taken before anything else is touched; AlreadyRunning when it cannot be had."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise AlreadyRunning(
+            f"api.port: {host}:{port} cannot be had ({error.strerror}); stop what has it, or set another"
+        ) from error
+    return listener
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn inside our own loop: signals are the composition root's."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+async def listen(app: FastAPI, listener: socket.socket) -> None:
+    """Serve until cancelled."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    await _Listener(config).serve(sockets=[listener.dup()])

@@ -1,0 +1,100 @@
+"""The command line's HTTP client: the standard library's, because it starts in no time.
+
+It knows where the server is (HOMEOSTAT_URL and HOMEOSTAT_TOKEN, else client.json in the state directory) and
+turns every answer that is not 2xx into the error that the server meant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homeostat.kernel.errors import (
+    BadInput,
+    Conflict,
+    GiveUp,
+    HomeostatError,
+    NotAllowed,
+    NotFound,
+    RetryLater,
+    StoreUnavailable,
+)
+
+TIMEOUT_S = 10.0
+
+
+class Unreachable(RetryLater):
+    """No server answers there."""
+
+
+def state_dir(given: Path | None = None) -> Path:
+    """The state directory: what is given, else HOMEOSTAT_DIR, else .homeostat here."""
+    return (given or Path(os.environ.get("HOMEOSTAT_DIR", ".homeostat"))).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One server and who we are to it."""
+
+    url: str
+    token: str
+
+    @classmethod
+    def find(cls, directory: Path | None = None) -> Client:
+        """From the environment, else from client.json in the state directory."""
+        url, token = os.environ.get("HOMEOSTAT_URL"), os.environ.get("HOMEOSTAT_TOKEN")
+        if url and token:
+            return cls(url.rstrip("/"), token)
+        path = state_dir(directory) / "client.json"
+        try:
+            found = json.loads(path.read_text())
+            return cls(found["url"], found["token"])
+        except FileNotFoundError:
+            raise GiveUp(
+                f"no server is known: {path} does not exist; start one with `homeostat up`, "
+                "or set HOMEOSTAT_URL and HOMEOSTAT_TOKEN"
+            ) from None
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise GiveUp(f"{path}: not readable; start `homeostat up` again, or set HOMEOSTAT_URL") from None
+
+    def call(self, method: str, path: str, body: object = None, **query: str | int | None) -> Any:
+        """The decoded answer of `/api/v1<path>`; a HomeostatError of the server's kind otherwise."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        url = f"{self.url}/api/v1{path}" + (f"?{urllib.parse.urlencode(wanted)}" if wanted else "")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data=data, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                text = answer.read()
+                return json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            raise _meant(error.code, error.read()) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise Unreachable(
+                f"no server answers at {self.url} ({reason}); is `homeostat up` running?"
+            ) from None
+
+
+def _meant(status: int, body: bytes) -> HomeostatError:
+    try:
+        told = json.loads(body)["error"]
+        message = str(told["message"])
+    except (ValueError, KeyError, TypeError):
+        return GiveUp(f"the server answered {status}")
+    if told.get("field"):
+        kind = Conflict if status == 409 else BadInput
+        return kind(told["field"], told.get("value"), told.get("accepted") or message)
+    kinds: dict[int, type[HomeostatError]] = {404: NotFound, 401: NotAllowed, 403: NotAllowed}
+    if status in kinds:
+        return kinds[status](message)
+    return StoreUnavailable(message) if status == 503 else GiveUp(message)

@@ -1,0 +1,45 @@
+"""Settings from one YAML file: an unreadable file, an unknown field or a wrong value is one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from homeostat.kernel.errors import BadInput
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def load(kind: type[S], path: Path) -> S:
+    """The settings in `path`; BadInput names the file and the first field that is wrong."""
+    try:
+        given = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadInput(str(path), error.strerror or "unreadable", "a readable settings file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(str(path), " ".join(str(error).split()), "a YAML file") from error
+    if not isinstance(given, dict):
+        raise BadInput(str(path), given, "a mapping of settings; see docs/configuration.md")
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{path}: {where}", first.get("input"), _accepted(kind, first)) from error
+
+
+def _accepted(kind: type[BaseModel], error: object) -> str:
+    """What would be accepted; for an unknown field, the known ones beside it."""
+    assert isinstance(error, dict)
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"])
+    model: type[BaseModel] | None = kind
+    for part in error["loc"][:-1]:
+        field = None if model is None else model.model_fields.get(str(part))
+        inner = None if field is None else field.annotation
+        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    known = ", ".join(sorted(model.model_fields)) if model else "see docs/configuration.md"
+    return f"there is no such field; known here: {known}"

@@ -1,0 +1,103 @@
+"""Holding the term: take it, renew it, and stop the moment it may be somebody else's.
+
+With SQLite there is one machine and one lock on the file: whoever gets it knows that its predecessor is dead.
+With PostgreSQL a standby waits until the term has expired by the database's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine
+
+from homeostat.contracts.events.fleet import TermTaken
+from homeostat.kernel import term
+from homeostat.kernel.appender import Appender
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.database import sqlite_file
+from homeostat.kernel.errors import Deposed, RetryLater
+from homeostat.kernel.journal import Draft, Submission
+
+log = structlog.get_logger("leadership")
+
+STANDBY_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """Our term. `ttl_s` is how long it lasts without being renewed."""
+
+    engine: Engine
+    holder: str
+    epoch: int
+    ttl_s: float
+    clock: Clock
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, engine: Engine, holder: str, ttl_s: float, clock: Clock) -> AsyncIterator[Leadership]:
+        """Wait until the term is ours, give it back in the end. AlreadyRunning: the file is taken."""
+        path = sqlite_file(engine)
+        if path is None:
+            leader = cls(engine, holder, await _wait_for_term(engine, holder, ttl_s), ttl_s, clock)
+            try:
+                yield leader
+            finally:
+                await leader._release()
+            return
+        with term.FileLock(path.with_name(path.name + ".lock")):
+            epoch = term.acquire(engine, holder, ttl_s, predecessor_is_dead=True)
+            assert epoch is not None, "a dead predecessor cannot refuse"
+            leader = cls(engine, holder, epoch, ttl_s, clock)
+            try:
+                yield leader
+            finally:
+                await leader._release()
+
+    async def announce(self, appender: Appender) -> None:
+        """Write down who leads."""
+        at_ns, subject = self.clock.wall_ns(), f"term/{self.epoch}"
+        draft = Draft(TermTaken(self.epoch, self.holder), subject, at_ns, "server", subject)
+        await appender.append(Submission("term", (draft,)))
+
+    async def keep(self) -> None:
+        """Renew every third of the term; Deposed when it is lost, or when nobody knows any more."""
+        deadline_ns = self._deadline_ns()
+        while True:
+            await asyncio.sleep(self.ttl_s / 3)
+            asked_ns = self._deadline_ns()
+            try:
+                ours = await asyncio.to_thread(term.renew, self.engine, self.holder, self.epoch, self.ttl_s)
+            except RetryLater as error:
+                log.warning("the term could not be renewed", error=str(error))
+                if self.clock.mono_ns() < deadline_ns:
+                    continue
+                ours = False
+            if not ours:
+                raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
+            deadline_ns = asked_ns
+
+    def _deadline_ns(self) -> int:
+        return self.clock.mono_ns() + round(self.ttl_s * 1e9)
+
+    async def _release(self) -> None:
+        try:
+            await asyncio.to_thread(term.release, self.engine, self.holder, self.epoch)
+        except RetryLater as error:
+            log.info("the term was not given back; it expires", error=str(error))
+
+
+async def _wait_for_term(engine: Engine, holder: str, ttl_s: float) -> int:
+    waited = False
+    while True:
+        epoch = await asyncio.to_thread(term.acquire, engine, holder, ttl_s)
+        if epoch is not None:
+            return epoch
+        if not waited:
+            log.info("standing by: another server leads")
+            waited = True
+        await asyncio.sleep(STANDBY_POLL_S)
