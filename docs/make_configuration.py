@@ -1,0 +1,71 @@
+"""Write docs/configuration.md from the settings themselves: `make docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from homeostat.node_settings import NodeSettings
+from homeostat.settings import ServerSettings
+
+HEAD = """# Configuration
+
+One YAML file a process. An unknown field is refused; `homeostat config check FILE` prints the merged result, or the first
+field that is wrong. For the server, environment variables win over the file: `HOMEOSTAT__API__PORT=8701` is `api.port`.
+
+`homeostat up` writes all of these files itself, below its state directory.
+
+This page is made from the settings by `make docs`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for title, kind in (("server.yaml", ServerSettings), ("node.yaml", NodeSettings)):
+        parts.append(f"\n## {title}\n\n| field | default | meaning |\n|---|---|---|\n")
+        parts += [f"| `{name}` | {default} | {meaning} |\n" for name, default, meaning in rows(kind, "")]
+    return "".join(parts)
+
+
+def rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Every field, nested ones by their dotted path; of a list, the fields of one item."""
+    for name, field in kind.model_fields.items():
+        inner = _model_in(field)
+        path = f"{prefix}{name}"
+        if inner is not None and inner is not kind:
+            yield from rows(
+                inner,
+                f"{path}[]."
+                if "list" in str(field.annotation) or "tuple" in str(field.annotation)
+                else f"{path}.",
+            )
+        else:
+            yield path, _default(field), (field.description or _plain(field)).replace("|", "\\|")
+
+
+def _model_in(field: FieldInfo) -> type[BaseModel] | None:
+    candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = (
+        field.get_default(call_default_factory=True)
+        if field.default_factory is None
+        else field.default_factory()
+    )  # type: ignore[call-arg]
+    return f"`{value}`"
+
+
+def _plain(field: FieldInfo) -> str:
+    return getattr(field.annotation, "__name__", str(field.annotation))
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("configuration.md").write_text(page())
