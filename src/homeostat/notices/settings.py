@@ -15,7 +15,7 @@ _Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 class NoticesSettings(BaseModel):
     """Part `notices` of server.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     allowed_networks: tuple[Network, ...] = ()
     """Where webhooks may be. Empty: public addresses only. Otherwise exactly these networks. Too wide, and a
