@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Executable, func, select
 
 from homeostat.kernel import database
-from homeostat.kernel.appender import Appender, AppenderSettings
+from homeostat.kernel.appender import Appender, AppenderSettings, Mode
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import Readers, open_engine, upgrade
 from homeostat.kernel.journal import Catalogue, Draft, Local, Seq, Submission
@@ -52,6 +52,11 @@ def draft(
 def seen(*subjects: str, loop: str = "test", cause: Seq | None = None) -> Submission:
     """A submission with an event for each subject."""
     return Submission(loop, tuple(draft(subject, cause=cause) for subject in subjects))
+
+
+def mode_of(appender: Appender) -> Mode:
+    """The mode now. A call, for a type checker believes that an attribute stays what it was."""
+    return appender.mode
 
 
 async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:

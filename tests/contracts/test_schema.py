@@ -151,6 +151,17 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_commit_is_on_the_disk_when_it_returns(store: Store) -> None:
+    with store.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        else:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+            assert connection.exec_driver_sql("SHOW fsync").scalar() == "on"
+
+
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     engine = open_engine("postgresql+psycopg://nobody:hidden@/none?host=/no/such/folder")
     with pytest.raises(StoreUnavailable) as caught, engine.connect():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
-from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, bindparam, func, insert, select, text, update
 
 from homeostat.kernel import database
 from homeostat.kernel.appender import AppenderSettings, Mode
@@ -21,6 +22,7 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Change, Local, Receipt, Seq, Submission
 from homeostat.kernel.term import acquire, release, renew
+from real_postgresql import PostgresqlCluster, engines
 from store_parts import CATALOGUE, Moved, Seen, Store, draft, seen, until
 
 TOKEN = {"name": "a", "hash": "h", "role": "viewer", "owner": "p", "created_ns": 1}
@@ -251,9 +253,7 @@ def _database_now(store: Store) -> object:
     return text(sqlite if store.engine.dialect.name == "sqlite" else postgresql)
 
 
-def _race(
-    barrier: threading.Barrier, taken: dict[str, int | None], name: str, engine: database.Engine
-) -> None:
+def _race(barrier: threading.Barrier, taken: dict[str, int | None], name: str, engine: Engine) -> None:
     barrier.wait()
     taken[name] = acquire(engine, name, 60)
 
@@ -315,6 +315,46 @@ def test_a_takeover_waits_for_the_append_before_it(store: Store) -> None:
     taker.join(10)
     assert got == [epoch + 1]
     other.dispose()
+
+
+@pytest.mark.parametrize("database_url", engines()[1:], indirect=True)
+def test_a_takeover_waits_for_an_append_that_has_seen_the_epoch(store: Store) -> None:
+    """The lock is the appender's own: hold it up in the middle, after it has looked at the term."""
+    epoch = acquire(store.engine, "old", 60)
+    write(store, Submission("test", (), (token(),)))
+    change = Change(update(database.token).values(owner="later"))
+    outcomes: list[Receipt | Exception] = []
+    got: list[int | None] = []
+    appending = threading.Thread(
+        target=lambda: outcomes.extend(
+            write(store, Submission("test", (draft("a"),), (change,)), epoch=epoch)
+        )
+    )
+    taking = threading.Thread(
+        target=lambda: got.append(acquire(store.engine, "new", 60, predecessor_is_dead=True))
+    )
+    with store.engine.begin() as holding:
+        holding.execute(update(database.token).values(owner="first"))
+        appending.start()
+        _until_blocked(store, 1)
+        taking.start()
+        _until_blocked(store, 2)
+        assert got == []
+    appending.join(10)
+    taking.join(10)
+    assert outcomes == [Receipt((Seq(1),))]
+    assert got == [2]
+
+
+def _until_blocked(store: Store, connections: int) -> None:
+    blocked = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()"
+    )
+    deadline_s = time.monotonic() + 10
+    while store.rows(blocked) != [(connections,)]:
+        assert time.monotonic() < deadline_s, f"{connections} connections should wait for a lock"
+        time.sleep(0.01)
 
 
 # ---- sequence numbers ----
@@ -453,7 +493,7 @@ async def test_a_damaged_chain_with_a_circle_ends(store: Store) -> None:
 async def test_a_read_is_one_snapshot(store: Store) -> None:
     counting = select(func.count()).select_from(database.journal)
 
-    def twice(connection: database.Connection) -> tuple[object, object]:
+    def twice(connection: Connection) -> tuple[object, object]:
         before = connection.execute(counting).scalar()
         write(store, seen("a"))
         return before, connection.execute(counting).scalar()
@@ -465,14 +505,12 @@ async def test_a_read_is_one_snapshot(store: Store) -> None:
 # ---- a database that goes and comes back ----
 
 
-async def test_a_cut_connection_is_told_and_mended(store: Store, request: pytest.FixtureRequest) -> None:
-    if store.engine.dialect.name == "sqlite":
-        pytest.skip("a file has no connection; see tests/kernel/test_appender.py")
-    cluster = request.getfixturevalue("postgresql")
+@pytest.mark.parametrize("database_url", engines()[1:], indirect=True)
+async def test_a_cut_connection_is_told_and_mended(store: Store, postgresql: PostgresqlCluster) -> None:
     settings = AppenderSettings(reconnect_first_s=0.01)
     async with store.appending(settings=settings) as appender:
         await appender.append(seen("a"))
-        assert cluster.cut_connections() >= 1
+        assert postgresql.cut_connections() >= 1
         with pytest.raises(StoreUnavailable, match="does not answer"):
             await appender.append(seen("b"))
         await until(lambda: appender.mode is Mode.WRITABLE)

@@ -21,7 +21,7 @@ from homeostat.kernel.appender import AppenderSettings, Mode
 from homeostat.kernel.errors import StoreFull, StoreUnavailable
 from homeostat.kernel.journal import Receipt, Seq, Submission
 from homeostat.kernel.processes import die_with_parent
-from store_parts import Store, draft, seen, until
+from store_parts import Store, draft, mode_of, seen, until
 
 MIB = 2**20
 CHILD = Path(__file__).parent.parent / "store_appending_child.py"
@@ -57,14 +57,14 @@ async def test_a_full_disk_loses_nothing_and_heals_when_there_is_room(small_disk
     known: list[str] = []
     async with store.appending(settings=settings) as appender:
         assert ballast.stat().st_blocks * 512 == 2 * MIB
-        assert appender.mode is Mode.WRITABLE
+        assert mode_of(appender) is Mode.WRITABLE
         with pytest.raises(StoreFull) as caught:
             for number in range(10_000):
                 await appender.append(_large(number))
                 known.append(f"large/{number}")
         assert "make room" in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert appender.mode is Mode.FULL
+        assert mode_of(appender) is Mode.FULL
         assert str(small_disk) in appender.why
         assert not ballast.exists()
         # Small ones would fit into the ballast's room, and are refused all the same: read-only is read-only.
@@ -77,7 +77,7 @@ async def test_a_full_disk_loses_nothing_and_heals_when_there_is_room(small_disk
         filler.unlink()
         receipt = await appender.append(seen("after"))
         assert receipt.seqs == (len(known) + 1,)
-        assert appender.mode is Mode.WRITABLE
+        assert mode_of(appender) is Mode.WRITABLE
         assert appender.why == ""
         assert ballast.stat().st_size == 2 * MIB
     assert await _subjects(store) == [*known, "after"]
@@ -91,7 +91,7 @@ async def test_on_a_nearly_full_disk_it_starts_read_only(small_disk: Path) -> No
     filler.write_bytes(bytes(8 * MIB))
     settings = AppenderSettings(ballast=small_disk / "ballast", ballast_bytes=2 * MIB)
     async with store.appending(settings=settings) as appender:
-        assert appender.mode is Mode.FULL
+        assert mode_of(appender) is Mode.FULL
         with pytest.raises(StoreFull, match="read-only until more than 4 MiB are free"):
             await appender.append(seen("a"))
         filler.unlink()
@@ -110,10 +110,10 @@ async def test_without_a_ballast_a_full_disk_is_told_too(small_disk: Path) -> No
                 file.write(bytes(MIB))
         with pytest.raises(StoreFull, match="make room"):
             await appender.append(_large(0))
-        assert appender.mode is Mode.FULL
+        assert mode_of(appender) is Mode.FULL
         filler.unlink()
         await appender.append(seen("b"))
-        assert appender.mode is Mode.WRITABLE
+        assert mode_of(appender) is Mode.WRITABLE
     assert store.subjects() == ["a", "b"]
     store.close()
 
@@ -141,7 +141,7 @@ async def test_a_stalled_database_is_told_and_callers_do_not_wait(file_store: St
                 await appender.append(seen("b"))
             other.execute("ROLLBACK")
         assert isinstance(await waiting, Receipt)
-        assert appender.mode is Mode.WRITABLE
+        assert mode_of(appender) is Mode.WRITABLE
     assert file_store.subjects() == ["a"]
 
 
@@ -155,7 +155,7 @@ async def test_a_file_that_is_moved_away_is_missed_and_found_again(file_store: S
             (tmp_path / name).rename(away / name)
         with pytest.raises(StoreUnavailable, match="is gone; put it back"):
             await appender.append(seen("b"))
-        assert appender.mode is Mode.UNAVAILABLE
+        assert mode_of(appender) is Mode.UNAVAILABLE
         assert not file.exists()
         for name in names:
             (away / name).rename(tmp_path / name)
@@ -183,7 +183,7 @@ async def test_a_restored_copy_is_not_written_to(file_store: Store, tmp_path: Pa
         await until(lambda: "restored from a copy" in appender.why)
         with pytest.raises(StoreUnavailable, match="restored from a copy"):
             await appender.append(seen("d"))
-        assert appender.mode is Mode.UNAVAILABLE
+        assert mode_of(appender) is Mode.UNAVAILABLE
 
 
 async def test_a_database_that_is_not_there_at_the_start_is_one_clear_line(file_store: Store) -> None:
