@@ -258,3 +258,31 @@ def test_whatever_happens_order_and_limits_hold_and_all_is_sent_in_the_end(
     for key in story.ended:
         if key.endswith(":cleared"):
             assert story.ended.index(key.replace(":cleared", ":raised")) < story.ended.index(key)
+
+
+def test_when_a_circuit_closes_nothing_waits_for_its_own_back_off() -> None:
+    board = Board(LIMITS)
+    for index in range(3):
+        board.add(due("s", f"f{index}"), "p")
+    for now_ns in range(3):
+        (each,) = drain(board, now_ns)
+        board.failed(each, next_ns=10 if now_ns == 2 else 10**12)
+    (probe,) = drain(board, 10)
+    board.succeeded(probe)
+    board.closed(probe)
+    assert len(drain(board, 10)) == 2
+
+
+def test_suspects_that_had_to_wait_for_a_worker_get_one() -> None:
+    board = Board(LIMITS)
+    for index in range(6):
+        board.add(due(f"s{index}", "f"), f"p{index}")
+    for each in drain(board, 0):
+        board.failed(each, next_ns=10)
+    seen = []
+    while flying := drain(board, 10):
+        assert len(flying) <= 2
+        for each in flying:
+            seen.append(each.notice.subscription)
+            board.failed(each, next_ns=1000)
+    assert sorted(seen) == [f"s{index}" for index in range(6)]

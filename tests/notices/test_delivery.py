@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from aiohttp import web
+from sqlalchemy import Connection
 
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Deposed, StoreUnavailable
 from homeostat.kernel.journal import Receipt, Submission
+from homeostat.notices import store
+from homeostat.notices.delivery import Delivery
 from homeostat.notices.model import FaultPicture, NoticeState
 from homeostat.notices.signing import verify
 from homeostat.notices.standing import set_points
 from homeostat.ports import Answered, Post, Reply
 from notices_parts import QUICK, SECRET, World, consumer, dead_url, picture, subscription, until, world
 
+T = TypeVar("T")
 DELIVERED, GIVEN_UP = NoticeState.DELIVERED, NoticeState.GIVEN_UP
 
 
@@ -334,3 +340,42 @@ async def test_hundreds_of_notices_at_once_stay_within_the_workers(here: World) 
         await here.until_none_pending()
     assert len(set(there.keys)) == len(there.keys) == 400
     assert there.most_at_once <= QUICK.sends_per_host
+
+
+class Racing:
+    """Readers that let something happen between a snapshot of the pending rows and its return."""
+
+    def __init__(self, here: World, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        self._here, self._meanwhile, self.raced = here, meanwhile, False
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        rows = await self._here.readers.read(fn)
+        if not self.raced and isinstance(fn, partial) and fn.func is store.pending_of:
+            self.raced = True
+            await self._meanwhile()
+        return rows
+
+
+async def test_what_is_queued_while_the_outbox_is_read_is_not_forgotten(here: World) -> None:
+    async with consumer() as there:
+        await here.subscribe(subscription(url=there.url))
+        await here.tell(None, picture("f-1"))
+        running: list[Delivery] = []
+        racing = Racing(here, lambda: here.tell(running[0], picture("f-2")))
+        async with here.delivering(readers=racing) as delivery:
+            running.append(delivery)
+            await here.until_none_pending()
+    assert racing.raced
+    assert there.keys == ["s:f-1:raised", "s:f-2:raised"]
+
+
+async def test_each_row_knows_the_event_that_queued_it(here: World) -> None:
+    await here.subscribe(*(subscription(f"s{index}") for index in range(3)))
+    told = await here.tell(None, picture())
+    events = await here.journal.read(0, 10, kinds=["NoticeQueued"])  # type: ignore[arg-type]
+    assert {row.key: row.queued_seq for row in (await here.rows()).values()} == {
+        each.payload["key"]: each.seq for each in events
+    }
+    assert [each.queued_seq for each in told] == [each.seq for each in events]
+    raised = (await here.journal.read(0, 1))[0]  # type: ignore[arg-type]
+    assert {each.cause for each in events} == {raised.seq}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
@@ -205,3 +206,18 @@ async def test_one_name_is_looked_up_once_at_a_time() -> None:
         assert lookup._going_on == {}
     finally:
         lookup.close()
+
+
+async def test_the_text_of_the_url_is_checked_at_each_send() -> None:
+    async with consumer() as there:
+        reply = await post(there.url.replace("http://", "http://user:hunter2@"))
+    assert isinstance(reply, Refused) and "hunter2" not in reply.reason
+    assert there.heard == []
+
+
+async def test_the_last_look_is_at_the_address_of_the_socket() -> None:
+    async with transport(Guard()) as made:
+        for address in ("127.0.0.1", "169.254.169.254", "::1", "fe80::1%2"):
+            with pytest.raises(OSError, match="is "):
+                made._open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 80)))
+        made._open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 80))).close()
