@@ -44,7 +44,7 @@ from homeostat.notices.api import NoticesApi
 from homeostat.notices.delivery import Delivery, DeliveryParts
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.subscriptions import Subscriptions
-from homeostat.notices.targets import Guard
+from homeostat.notices.targets import guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
 from homeostat.settings import ServerSettings
 from homeostat.tokens_api import Registry
@@ -159,9 +159,9 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     """Subscriptions in memory, the way out, and the herald between them and the fault path."""
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    guard = Guard(settings.notices.allowed_networks, own_ports_on_loopback=frozenset({settings.api.port}))
+    own_guard = guard(settings.notices.allowed_networks, [(settings.api.host, settings.api.port)])
     lookup = SystemLookup()
-    transport = WebhookTransport(guard, lookup, settings.notices)
+    transport = WebhookTransport(own_guard, lookup, settings.notices)
     recalled = partial(recall, store.readers)
     delivery = Delivery(
         DeliveryParts(store.appender, store.readers, subscriptions, transport, recalled, clock),
@@ -170,7 +170,7 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     try:
         yield Telling(
             subscriptions,
-            TargetCheck(guard, lookup, settings.notices.connect_timeout_s),
+            TargetCheck(own_guard, lookup, settings.notices.connect_timeout_s),
             delivery,
             Herald(subscriptions, delivery, store.readers),
         )

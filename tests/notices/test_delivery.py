@@ -19,8 +19,8 @@ from homeostat.kernel.journal import Receipt, Submission
 from homeostat.notices import store
 from homeostat.notices.delivery import Delivery
 from homeostat.notices.model import FaultPicture, NoticeState
+from homeostat.notices.promises import promises
 from homeostat.notices.signing import verify
-from homeostat.notices.standing import set_points
 from homeostat.ports import Answered, Post, Reply
 from notices_parts import QUICK, SECRET, World, consumer, dead_url, picture, subscription, until, world
 
@@ -57,7 +57,7 @@ async def test_raised_and_cleared_are_told_once_signed_and_written_down(here: Wo
     assert events[1].cause == events[0].seq and events[1].trace == "trace-f-1"
     assert (figures.waiting, figures.in_flight, figures.uncommitted) == (0, 0, 0)
     assert figures.slowest_ms is not None
-    assert set_points(figures)[0].standing == "kept"
+    assert promises(figures, told_within_s=1.0)[0].standing == "kept"
 
 
 async def test_failures_are_repeated_with_the_same_key_and_body_in_order(here: World) -> None:
