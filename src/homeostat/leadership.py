@@ -21,6 +21,7 @@ from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import sqlite_file
 from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
+from homeostat.kernel.locks import only_owner
 
 log = structlog.get_logger("leadership")
 
@@ -49,7 +50,8 @@ class Leadership:
             finally:
                 await leader._release()
             return
-        with term.FileLock(path.with_name(path.name + ".lock")):
+        taken = "{path}: another server, process {pid}, has this database; stop it or use another one"
+        with only_owner(path.with_name(path.name + ".lock"), taken):
             epoch = term.acquire(engine, holder, ttl_s, predecessor_is_dead=True)
             assert epoch is not None, "a dead predecessor cannot refuse"
             leader = cls(engine, holder, epoch, ttl_s, clock)

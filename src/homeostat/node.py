@@ -7,12 +7,10 @@ roles whether or not NATS and the server are there. Neither FastAPI nor SQLAlche
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from homeostat.fleet.node_roles import Role, RoleCommand
 from homeostat.kernel import logs
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.config import load
-from homeostat.kernel.errors import AlreadyRunning, BadInput
+from homeostat.kernel.locks import only_owner
 from homeostat.kernel.loops import Task, run_tasks
 from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.node_settings import NodeSettings
@@ -54,7 +52,8 @@ async def run(settings: NodeSettings, commands: Sequence[RoleCommand]) -> None:
 
     A second signal stops at once. AlreadyRunning when another process has this state directory.
     """
-    with _own(settings.state_dir):
+    taken = "{path}: a node already runs here, pid {pid}; stop it, or give this node another state_dir"
+    with only_owner(settings.state_dir / "node.lock", taken):
         parts = _build(settings, commands)
         asked, stopping = asyncio.Event(), asyncio.Event()
         _heed_signals(asked, stopping)
@@ -123,28 +122,6 @@ async def _stop_in_order(
             _log.warning("the server has not acknowledged everything; it is sent after the next start")
         await parts.link.goodbye()
     stopping.set()
-
-
-@contextmanager
-def _own(state_dir: Path) -> Iterator[None]:
-    """Make this process the only node on `state_dir`; the kernel takes the lock back however we end."""
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise BadInput("state_dir", str(state_dir), f"a writable directory is ({error.strerror})") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-            remedy = "stop it, or give this node another state_dir"
-            raise AlreadyRunning(f"{state_dir}: a node already runs here, pid {owner}; {remedy}") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
 
 
 if __name__ == "__main__":

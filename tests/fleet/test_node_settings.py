@@ -114,4 +114,4 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     )
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1
-    assert "state_dir" in ran.stderr
+    assert "n1: cannot be used" in ran.stderr

@@ -6,16 +6,10 @@ and every append after it sees the new epoch. Expiry goes by the database's cloc
 
 from __future__ import annotations
 
-import fcntl
-import os
-from pathlib import Path
-from types import TracebackType
-
 from sqlalchemy import ColumnElement, Connection, Double, Engine, cast, func, literal, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from homeostat.kernel.database import term
-from homeostat.kernel.errors import AlreadyRunning
 
 
 def acquire(engine: Engine, holder: str, ttl_s: float, *, predecessor_is_dead: bool = False) -> int | None:
@@ -62,38 +56,3 @@ def _now(connection: Connection) -> ColumnElement[float]:
     if connection.dialect.name == "postgresql":
         return cast(func.extract("epoch", func.clock_timestamp()), Double)
     return (func.julianday("now", type_=Double) - 2440587.5) * 86400.0
-
-
-class FileLock:
-    """A lock on `path` for as long as this process lives; whoever held it before is dead.
-
-    The file stays: removing it would let two processes lock two files of one name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: int | None = None
-
-    def __enter__(self) -> FileLock:
-        """Lock, or AlreadyRunning with the holder's pid."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise AlreadyRunning(
-                f"{self.path}: held by process {pid}; stop it or use another state directory"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        self._handle = handle
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Unlock."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
