@@ -6,29 +6,33 @@ and every append after it sees the new epoch. Expiry goes by the database's cloc
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, Double, Engine, cast, func, literal, or_, update
+from sqlalchemy import ColumnElement, Connection, Double, Engine, case, cast, func, literal, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from homeostat.kernel.database import term
 
 
-def acquire(engine: Engine, holder: str, ttl_s: float, *, predecessor_is_dead: bool = False) -> int | None:
+def acquire(
+    engine: Engine, holder: str, ttl_s: float, *, predecessor_is_dead: bool = False, at_least: int = 1
+) -> int | None:
     """Take the term for `ttl_s` seconds: the new epoch, or None while another's has not run out.
 
     `predecessor_is_dead` is a proof, not a guess (we hold the file lock of its database). The same holder may
-    take its own term again, and gets a new epoch.
+    take its own term again, and gets a new epoch. `at_least` (the time, say) keeps the epochs of a database
+    that is new or was restored above those that nodes remember from the one before it.
     """
     with engine.begin() as connection:
         now = _now(connection)
         first = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(term)
         nobody = {"id": 1, "epoch": 0, "holder": "", "expires_at": 0.0}
         connection.execute(first.values(nobody).on_conflict_do_nothing(index_elements=["id"]))
+        following = case((term.c.epoch >= at_least, term.c.epoch + 1), else_=at_least)
         # One statement: PostgreSQL waits for the row and then looks at the condition again.
         taken = (
             update(term)
             .where(term.c.id == 1)
             .where(or_(term.c.expires_at <= now, term.c.holder == holder, literal(predecessor_is_dead)))
-            .values(epoch=term.c.epoch + 1, holder=holder, expires_at=now + ttl_s)
+            .values(epoch=following, holder=holder, expires_at=now + ttl_s)
             .returning(term.c.epoch)
         )
         return connection.execute(taken).scalar()
