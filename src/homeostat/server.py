@@ -159,7 +159,7 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     """Subscriptions in memory, the way out, and the herald between them and the fault path."""
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    own_guard = guard(settings.notices.allowed_networks, [(settings.api.host, settings.api.port)])
+    own_guard = guard(settings.notices.allowed_networks, settings.listeners())
     lookup = SystemLookup()
     transport = WebhookTransport(own_guard, lookup, settings.notices)
     recalled = partial(recall, store.readers)
