@@ -46,6 +46,7 @@ log = structlog.get_logger("faults")
 LOOP = "faults"
 BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
+COMPLAINTS_MAX = 1000
 
 Message = Observations | Levels | Goodbye
 M = TypeVar("M", bound=Heartbeat | Observations | Levels | Goodbye)
@@ -82,6 +83,7 @@ class FaultPath:
         self.world = World()
         self.doubt = "no node has been heard yet"
         self.refused = 0
+        self._complaints: set[str] = set()
         self._heard = Heard()
         self._inbox: asyncio.Queue[tuple[Message, int]] = asyncio.Queue(parts.fleet.inbox_max)
         self._listening_ns = parts.clock.mono_ns()
@@ -137,6 +139,7 @@ class FaultPath:
         if sweep:
             self._sweep(entry)
         entry.tick()
+        self._complain(entry.refused)
         await self._commit(entry)
 
     def _sweep(self, entry: Entry) -> None:
@@ -229,6 +232,14 @@ class FaultPath:
         if message.host != subject.split(".")[1]:
             raise BadInput(f"{kind.__name__}.host", message.host, f"it came in on {subject}")
         return message
+
+    def _complain(self, refused: list[str]) -> None:
+        """Say each thing once: a node repeats itself every second."""
+        for what in set(refused) - self._complaints:
+            log.warning("observation refused", reason=what)
+        self._complaints = (
+            (self._complaints | set(refused)) if len(self._complaints) < COMPLAINTS_MAX else set()
+        )
 
     def _refuse(self, subject: str, error: BadInput) -> None:
         self.refused += 1
