@@ -27,7 +27,7 @@ REMOVED = "it is no longer configured on its node"
 
 @dataclass(slots=True)
 class Entry:
-    """`acknowledge` and `resync` say what to send to which node after the commit; `refused` is for the log."""
+    """`acknowledge` and `resync` are for the nodes after the commit, `refused` is for the log."""
 
     world: World
     wall_ns: int

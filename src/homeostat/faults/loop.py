@@ -38,7 +38,7 @@ from homeostat.kernel.appender import Appender
 from homeostat.kernel.bus import Bus
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
-from homeostat.kernel.errors import AlreadyDone, BadInput, Conflict, RetryLater
+from homeostat.kernel.errors import AlreadyDone, BadInput, RetryLater
 from homeostat.kernel.journal import Submission
 
 log = structlog.get_logger("faults")
@@ -140,7 +140,9 @@ class FaultPath:
             self._sweep(entry)
         entry.tick()
         self._complain(entry.refused)
-        await self._commit(entry)
+        if not await self._commit(entry) and len(batch) > 1:
+            for each in batch:  # one that the store refuses must not take the others with it
+                await self._decide([each], sweep=False)
 
     def _sweep(self, entry: Entry) -> None:
         """Look at who spoke since, then at who did not."""
@@ -161,21 +163,27 @@ class FaultPath:
         for host, silent_s in assessment.silent.items():
             entry.silence(host, silent_s)
 
-    async def _commit(self, entry: Entry) -> None:
+    async def _commit(self, entry: Entry) -> bool:
+        """False when the store refused the entry, which no repetition cures."""
         if entry.events or entry.changes:
             herald = self._parts.herald
             told = herald.announce(entry.tellings, len(entry.events))
             submission = Submission(LOOP, (*entry.events, *told.drafts), (*entry.changes, *told.changes))
             try:
                 receipt = await self._parts.appender.append(submission)
-            except (RetryLater, AlreadyDone, Conflict) as error:
+            except RetryLater as error:
                 log.warning("entry not committed; reading the tables again", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
                 await self._reload("an entry was not committed")
-                return
+                return True
+            except (AlreadyDone, BadInput) as error:
+                log.error("entry refused; reading the tables again", error=str(error))
+                await self._reload("an entry was refused")
+                return False
             self.world.settle(receipt.seqs)
             herald.tell(told, receipt)
         await self._answer(entry)
+        return True
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch
