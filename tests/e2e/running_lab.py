@@ -181,7 +181,7 @@ class Footprint:
 
 
 def footprint(directory: Path) -> Footprint:
-    """What of the lab in `directory` runs and listens now. Found by its path in their words and environment."""
+    """What of the lab in `directory` runs and listens now, found by its path in words and environments."""
     found: set[tuple[int, float]] = set()
     for process in psutil.process_iter():
         try:
