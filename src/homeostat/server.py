@@ -26,7 +26,7 @@ from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.promises import FaultPromises
 from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble, bind, listen
-from homeostat.kernel.access import Role
+from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.appender import Appender, Mode
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.clock import Clock, SystemClock
@@ -182,8 +182,9 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
 def _api(
     settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, registry: Registry
 ) -> FastAPI:
-    async def of_fleet() -> tuple[SetPoint, ...]:
-        return fleet_promises(path.world.topology, path.doubt)
+    async def of_fleet(caller: Caller) -> tuple[SetPoint, ...]:
+        mine = caller.may_read(INFRASTRUCTURE)
+        return fleet_promises(path.world.topology, path.doubt) if mine else ()
 
     def health() -> str:
         if store.appender.mode is not Mode.WRITABLE:

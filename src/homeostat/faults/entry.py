@@ -177,8 +177,8 @@ class Entry:
         for action in self.world.topology.actions.values():
             if action.owner_of_act == owner_of_act and about in ("", action.about):
                 event = ActionFinished(action.id, Outcome.UNKNOWN.value, 0.0, reason)
-                trace = f"{owner_of_act}/abandoned"
-                decision.add(Draft(event, action.about, self.wall_ns, "faults", trace, action.intended_seq))
+                place = (action.about, self.wall_ns, "faults", action.trace, action.intended_seq)
+                decision.add(Draft(event, *place))
                 decision.finished.append(replace(action, outcome=Outcome.UNKNOWN.value))
         self._take(decision)
 
