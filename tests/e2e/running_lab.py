@@ -117,9 +117,18 @@ class Lab:
 
     def balancer(self) -> str:
         """What the service behind the balancer answers."""
-        port = json.loads((self.directory / "lab.json").read_text())["ports"]["balancer"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('balancer')}/", timeout=5) as answer:
             return str(answer.read().decode())
+
+    def port(self, field: str) -> int:
+        """One of the ports in lab.json."""
+        return int(json.loads((self.directory / "lab.json").read_text())["ports"][field])
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """What is in credentials.json."""
+        found: dict[str, Any] = json.loads((self.directory / "credentials.json").read_text())
+        return found
 
     def output(self) -> str:
         """What `up` has printed so far."""
