@@ -16,6 +16,7 @@ from homeostat import __version__
 from homeostat.contracts.nouns import SetPoint, Standing
 from homeostat.faults import api as faults
 from homeostat.fleet import api as fleet
+from homeostat.kernel.access import Role
 from homeostat.kernel.errors import AlreadyRunning
 from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
 from homeostat.notices import api as notices
@@ -95,18 +96,18 @@ async def healthz(response: Response, overview: Sum) -> Health:
 
 
 @own.get("/api/v1/status")
-async def status(_: CurrentCaller, overview: Sum) -> Status:
-    """Every promise, its value now, and whether it is kept."""
+async def status(caller: CurrentCaller, overview: Sum) -> Status:
+    """Every promise, its value now, and whether it is kept. Details name things: for administrators only."""
     rows = [row for promise in overview.promises for row in await promise()]
     broken = any(row.standing is Standing.BROKEN for row in rows)
     return Status(
         version=__version__,
         standing=Standing.BROKEN if broken else Standing.KEPT,
-        items=[_promise(row) for row in rows],
+        items=[_promise(row, with_detail=caller.role is Role.ADMIN) for row in rows],
     )
 
 
-def _promise(row: SetPoint) -> Promise:
+def _promise(row: SetPoint, *, with_detail: bool) -> Promise:
     return Promise(
         room=row.room,
         promise=row.promise,
@@ -114,7 +115,7 @@ def _promise(row: SetPoint) -> Promise:
         unit=row.unit,
         value=row.value,
         standing=row.standing,
-        detail=row.detail,
+        detail=row.detail if with_detail else "",
     )
 
 
