@@ -43,7 +43,7 @@ from homeostat.notices.api import NoticesApi
 from homeostat.notices.delivery import Delivery, DeliveryParts
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.subscriptions import Subscriptions
-from homeostat.notices.targets import Guard
+from homeostat.notices.targets import guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
 from homeostat.settings import ServerSettings, secret_in
 from homeostat.tokens_api import Registry
@@ -157,9 +157,9 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     """Subscriptions in memory, the way out, and the herald between them and the fault path."""
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    guard = Guard(settings.notices.allowed_networks, own_ports_on_loopback=frozenset({settings.api.port}))
+    targets = guard(settings.notices.allowed_networks, settings.listeners())
     lookup = SystemLookup()
-    transport = WebhookTransport(guard, lookup, settings.notices)
+    transport = WebhookTransport(targets, lookup, settings.notices)
     recalled = partial(recall, store.readers)
     delivery = Delivery(
         DeliveryParts(store.appender, store.readers, subscriptions, transport, recalled, clock),
@@ -168,7 +168,7 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     try:
         yield Telling(
             subscriptions,
-            TargetCheck(guard, lookup, settings.notices.connect_timeout_s),
+            TargetCheck(targets, lookup, settings.notices.connect_timeout_s),
             delivery,
             Herald(subscriptions, delivery, store.readers),
         )

@@ -6,8 +6,10 @@ its formula, and what breaks when it is too small or too large. An unknown field
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -136,6 +138,19 @@ class ServerSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         return env_settings, init_settings
+
+    def listeners(self) -> tuple[tuple[str, int], ...]:
+        """Where this installation itself listens: the API, and NATS when its URL has an address, no name.
+
+        A name is not looked up here: a server must start while its DNS does not answer.
+        """
+        nats = urlsplit(self.nats.url)
+        host = "127.0.0.1" if nats.hostname == "localhost" else nats.hostname or ""
+        api = (self.api.host, self.api.port)
+        try:
+            return api, (str(ip_address(host)), nats.port or 4222)
+        except ValueError:
+            return (api,)
 
     def appender_settings(self) -> AppenderSettings:
         """The writer's part. A PostgreSQL server's disk is not ours: no ballast there."""

@@ -13,10 +13,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
@@ -27,6 +27,20 @@ M = TypeVar("M")
 _STRICT = ConfigDict(extra="forbid")
 MESSAGE_BYTES_MAX = 512 * 1024
 """Half of the NATS default `max_payload`. Larger messages are refused unread."""
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("text without NUL, which no database holds")
+    return text
+
+
+# What every database and every clock of ours can hold: a message beyond that must not reach either.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Span = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Line = Annotated[str, AfterValidator(_storable)]
+_IS_NAME = Field(min_length=1, max_length=200)
+Name = Annotated[str, _IS_NAME, AfterValidator(_storable)]
 
 
 class Outcome(StrEnum):
@@ -41,20 +55,20 @@ class Outcome(StrEnum):
 class Intent:
     """An act that a node has written down and is about to do. `action` is unique for ever."""
 
-    action: str
-    verb: str
-    deadline_s: float
-    reason: str
+    action: Name
+    verb: Name
+    deadline_s: Span
+    reason: Line
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Finish:
     """How an intended act ended. `took_ms` is from the node's monotonic clock."""
 
-    action: str
+    action: Name
     outcome: Outcome
-    took_ms: float
-    reason: str
+    took_ms: Span
+    reason: Line
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -64,15 +78,15 @@ class ResourceLevel:
     `pid` is its process on that host while it is up, None when the agent does not say which it is.
     """
 
-    resource: ResourceId
+    resource: Annotated[ResourceId, _IS_NAME, AfterValidator(_storable)]
     kind: ResourceKind
-    owner: Owner
-    agent: str
+    owner: Annotated[Owner, _IS_NAME, AfterValidator(_storable)]
+    agent: Name
     state: ResourceState
-    reason: str
-    at_ns: int
-    seq: int
-    pid: int | None = None
+    reason: Line
+    at_ns: Count
+    seq: Count
+    pid: Count | None = None
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -84,7 +98,7 @@ class Transition:
     """
 
     level: ResourceLevel
-    mono_ns: int
+    mono_ns: Count
     intended: Intent | None = None
     finished: Finish | None = None
 
@@ -99,9 +113,9 @@ class Observations:
     """
 
     host: HostId
-    boot: str
-    sent_mono_ns: int
-    lost: int
+    boot: Name
+    sent_mono_ns: Count
+    lost: Count
     transitions: tuple[Transition, ...]
 
 
@@ -113,10 +127,10 @@ class Heartbeat:
     """
 
     host: HostId
-    boot: str
-    incarnation: str
-    seq: int
-    digest: str
+    boot: Name
+    incarnation: Name
+    seq: Count
+    digest: Name
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -124,7 +138,7 @@ class Goodbye:
     """node.<host>.goodbye: the node process stops because it was asked to; this is not a fault."""
 
     host: HostId
-    incarnation: str
+    incarnation: Name
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -132,9 +146,9 @@ class Levels:
     """node.<host>.levels: everything the node knows, the answer to a resync."""
 
     host: HostId
-    boot: str
-    incarnation: str
-    seq: int
+    boot: Name
+    incarnation: Name
+    seq: Count
     levels: tuple[ResourceLevel, ...]
 
 
@@ -142,17 +156,17 @@ class Levels:
 class Acknowledged:
     """to.<host>.acknowledged: everything up to `seq` of store `boot` is committed."""
 
-    boot: str
-    seq: int
-    epoch: int
+    boot: Name
+    seq: Count
+    epoch: Count
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class ResyncRequested:
     """to.<host>.resync: send `Levels` and every transition not yet acknowledged."""
 
-    epoch: int
-    reason: str
+    epoch: Count
+    reason: Line
 
 
 @dataclass(frozen=True, slots=True)
