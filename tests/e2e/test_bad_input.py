@@ -17,7 +17,7 @@ import pytest
 import yaml
 from crawl import Reader
 from nats_voice import Voice
-from running_lab import Lab, eventually, running
+from running_lab import Lab, choose_ports, eventually, running
 
 from homeostat.contracts.wire import MESSAGE_BYTES_MAX
 from real_parts import NatsServer, free_port
@@ -255,15 +255,20 @@ def test_hostile_webhook_urls_are_refused(lab: Lab) -> None:
     assert "hostile" not in names
 
 
-def up(directory: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """`homeostat up` that is expected to end by itself."""
+def homeostat(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command that is expected to end by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "homeostat.cli", "up", "--dir", str(directory), *more],
+        [sys.executable, "-m", "homeostat.cli", *words],
         capture_output=True,
         text=True,
         timeout=90,
         check=False,
     )
+
+
+def up(directory: Path) -> subprocess.CompletedProcess[str]:
+    """A start that is refused."""
+    return homeostat("up", "--dir", str(directory))
 
 
 @pytest.mark.seed("order corrupt state file: one clear line, nothing overwritten")
@@ -306,11 +311,25 @@ def test_up_sets_caches_aside_and_never_overwrites_the_journal(tmp_path: Path) -
         lab.stop()
     journal = state / "server" / "homeostat.db"
     journal.write_bytes(rubbish)
-    refused = up(state)
+    refused = homeostat("run", "server", "--config", str(journal.with_name("server.yaml")))
+    assert refused.returncode == 3, refused
+    assert f"{journal}: is not a sound SQLite database" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert journal.read_bytes() == rubbish
+
+
+@pytest.mark.slow
+@pytest.mark.seed("order corrupt state file: `up` says which, and nothing is overwritten")
+def test_up_with_a_corrupt_journal_says_so_and_leaves_it(tmp_path: Path) -> None:
+    journal = tmp_path / "state" / "server" / "homeostat.db"
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(b"rubbish\n" * 500)
+    choose_ports(tmp_path / "state")
+    refused = up(tmp_path / "state")
     assert refused.returncode == 1, refused
     assert f"{journal}: is not a sound SQLite database" in refused.stdout
     assert "Traceback" not in refused.stdout + refused.stderr
-    assert journal.read_bytes() == rubbish
+    assert journal.read_bytes() == b"rubbish\n" * 500
 
 
 @pytest.mark.seed("order port taken: one line that names it, exit code 3")
@@ -330,13 +349,7 @@ def test_a_taken_port_is_named(lab: Lab, tmp_path: Path) -> None:
         settings["api"]["port"] = api_port
         file = tmp_path / "server.yaml"
         file.write_text(yaml.safe_dump(settings))
-        second = subprocess.run(
-            [sys.executable, "-m", "homeostat.cli", "run", "server", "--config", str(file)],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        second = homeostat("run", "server", "--config", str(file))
         assert second.returncode == 3, second
         assert says in second.stderr
         assert len(second.stderr.strip().splitlines()) == 1, second.stderr

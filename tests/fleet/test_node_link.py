@@ -253,7 +253,7 @@ def test_batches_keep_order_and_bound(sizes: list[int]) -> None:
     cut = list(batches(transitions))
     assert [each for batch in cut for each in batch] == transitions
     for batch in cut:
-        message = Observations(HostId("n" * 63), "b" * 16, 2**63, 10_000, batch)
+        message = Observations(HostId("n" * 63), "b" * 16, 2**63 - 1, 10_000, batch)
         assert len(encode(message)) < MESSAGE_BYTES_MAX / 2
 
 

@@ -130,7 +130,7 @@ class Heartbeat:
     boot: Name
     incarnation: Name
     seq: Count
-    digest: Name
+    digest: Line
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
