@@ -42,7 +42,7 @@ def an_event(lab: Lab) -> dict[str, Any]:
         "pid": None,
     }
     transition = {"level": level, "mono_ns": 5, "intended": None, "finished": None}
-    return {"host": "n1", "boot": node["boot"], "sent_mono_ns": 6, "lost": 0, "transitions": [transition]}
+    return {"host": "n1", "boot": node["boot"], "sent_mono_ns": 6, "first": 1, "transitions": [transition]}
 
 
 def malformed(lab: Lab) -> Iterator[tuple[str, bytes, str]]:
@@ -66,7 +66,7 @@ def malformed(lab: Lab) -> Iterator[tuple[str, bytes, str]]:
     yield "observations", b" " * (MESSAGE_BYTES_MAX + 1), f"{MESSAGE_BYTES_MAX + 1} bytes"
     for path, value, says in (
         (("host",), "n2", "Observations.host"),
-        (("lost",), -1, "lost"),
+        (("first",), -1, "first"),
         (("sent_mono_ns",), HUGE, "sent_mono_ns"),
         (("transitions", 0, "level", "state"), "exploded", "state: 'exploded'"),
         (("transitions", 0, "level", "at_ns"), HUGE, "at_ns"),
