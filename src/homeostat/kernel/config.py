@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,6 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from homeostat.kernel.errors import BadInput
+
+HIDDEN = "(hidden)"
+_SECRET_WORDS = ("secret", "password", "token")
+_PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -28,7 +33,19 @@ def load(kind: type[S], path: Path) -> S:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: {where}", first.get("input"), _accepted(kind, first)) from error
+        # What surrounds a missing field is not its value.
+        shown = None if first["type"] == "missing" else presentable(where, first.get("input"))
+        raise BadInput(f"{path}: {where}", shown, _accepted(kind, first)) from error
+
+
+def presentable(field: str, value: object) -> object:
+    """What may be shown of a setting: nothing under a secret's name, no password in a URL, nothing nested."""
+    name = field.rpartition(".")[2].lower()
+    if not name.endswith("_file") and any(word in name for word in _SECRET_WORDS):
+        return HIDDEN
+    if isinstance(value, str):
+        return _PASSWORD.sub(rf"\1\2{HIDDEN}", value)
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else value
 
 
 def _accepted(kind: type[BaseModel], error: object) -> str:

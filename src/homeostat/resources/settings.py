@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 import homeostat
 from homeostat.contracts.nouns import ResourceKind
+from homeostat.kernel.config import HIDDEN, presentable
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.ocf import SHIPPED_PROVIDER, AgentName
 
@@ -204,7 +205,7 @@ def complaint(error: ValidationError) -> BadInput:
     remedy = first["msg"]
     if first["type"] == "extra_forbidden":
         remedy = "there is no such setting; correct its name or remove it"
-    shown = "(hidden)" if "parameters" in first["loc"] else first.get("input")
+    shown = HIDDEN if "parameters" in first["loc"] else presentable(where, first.get("input"))
     return BadInput(where, shown, remedy)
 
 
