@@ -28,16 +28,16 @@ class NatsSettings(BaseModel):
     url: str = Field(default="nats://127.0.0.1:4222", pattern=r"^(nats|tls)://")
     """The address of a NATS server, or of one of a cluster."""
 
-    user: str
+    user: str = "server"
     """The account: `server`, or the name of the host."""
 
-    password_file: Path
-    """A file with the account's password."""
+    password_file: Path | None = None
+    """A file with the account's password; none where NATS asks for none."""
 
     ping_interval_s: float = Field(default=0.5, ge=0.1, le=60)
     """Seconds between pings; a frozen NATS server goes unnoticed for three of them. Too small: a busy NATS is
     left. Too large: a frozen one is not noticed."""
 
-    def password(self) -> str:
+    def password(self) -> str | None:
         """What is in `password_file`; BadInput when it cannot be read or is empty."""
-        return secret_in(self.password_file, "nats.password_file")
+        return None if self.password_file is None else secret_in(self.password_file, "nats.password_file")

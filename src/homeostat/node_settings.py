@@ -20,6 +20,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 class NodeNatsSettings(NatsSettings):
     """The same as a server's, with more patience: there are many nodes."""
 
+    user: str
+    """The account: the name of the host. It may publish and hear nothing of other hosts."""
+
     ping_interval_s: float = Field(default=2.0, ge=0.1, le=60)
     """Seconds between pings; a frozen NATS server goes unnoticed for three of them. Too small: thousands of
     nodes keep NATS busy with pings. Too large: observations wait for a connection that is dead."""

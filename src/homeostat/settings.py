@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from sqlalchemy import make_url
 
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.settings import FleetSettings
@@ -81,7 +80,7 @@ class ServerSettings(BaseSettings):
     database_url: str = Field(pattern=r"^(sqlite|postgresql\+psycopg)://")
     """sqlite:////absolute/path.db, or postgresql+psycopg://user@host/name."""
 
-    nats: NatsSettings
+    nats: NatsSettings = NatsSettings()
 
     api: ApiSettings = ApiSettings()
     term: TermSettings = TermSettings()
@@ -91,10 +90,6 @@ class ServerSettings(BaseSettings):
     notices: NoticesSettings = NoticesSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """debug, info, warning or error."""
-
-    @field_serializer("database_url")
-    def _without_password(self, url: str) -> str:
-        return make_url(url).render_as_string(hide_password=True)
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ around a field that is missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,9 @@ from homeostat.kernel.errors import BadInput
 
 S = TypeVar("S", bound=BaseModel)
 
-_SECRET_WORDS = ("secret", "password", "token", "parameters", "database_url")
+HIDDEN = "(hidden)"
+_SECRET_WORDS = ("secret", "password", "token", "parameters")
+_PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
 
 
 def load(kind: type[S], path: Path) -> S:
@@ -44,13 +47,19 @@ def checked(kind: type[S], given: Mapping[str, Any], path: Path | None = None) -
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         in_file = "" if path is None else f" (in {path})"
-        raise BadInput(where, _shown(where, first), _accepted(kind, first) + in_file) from error
+        # What surrounds a missing field is not its value.
+        shown = None if first["type"] == "missing" else presentable(where, first.get("input"))
+        raise BadInput(where, shown, _accepted(kind, first) + in_file) from error
 
 
-def _shown(where: str, error: Mapping[str, Any]) -> object:
-    if error["type"] == "missing":
-        return None
-    return "(hidden)" if any(word in where for word in _SECRET_WORDS) else error.get("input")
+def presentable(field: str, value: object) -> object:
+    """What may be shown of a setting: nothing under a secret's name, no password in a URL, nothing nested."""
+    path = field.lower()
+    if not path.endswith("_file") and any(word in path for word in _SECRET_WORDS):
+        return HIDDEN
+    if isinstance(value, str):
+        return _PASSWORD.sub(rf"\1\2{HIDDEN}", value)
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else value
 
 
 def _accepted(kind: type[BaseModel], error: Mapping[str, Any]) -> str:
