@@ -18,6 +18,14 @@ class FaultsSettings(BaseModel):
         "two failures that people would call one. Too small: a crash loop raises and clears for ever. "
         "Too large: the all-clear is late, and two outages are told as one.",
     )
+    host_clear_after_s: float = Field(
+        default=3.0,
+        ge=0,
+        le=3600,
+        description="seconds a host must be back before its fault is cleared. Formula: what its guests "
+        "need to start again. Too small: each of them is told as a fault of its own. Too large: the "
+        "all-clear is late.",
+    )
     told_within_s: float = Field(
         default=1.0,
         gt=0,
