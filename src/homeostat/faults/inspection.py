@@ -29,6 +29,9 @@ from homeostat.fleet.model import Action, Resource
 from homeostat.kernel.journal import Draft, Local, Seq
 
 WRONG = frozenset({ResourceState.DOWN, ResourceState.FAILED})
+UNSETTLED = WRONG | {ResourceState.STARTING}
+SETTLE_NS = 30 * 10**9
+"""How much longer than its hold the fault of a host stays, while things on it are still being started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,19 @@ def on_tick(world: World, now_ns: int, wall_ns: int, place: int) -> Decision:
     """Clear every fault whose subject has been right for long enough."""
     decision = Decision(place)
     for fault in world.faults.values():
-        if is_over(fault, now_ns):
+        if is_over(fault, now_ns) and not _is_settling(world, fault, now_ns):
             clear(decision, fault, Step.CLEAR.value, fault.up_ns or wall_ns)
             if fault.kind is FaultKind.HOST_DOWN:
                 _raise_what_remains(world, decision, fault)
     return decision
+
+
+def _is_settling(world: World, fault: Fault, now_ns: int) -> bool:
+    """A host is back, but what runs there is still being started: all of it is one story."""
+    if fault.kind is not FaultKind.HOST_DOWN or now_ns >= (fault.hold_until_ns or 0) + SETTLE_NS:
+        return False
+    rows = world.topology.resources.values()
+    return any(row.state in UNSETTLED and node_subject(row.host) == fault.about for row in rows)
 
 
 def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> None:

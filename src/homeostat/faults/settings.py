@@ -22,9 +22,9 @@ class FaultsSettings(BaseModel):
         default=3.0,
         ge=0,
         le=3600,
-        description="seconds a host must be back before its fault is cleared. Formula: what its guests "
-        "need to start again. Too small: each of them is told as a fault of its own. Too large: the "
-        "all-clear is late.",
+        description="seconds a host must be back before its fault is cleared. Formula: what its node "
+        "needs to say how its guests are; while they are being started it waits on, for 30 s at most. Too "
+        "small: each of them is told as a fault of its own. Too large: the all-clear is late.",
     )
     told_within_s: float = Field(
         default=1.0,

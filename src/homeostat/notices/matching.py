@@ -1,7 +1,7 @@
 """Who is told of a fault, and why. Pure.
 
 Invariants: a subscription hears only of faults of its own project, and of dead hosts on which something of
-its project ran; those of `infrastructure` hear everything; no filter opens what the owner closes; the order of
+it ran; those of `infrastructure` hear everything; no filter opens what the owner closes; the order of the
 subscriptions is kept.
 """
 
@@ -44,6 +44,11 @@ def concerned(fault: FaultPicture) -> frozenset[Owner]:
     if fault.kind is not FaultKind.HOST_DOWN:
         return frozenset({fault.owner})
     return frozenset(each.owner for each in fault.affected) | {fault.owner}
+
+
+def may_hear_of(subscription: Subscription, fault: FaultPicture) -> bool:
+    """Whether the fault is any business of the subscription's project."""
+    return _is_concerned(subscription, concerned(fault))
 
 
 def decide(
