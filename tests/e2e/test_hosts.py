@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 from running_lab import Lab, eventually
 
+from homeostat.contracts.nouns import HostId
 from homeostat.kernel.errors import Conflict
 from homeostat.kernel.processes import is_alive
+from homeostat.lab.machines import switch_off
+from homeostat.lab.settings import StateDirectory
 
 pytestmark = pytest.mark.e2e
 
@@ -151,6 +154,53 @@ def test_an_unarmed_room_writes_down_what_it_would_do_and_a_person_gives_the_rec
         command(lab, "lab", "start-host", "n1")
     eventually(lab.all_up, 60, "the host is back")
     eventually(lambda: (the_fault(lab, "host_down") or {}).get("state") == "cleared", 20, "cleared")
+
+
+@pytest.mark.seed("order a dead host is told once though the server dies")
+def test_the_server_dies_while_a_host_is_down_and_nobody_hears_twice(lab: Lab) -> None:
+    eventually(lab.all_up, 30, "everything is up")
+    try:
+        command(lab, "lab", "kill-host", "n2")
+        eventually(lambda: host(lab).get("state") == "down", 15, "it is down")
+        fault = the_fault(lab, "host_down")
+        assert fault is not None
+        lab.kill_child("server")
+        eventually(lambda: host(lab).get("fenced"), 30, "it is fenced, by this server or the next")
+        again = the_fault(lab, "host_down")
+        assert again is not None
+        assert (again["id"], again["state"]) == (fault["id"], "open")
+        eventually(lambda: len(host_notices(lab, "raised", fault["id"])) == 4, 20, "all were told")
+    finally:
+        command(lab, "lab", "start-host", "n2")
+    eventually(lambda: len(host_notices(lab, "cleared", fault["id"])) == 4, 60, "all were told so")
+    assert host_notices(lab, "raised", fault["id"]) == AFFECTED
+    rows = lab.get("/status")["items"]
+    assert next(row["value"] for row in rows if row["promise"] == "acts past their deadline") == 0
+
+
+@pytest.mark.seed("order more than half at once: unknown, no harm, one notice to a person")
+def test_two_of_three_hosts_at_once_are_not_believed(lab: Lab) -> None:
+    eventually(lab.all_up, 30, "everything is up")
+    eventually(lambda: (the_fault(lab, "host_down") or {}).get("state") != "open", 20, "no host is down")
+    before = the_fault(lab, "host_down")
+    state = StateDirectory(lab.directory)
+    try:
+        for name in ("n2", "n3"):
+            switch_off(state, HostId(name))
+        eventually(lambda: the_fault(lab, "evidence_lost"), 20, "a person is told")
+        fault = the_fault(lab, "evidence_lost")
+        assert fault is not None
+        assert "2 of 3" in fault["reason"]
+        eventually(lambda: lab.told("on-call", "fleet") == ["raised"], 10, "once")
+        assert {row["state"] for row in lab.get("/hosts")["items"]} == {"unknown"}
+        assert not any(row["fenced"] for row in lab.get("/hosts")["items"])
+    finally:
+        for name in ("n2", "n3"):
+            command(lab, "lab", "start-host", name)
+    eventually(lab.all_up, 60, "everything is back")
+    eventually(lambda: lab.told("on-call", "fleet") == ["raised", "cleared"], 20, "taken back")
+    assert the_fault(lab, "host_down") == before
+    assert not lab.told("blue", "fleet")
 
 
 def test_a_host_that_is_not_there_is_one_line(lab: Lab, tmp_path: Path) -> None:
