@@ -12,9 +12,13 @@ import typer
 from homeostat import __version__
 from homeostat.faults.cli import commands as fault_commands
 from homeostat.faults.cli import explain
+from homeostat.faults.what_if_cli import commands as what_if_commands
 from homeostat.fleet.cli import commands as node_commands
+from homeostat.fleet.hosts_cli import arm
+from homeostat.fleet.hosts_cli import commands as host_commands
 from homeostat.kernel.client import Client, state_dir
 from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
+from homeostat.lab.cli import commands as lab_commands
 from homeostat.notices.cli import commands as subscription_commands
 from homeostat.resources.cli import commands as resource_commands
 
@@ -40,7 +44,11 @@ app.add_typer(node_commands, name="node")
 app.add_typer(resource_commands, name="resource")
 app.add_typer(fault_commands, name="fault")
 app.add_typer(subscription_commands, name="subscription")
+app.add_typer(host_commands, name="host")
+app.add_typer(what_if_commands, name="what-if")
+app.add_typer(lab_commands, name="lab")
 app.command("explain")(explain)
+app.command("arm")(arm)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The settings, a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]

@@ -15,7 +15,9 @@ from pydantic import BaseModel
 from homeostat import __version__
 from homeostat.contracts.nouns import SetPoint, Standing
 from homeostat.faults import api as faults
+from homeostat.faults import what_if_api as what_if
 from homeostat.fleet import api as fleet
+from homeostat.fleet import hosts_api as hosts
 from homeostat.kernel.access import Caller
 from homeostat.kernel.errors import AlreadyRunning
 from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
@@ -72,7 +74,16 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    for router in (own, fleet.router, resources.router, faults.router, notices.router, tokens_router):
+    for router in (
+        own,
+        fleet.router,
+        hosts.router,
+        resources.router,
+        faults.router,
+        what_if.router,
+        notices.router,
+        tokens_router,
+    ):
         app.include_router(router)
     return app
 

@@ -56,3 +56,37 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Let all connections go."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Nothing runs on the host any more; `receipt` is what was said about it."""
+
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotFenced:
+    """It was tried and did not work. Nothing is known of the host."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FenceUnknown:
+    """Nobody knows: the deadline was over first."""
+
+    reason: str
+
+
+Fencing = Fenced | NotFenced | FenceUnknown
+
+
+class Fence(Protocol):
+    """Makes sure that nothing runs on a host. Fencing a fenced host again changes nothing."""
+
+    name: str
+
+    async def fence(self, host: str) -> Fencing:
+        """Do it within the driver's own deadline. Does not raise for what the world outside does."""
+        ...

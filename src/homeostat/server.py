@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,15 @@ from fastapi import FastAPI
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.fleet import LoopCrashed
 from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint
+from homeostat.faults.aftermath import Aftermath, AftermathParts
 from homeostat.faults.api import FaultsApi
 from homeostat.faults.herald import Herald, recall
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.promises import FaultPromises
+from homeostat.faults.what_if_api import WhatIfApi
+from homeostat.fleet.arming import Arming
+from homeostat.fleet.fencing import driver_of
+from homeostat.fleet.hosts_api import HostsApi
 from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble, bind, listen
 from homeostat.kernel.access import Caller, Role
@@ -39,6 +44,7 @@ from homeostat.kernel.loops import LoopLag, Task, run_tasks
 from homeostat.kernel.reader import Journal
 from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.leadership import Leadership
+from homeostat.monitors.probes import OutsideProbes, targets
 from homeostat.nats_settings import secret_in
 from homeostat.notices.api import NoticesApi
 from homeostat.notices.delivery import Delivery, DeliveryParts
@@ -94,6 +100,12 @@ async def serve(settings: ServerSettings) -> None:
         log.info("leading", epoch=store.leader.epoch, database=store.leader.engine.dialect.name)
         registry = Registry(store.appender, store.readers, Callers(store.readers, clock), clock)
         await _let_administrator_in(settings, registry)
+        probed, unprobed = targets(settings.fleet.hosts)
+        for host, why in unprobed.items():
+            log.warning("not probed from outside; it will never be host_down", host=host, reason=why)
+        outside = OutsideProbes(probed, settings.fleet, clock)
+        arming = Arming(store.appender, store.readers, clock, settings.fleet.gate.armed)
+        await arming.reload()
         path = FaultPath(
             Parts(
                 appender=store.appender,
@@ -105,16 +117,23 @@ async def serve(settings: ServerSettings) -> None:
                 fleet=settings.fleet,
                 epoch=store.leader.epoch,
                 own_lag_s=lambda: lag.worst_s,
+                probed=lambda: outside.latest,
+                probe_stale_s=outside.stale_s,
             )
         )
+        fence = driver_of(settings.fleet.fencing)
+        aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, store.leader.epoch, clock))
         await path.listen()
-        app = _api(settings, store, telling, path, registry)
+        hosts = _about_hosts(telling, path, outside, arming, aftermath)
+        app = _api(settings, store, telling, path, registry, hosts)
         await run_tasks(
             [
                 Task("loop lag", lag.run, forever=True),
                 Task("term", store.leader.keep, forever=True),
                 Task("bus", bus.run, forever=True),
                 Task("fault path", path.run, forever=True),
+                Task("outside probes", outside.run, forever=True),
+                Task("aftermath", aftermath.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
                 Task("api", lambda: listen(app, listener), forever=True),
             ],
@@ -179,8 +198,33 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
         lookup.close()
 
 
-def _api(
-    settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, registry: Registry
+def _about_hosts(
+    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, aftermath: Aftermath
+) -> Mapping[str, object]:
+    """What the routes about hosts stand on."""
+    return {
+        "hosts": HostsApi(
+            topology=lambda: path.world.topology,
+            probed=lambda: outside.latest,
+            doubt=lambda: path.doubt,
+            doubts=lambda: path.doubts,
+            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
+            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            arming=arming,
+        ),
+        "what_if": WhatIfApi(
+            lambda: path.world.topology, telling.subscriptions, aftermath.verdict, aftermath.driver
+        ),
+    }
+
+
+def _api(  # noqa: PLR0913
+    settings: ServerSettings,
+    store: Store,
+    telling: Telling,
+    path: FaultPath,
+    registry: Registry,
+    more: Mapping[str, object],
 ) -> FastAPI:
     async def of_fleet(caller: Caller) -> tuple[SetPoint, ...]:
         mine = caller.may_read(INFRASTRUCTURE)
@@ -210,6 +254,7 @@ def _api(
                 settings.notices,
             ),
             "tokens": registry,
+            **more,
         },
     )
 

@@ -1,6 +1,7 @@
 """A supervisor with trivial children, for the tests to kill.
 
-argv: state directory, then one JSON object a child: the fields of ChildSpec. `ready_file` becomes a check.
+argv: state directory, then one JSON object a child: the fields of ChildSpec. `ready_file` becomes a check,
+and so does `unwanted_file`: the child is not started again while that is there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from homeostat.lab.tenure import hold
 def spec(text: str) -> ChildSpec:
     told = json.loads(text)
     ready_file = told.pop("ready_file", None)
+    unwanted_file = told.pop("unwanted_file", None)
     told["argv"] = tuple(told["argv"])
     told["after"] = tuple(told.get("after", ()))
     if ready_file is not None:
         told["ready"] = Path(ready_file).exists
+    if unwanted_file is not None:
+        told["wanted"] = lambda: not Path(unwanted_file).exists()
     return ChildSpec(**told)
 
 

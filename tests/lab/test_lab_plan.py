@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from homeostat.fleet.settings import FleetSettings
 from homeostat.lab.nats_config import find_nats_server, nats_config
 from homeostat.lab.plan import (
     HOSTS,
@@ -32,7 +33,7 @@ def test_each_host_has_one_service_and_a_guest_of_each_tenant() -> None:
 
 
 def test_no_two_fields_want_one_port() -> None:
-    assert len(set(PREFERRED_PORTS.values())) == len(PREFERRED_PORTS) == 4 + len(RESOURCES)
+    assert len(set(PREFERRED_PORTS.values())) == len(PREFERRED_PORTS) == 4 + len(RESOURCES) + len(HOSTS)
 
 
 def test_a_node_knows_only_its_own_resources_and_stops_them_when_asked() -> None:
@@ -63,6 +64,17 @@ def test_the_server_gets_paths_of_secrets_not_secrets() -> None:
         "port": 8700,
         "admin_token_file": "/lab/server/admin.token",
     }
+
+
+def test_every_host_is_probed_from_outside_and_the_lab_may_act() -> None:
+    fleet = server_settings(PLAN)["fleet"]
+    assert [each["host"] for each in fleet["hosts"]] == list(HOSTS)
+    assert len({each["tcp_port"] for each in fleet["hosts"]}) == len(HOSTS)
+    assert fleet["gate"] == {"armed": ["faults"]}
+    settings = FleetSettings(**fleet)
+    assert settings.fencing.driver == "command"
+    assert "{host}" in settings.fencing.argv
+    assert all(each.refused_means == "dead" for each in settings.hosts), "they share one kernel"
 
 
 def test_every_project_hears_and_somebody_hears_everything() -> None:

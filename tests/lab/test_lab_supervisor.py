@@ -90,6 +90,20 @@ def test_a_child_that_dies_comes_back_under_a_growing_backoff(lab: Lab) -> None:
     assert lab.child("sleeper") is None
 
 
+def test_a_child_that_is_not_wanted_stays_dead_until_it_is(lab: Lab, tmp_path: Path) -> None:
+    off = tmp_path / "off"
+    with running(lab.argv({**SLEEPER, "unwanted_file": str(off)}), lab.output) as supervisor:
+        first = lab.await_child("sleeper")
+        off.touch()
+        send_signal(first, signal.SIGKILL)
+        until(lambda: "its host is off" in lab.said(), "it says why it does not start")
+        until(lambda: lab.child("sleeper") is None, "nobody carries the name")
+        off.unlink()
+        lab.await_child("sleeper", other_than=first)
+        assert "started again in" not in lab.said()
+        assert stop(supervisor) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_orderly_stop_leaves_nothing_even_of_what_its_children_started(
     lab: Lab, number: signal.Signals

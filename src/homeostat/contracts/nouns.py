@@ -42,6 +42,8 @@ class FaultKind(StrEnum):
 
     RESOURCE_DOWN = "resource_down"
     AGENT_LOST = "agent_lost"
+    HOST_DOWN = "host_down"
+    EVIDENCE_LOST = "evidence_lost"
 
 
 class Severity(StrEnum):
@@ -75,6 +77,10 @@ class SetPoint:
     value: float | None
     standing: Standing
     detail: str = ""
+
+
+FLEET_SUBJECT = "fleet"
+"""The journal's subject of what concerns all hosts together."""
 
 
 def node_subject(host: HostId) -> str:

@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, FaultId, FaultKind, Owner, Severity
+from homeostat.faults.affected import read
 from homeostat.faults.explanation import Explained, explained
+from homeostat.faults.herald import picture_of
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import load, load_latest
 from homeostat.fleet.store import action_table, resource_table
@@ -21,6 +23,7 @@ from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.kernel.reader import Journal
+from homeostat.notices.matching import concerned
 from homeostat.notices.subscriptions import Subscriptions
 
 LIMIT_MAX = 1000
@@ -34,6 +37,14 @@ class FaultsApi:
     readers: Readers
     journal: Journal
     subscriptions: Subscriptions
+
+
+class AffectedView(BaseModel):
+    """What suffers from a fault beside its subject, as it was when the fault was raised."""
+
+    subject: str
+    owner: str
+    detail: str
 
 
 class FaultView(BaseModel):
@@ -50,6 +61,7 @@ class FaultView(BaseModel):
     cleared_at: str | None
     cleared_reason: str
     outage_ms: float | None
+    affected: list[AffectedView]
 
 
 class FaultList(BaseModel):
@@ -86,41 +98,41 @@ async def list_faults(
     owner = None if caller.role is Role.ADMIN else Owner(caller.owner)
     wanted = None if state is None else state.value
     faults = await parts.readers.read(lambda conn: load_latest(conn, owner, wanted, limit))
-    return FaultList(items=[_view(fault) for fault in faults if caller.may_read(fault.owner)])
+    return FaultList(items=[_view(caller, fault) for fault in faults if _may_read(caller, fault)])
 
 
 @router.get("/faults/{fault}")
 async def show_fault(fault: Id, caller: CurrentCaller, parts: Parts) -> FaultView:
     """One fault."""
     found = await parts.readers.read(lambda conn: load(conn, [FaultId(fault)]))
-    if not found or not caller.may_read(found[0].owner):
+    if not found or not _may_read(caller, found[0]):
         raise NotFound(f"there is no fault {fault!r}, or it is not yours to read")
-    return _view(found[0])
+    return _view(caller, found[0])
 
 
 @router.get("/explain/{id}")
 async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
     """The chain of causes around a fault, an act, or an event's number."""
-    seq, owner = await parts.readers.read(lambda conn: _locate(conn, id))
-    chain = [] if seq is None or not caller.may_read(owner) else await parts.journal.chain(seq)
+    seq, owners = await parts.readers.read(lambda conn: _locate(conn, id))
+    chain = [] if seq is None or not any(map(caller.may_read, owners)) else await parts.journal.chain(seq)
     if not chain:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
     return Explanation(id=id, items=explained([each for each in chain if _may_see(caller, parts, each)]))
 
 
-def _locate(connection: Connection, id: str) -> tuple[Seq | None, str]:
-    """The event that stands for an id, and the project that owns it."""
+def _locate(connection: Connection, id: str) -> tuple[Seq | None, frozenset[str]]:
+    """The event that stands for an id, and the projects that it concerns."""
     if id.isascii() and id.isdecimal() and len(id) <= SEQ_DIGITS_MAX:
-        return Seq(int(id)), INFRASTRUCTURE
+        return Seq(int(id)), frozenset({INFRASTRUCTURE})
     for fault in load(connection, [FaultId(id)]):
         assert isinstance(fault.raised_seq, int), "a stored fault is committed"
-        return fault.raised_seq, fault.owner
+        return fault.raised_seq, concerned(picture_of(fault))
     query = select(action_table.c.intended_seq, resource_table.c.owner).where(
         action_table.c.id == id, action_table.c.about == "resource/" + resource_table.c.id
     )
     for row in connection.execute(query):
-        return Seq(row.intended_seq), row.owner
-    return None, INFRASTRUCTURE
+        return Seq(row.intended_seq), frozenset({row.owner})
+    return None, frozenset()
 
 
 def _may_see(caller: Caller, parts: FaultsApi, envelope: Envelope) -> bool:
@@ -131,7 +143,11 @@ def _may_see(caller: Caller, parts: FaultsApi, envelope: Envelope) -> bool:
     return subscription is not None and caller.may_read(subscription.owner)
 
 
-def _view(fault: Fault) -> FaultView:
+def _may_read(caller: Caller, fault: Fault) -> bool:
+    return any(map(caller.may_read, concerned(picture_of(fault))))
+
+
+def _view(caller: Caller, fault: Fault) -> FaultView:
     return FaultView(
         id=fault.id,
         kind=fault.kind,
@@ -144,4 +160,9 @@ def _view(fault: Fault) -> FaultView:
         cleared_at=None if fault.cleared_ns is None else iso(fault.cleared_ns),
         cleared_reason=fault.cleared_reason,
         outage_ms=fault.outage_ms,
+        affected=[
+            AffectedView(subject=each.subject, owner=each.owner, detail=each.detail)
+            for each in read(fault.affected)
+            if caller.may_read(each.owner)
+        ],
     )

@@ -62,5 +62,11 @@ def explain(
 
 def _for_people(fault: dict[str, Any]) -> dict[str, Any]:
     outage = fault.pop("outage_ms")
+    affected = fault.pop("affected")
     times = {name: when(fault.pop(f"{name}_at")) for name in ("raised", "cleared")}
-    return {**fault, **times, "outage": "" if outage is None else f"{outage:.0f} ms"}
+    return {
+        **fault,
+        **times,
+        "outage": "" if outage is None else f"{outage:.0f} ms",
+        "affected": ", ".join(each["subject"].partition("/")[2] for each in affected),
+    }

@@ -14,12 +14,25 @@ from homeostat.contracts.events.resources import ActionFinished
 from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
+from homeostat.faults.hosts import (
+    on_evidence,
+    on_fence_ended,
+    on_fence_intended,
+    on_fenced,
+    on_hold,
+    on_host_back,
+    on_host_down,
+    on_refusal,
+)
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
 from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
 from homeostat.faults.store import fault_changed, fault_raised
-from homeostat.fleet.model import AgentState
+from homeostat.fleet.fencing import Attempt, Ended
+from homeostat.fleet.gate import Asked, Refusal
+from homeostat.fleet.model import AgentState, Node
 from homeostat.fleet.store import action_finished, action_intended, node_change, resource_change
-from homeostat.kernel.journal import Change, Draft
+from homeostat.fleet.suspicion import Death
+from homeostat.kernel.journal import Change, Draft, Seq
 
 UNWATCHED = frozenset({ResourceState.STOPPED, ResourceState.UNKNOWN})
 REMOVED = "it is no longer configured on its node"
@@ -33,6 +46,7 @@ class Entry:
     wall_ns: int
     mono_ns: int
     clear_after_s: float
+    host_clear_after_s: float = 3.0
     events: list[Draft] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     tellings: list[Telling] = field(default_factory=list)
@@ -93,7 +107,10 @@ class Entry:
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """Notice a new node, a new incarnation, or a node that knows something else than we do."""
-        self._take(on_heartbeat(self.world, beat, self._moment()))
+        if self.world.topology.is_down(beat.host):
+            self._take(on_host_back(self.world, beat, self._host_moment()))
+        else:
+            self._take(on_heartbeat(self.world, beat, self._moment()))
         node = self.world.topology.nodes[beat.host]
         if beat.boot != node.boot:
             self.resync[beat.host] = "its observation store is new"
@@ -110,14 +127,42 @@ class Entry:
         """A node that should speak does not."""
         self._take(on_silence(self.world, host, silent_s, self._moment()))
 
+    def host_down(self, host: HostId, death: Death) -> None:
+        """Agent and outside probes agree that a host is dead."""
+        self._take(on_host_down(self.world, host, death, self._host_moment()))
+
+    def evidence(self, unknown: str) -> None:
+        """Why nothing has been known of the hosts for a while, or empty."""
+        self._take(on_evidence(self.world, unknown, self._moment()))
+
+    def refusal(self, asked: Asked, refusal: Refusal, cause: Seq | None) -> None:
+        """The gate refused an act."""
+        self._take(on_refusal(self.world, asked, refusal, cause, self._moment()))
+
+    def fence_intended(self, attempt: Attempt, cause: Seq | None) -> None:
+        """A dead host is about to be fenced."""
+        self._take(on_fence_intended(self.world, attempt, cause, self._moment()))
+
+    def fence_ended(self, host: HostId, ended: Ended) -> None:
+        """An attempt to fence ended."""
+        self._take(on_fence_ended(self.world, host, ended, self._moment()))
+
+    def fenced(self, host: HostId, driver: str, receipt: str) -> None:
+        """A person says that nothing runs on a dead host."""
+        self._take(on_fenced(self.world, host, (driver, receipt), self._moment()))
+
+    def hold(self, host: HostId, reason: str, by: str) -> None:
+        """No harm to this host, or (empty reason) again."""
+        self._take(on_hold(self.world, host, (reason, by), self._moment()))
+
     def tick(self) -> None:
         """Clear what has been right for long enough."""
         self._take(on_tick(self.world, self.mono_ns, self.wall_ns, len(self.events)))
 
-    def expected(self) -> Iterable[HostId]:
-        """Nodes that should be speaking."""
+    def expected(self) -> Iterable[Node]:
+        """Nodes whose silence means something: they never said goodbye."""
         nodes = self.world.topology.nodes.values()
-        return [node.host for node in nodes if node.agent is AgentState.PRESENT]
+        return [node for node in nodes if node.agent is not AgentState.STOPPED]
 
     def _take(self, decision: Decision) -> None:
         new_nodes, new_resources = self.world.adopt(decision)
@@ -184,6 +229,9 @@ class Entry:
 
     def _moment(self) -> Moment:
         return Moment(self.wall_ns, self.mono_ns, self.clear_after_s, len(self.events))
+
+    def _host_moment(self) -> Moment:
+        return Moment(self.wall_ns, self.mono_ns, self.host_clear_after_s, len(self.events))
 
     def _place(self) -> tuple[int, float]:
         return len(self.events), self.clear_after_s

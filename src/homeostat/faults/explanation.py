@@ -65,6 +65,29 @@ def _of_fleet(event: object | None) -> str:
         case fleet.LoopCrashed():
             return f"loop {event.loop} crashed and was started again: {event.error}"
         case _:
+            return _of_hosts(event)
+
+
+def _of_hosts(event: object | None) -> str:
+    match event:
+        case fleet.HostDown():
+            return f"host {event.host} is down: {event.reason}"
+        case fleet.HostBack():
+            return f"host {event.host} is back: {event.reason}"
+        case fleet.HostFenced():
+            return f"host {event.host} is fenced ({event.driver}): {event.receipt}"
+        case fleet.HostHeld():
+            asked = "asked that no harm be done to" if event.held else "lets harm be done again to"
+            return f"{event.by} {asked} host {event.host}: {event.reason}"
+        case fleet.EvidenceLost():
+            return f"nothing can be said of the hosts: {event.reason}"
+        case fleet.EvidenceBack():
+            return "the hosts can be judged again"
+        case fleet.ActRefused():
+            return f"{event.room} did not {event.act}: {event.reason} ({event.detail})"
+        case fleet.RoomArmed():
+            return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
+        case _:
             return ""
 
 

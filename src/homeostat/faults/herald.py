@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from homeostat.contracts.nouns import FaultId
+from homeostat.faults.affected import read
 from homeostat.faults.decision import Telling
 from homeostat.faults.model import Fault
 from homeostat.faults.store import load
@@ -41,6 +42,7 @@ def picture_of(fault: Fault) -> FaultPicture:
         owner=fault.owner,
         reason=fault.reason,
         raised_ns=fault.raised_ns,
+        affected=read(fault.affected),
         cleared_ns=fault.cleared_ns,
         cleared_reason=fault.cleared_reason,
         outage_ms=fault.outage_ms,

@@ -11,8 +11,17 @@ from typing import assert_never
 
 from homeostat.contracts.events.faults import FaultCleared, FaultRaised
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceDown, ResourceUp
-from homeostat.contracts.nouns import FaultKind, HostId, Owner, ResourceState, Severity, resource_subject
+from homeostat.contracts.nouns import (
+    FaultKind,
+    HostId,
+    Owner,
+    ResourceState,
+    Severity,
+    node_subject,
+    resource_subject,
+)
 from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
+from homeostat.faults.affected import NOBODY
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.hysteresis import Step, is_over, step
 from homeostat.faults.model import Fault, FaultState, fault_id
@@ -20,13 +29,17 @@ from homeostat.fleet.model import Action, Resource
 from homeostat.kernel.journal import Draft, Local, Seq
 
 WRONG = frozenset({ResourceState.DOWN, ResourceState.FAILED})
+UNSETTLED = WRONG | {ResourceState.STARTING}
+SETTLE_NS = 30 * 10**9
+"""How much longer than its hold the fault of a host stays, while things on it are still being started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One level of one subject. `mono_ns` is the source's clock, `server_ns` the same moment on ours.
 
-    `evidence` is unique for what was seen: it makes the id of a fault that begins with it.
+    `evidence` is unique for what was seen: it makes the id of a fault that begins with it. `affected` is who
+    else suffers, as text. `decided_ns` is when the evidence was enough, if that took a while.
     """
 
     about: str
@@ -41,6 +54,8 @@ class Seen:
     origin: str
     evidence: str
     cause: Seq | Local | None
+    affected: str = NOBODY
+    decided_ns: int | None = None
 
 
 def on_transition(
@@ -83,15 +98,50 @@ def on_tick(world: World, now_ns: int, wall_ns: int, place: int) -> Decision:
     """Clear every fault whose subject has been right for long enough."""
     decision = Decision(place)
     for fault in world.faults.values():
-        if is_over(fault, now_ns):
-            _clear(decision, fault, Step.CLEAR.value, fault.up_ns or wall_ns)
+        if is_over(fault, now_ns) and not _is_settling(world, fault, now_ns):
+            clear(decision, fault, Step.CLEAR.value, fault.up_ns or wall_ns)
+            if fault.kind is FaultKind.HOST_DOWN:
+                _raise_what_remains(world, decision, fault)
     return decision
+
+
+def _is_settling(world: World, fault: Fault, now_ns: int) -> bool:
+    """A host is back, but what runs there is still being started: all of it is one story."""
+    if fault.kind is not FaultKind.HOST_DOWN or now_ns >= (fault.hold_until_ns or 0) + SETTLE_NS:
+        return False
+    rows = world.topology.resources.values()
+    return any(row.state in UNSETTLED and node_subject(row.host) == fault.about for row in rows)
+
+
+def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> None:
+    """The host is back, but what was told with it is not: from now on that is a fault of its own."""
+    for row in world.topology.resources.values():
+        about = resource_subject(row.id)
+        if node_subject(row.host) != host_fault.about or row.state not in WRONG or about in world.faults:
+            continue
+        seen = Seen(
+            about=about,
+            state=row.state,
+            kind=FaultKind.RESOURCE_DOWN,
+            severity=Severity.MAJOR,
+            owner=row.owner,
+            reason=f"{row.reason}; its host is back",
+            at_ns=row.since_ns,
+            mono_ns=None,
+            server_ns=0,
+            origin=node_subject(row.host),
+            evidence=f"{host_fault.id}/{row.id}/{row.seq}",
+            cause=host_fault.raised_seq,
+        )
+        _raise(decision, seen)
 
 
 def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -> None:
     """Let the fault of one subject follow what was seen of it."""
     fault = decision.fault_about(seen.about, world)
     verdict = step(fault, seen.state, seen.mono_ns, clear_after_s)
+    if verdict is Step.RAISE and _explained_by_host(world, decision, seen):
+        return
     match verdict:
         case Step.NOTHING | Step.KEEP:
             return
@@ -99,7 +149,7 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
             _raise(decision, seen)
         case Step.CLEAR_AND_RAISE:
             assert fault is not None
-            _clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
+            clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
             _raise(decision, seen)
         case Step.HOLD:
             assert fault is not None
@@ -114,11 +164,19 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
         case Step.WITHDRAW:
             assert fault is not None
             held = _held(fault, seen, 0) if fault.up_ns is None else fault
-            _clear(decision, held, verdict.value, seen.at_ns)
+            clear(decision, held, verdict.value, seen.at_ns)
         case Step.CLEAR:
             raise AssertionError("only a tick clears")
         case _:
             assert_never(verdict)
+
+
+def _explained_by_host(world: World, decision: Decision, seen: Seen) -> bool:
+    """What is down because its host is has been told with the host; the origin is the host's own subject."""
+    if seen.kind is not FaultKind.RESOURCE_DOWN:
+        return False
+    fault = decision.fault_about(seen.origin, world)
+    return fault is not None and fault.kind is FaultKind.HOST_DOWN
 
 
 def _as_seen(
@@ -195,8 +253,9 @@ def _finish(
     return decision.add(Draft(event, action.about, level.at_ns, f"node/{host}", trace, action.intended_seq))
 
 
-def _raise(decision: Decision, seen: Seen) -> None:
-    fault = Fault(
+def fault_of(seen: Seen, raised_seq: Seq | Local) -> Fault:
+    """The fault that begins with what was seen."""
+    return Fault(
         id=fault_id(seen.about, seen.evidence),
         kind=seen.kind,
         severity=seen.severity,
@@ -204,15 +263,21 @@ def _raise(decision: Decision, seen: Seen) -> None:
         owner=seen.owner,
         reason=seen.reason,
         state=FaultState.OPEN,
-        raised_seq=Local(decision.base + len(decision.events)),
+        raised_seq=raised_seq,
         trace=seen.evidence,
         raised_ns=seen.at_ns,
         raised_mono_ns=seen.mono_ns,
+        affected=seen.affected,
     )
+
+
+def _raise(decision: Decision, seen: Seen) -> None:
+    fault = fault_of(seen, Local(decision.base + len(decision.events)))
     event = FaultRaised(
         fault.id, fault.kind, fault.severity, fault.about, fault.owner, fault.reason, fault.raised_ns
     )
-    seq = decision.add(Draft(event, f"fault/{fault.id}", seen.at_ns, "faults", fault.trace, seen.cause))
+    at_ns = seen.decided_ns or seen.at_ns
+    seq = decision.add(Draft(event, f"fault/{fault.id}", at_ns, "faults", fault.trace, seen.cause))
     decision.raised.append(fault)
     decision.tellings.append(Telling(fault, "raised", seq))
 
@@ -228,7 +293,8 @@ def _held(fault: Fault, seen: Seen, clear_after_s: float) -> Fault:
     )
 
 
-def _clear(decision: Decision, fault: Fault, reason: str, at_ns: int) -> None:
+def clear(decision: Decision, fault: Fault, reason: str, at_ns: int) -> None:
+    """End a fault, whatever it was about."""
     outage_ms = None
     if fault.up_mono_ns is not None and fault.raised_mono_ns is not None:
         span_ns = fault.up_mono_ns - fault.raised_mono_ns

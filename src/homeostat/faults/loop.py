@@ -7,7 +7,7 @@ fails, the world is read again from its tables, and the nodes send again what wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -31,15 +31,23 @@ from homeostat.faults.entry import Entry
 from homeostat.faults.herald import Herald
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import load_open
-from homeostat.fleet.liveness import Link, assess
+from homeostat.fleet.liveness import Link
+from homeostat.fleet.model import AgentState
 from homeostat.fleet.settings import FleetSettings
 from homeostat.fleet.store import load_topology
+from homeostat.fleet.suspicion import Evidence, Judgement, Limits, Probed, judge
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.bus import Bus
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
-from homeostat.kernel.errors import AlreadyDone, BadInput, RetryLater
-from homeostat.kernel.journal import Submission
+from homeostat.kernel.errors import (
+    AlreadyDone,
+    BadInput,
+    HomeostatError,
+    RetryLater,
+    StoreUnavailable,
+)
+from homeostat.kernel.journal import Seq, Submission
 
 log = structlog.get_logger("faults")
 
@@ -48,13 +56,25 @@ BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
 
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something that another loop wants in the journal, and who waits for it."""
+
+    change: Callable[[Entry], None]
+    done: asyncio.Future[Seq]
+
+
 Message = Observations | Levels | Goodbye
 M = TypeVar("M", bound=Heartbeat | Observations | Levels | Goodbye)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the fault path works with. `own_lag_s` is how late this process's loop has been."""
+    """What the fault path works with. `own_lag_s` is how late this process's loop has been.
+
+    `probed` is what outside probes say now; a result older than `probe_stale_s` is none.
+    """
 
     appender: Appender
     readers: Readers
@@ -65,6 +85,8 @@ class Parts:
     fleet: FleetSettings
     epoch: int
     own_lag_s: Callable[[], float]
+    probed: Callable[[], Mapping[HostId, Probed]] = dict
+    probe_stale_s: float = 1.0
 
 
 @dataclass(slots=True)
@@ -82,16 +104,29 @@ class FaultPath:
         self._parts = parts
         self.world = World()
         self.doubt = "no node has been heard yet"
+        self.doubts: Mapping[HostId, str] = {}
         self.refused = 0
         self._complaints: set[str] = set()
+        self.began_ns = parts.clock.wall_ns()
         self._heard = Heard()
-        self._inbox: asyncio.Queue[tuple[Message, int]] = asyncio.Queue(parts.fleet.inbox_max)
+        self._doubted_ns = 0
+        self._doubt_began_ns: int | None = None
+        self._inbox: asyncio.Queue[tuple[Message | Request, int]] = asyncio.Queue(parts.fleet.inbox_max)
         self._listening_ns = parts.clock.mono_ns()
 
     @property
     def hears(self) -> bool:
         """Whether anything that nodes say can reach us now."""
         return self._parts.bus.connected
+
+    async def record(self, change: Callable[[Entry], None]) -> Seq:
+        """Put a change of another loop into the next entry; the number of its last event when committed.
+
+        RetryLater when it was not; 0 when it made no event.
+        """
+        done: asyncio.Future[Seq] = asyncio.get_running_loop().create_future()
+        await self._inbox.put((Request(change, done), self._parts.clock.mono_ns()))
+        return await done
 
     async def listen(self) -> None:
         """Subscribe to everything that nodes publish."""
@@ -114,8 +149,8 @@ class FaultPath:
                 swept_ns = now_ns
             await self._decide(batch, sweep=sweep)
 
-    async def _next_batch(self) -> list[tuple[Message, int]]:
-        batch: list[tuple[Message, int]] = []
+    async def _next_batch(self) -> list[tuple[Message | Request, int]]:
+        batch: list[tuple[Message | Request, int]] = []
         try:
             async with asyncio.timeout(self._parts.fleet.sweep_s):
                 batch.append(await self._inbox.get())
@@ -125,9 +160,12 @@ class FaultPath:
             batch.append(self._inbox.get_nowait())
         return batch
 
-    async def _decide(self, batch: list[tuple[Message, int]], *, sweep: bool) -> None:
-        clock = self._parts.clock
-        entry = Entry(self.world, clock.wall_ns(), clock.mono_ns(), self._parts.faults.clear_after_s)
+    async def _decide(self, batch: list[tuple[Message | Request, int]], *, sweep: bool) -> None:
+        clock, faults = self._parts.clock, self._parts.faults
+        entry = Entry(
+            self.world, clock.wall_ns(), clock.mono_ns(), faults.clear_after_s, faults.host_clear_after_s
+        )
+        waiting: list[tuple[Request, int]] = []
         for message, received_ns in batch:
             match message:
                 case Observations():
@@ -136,35 +174,70 @@ class FaultPath:
                     entry.levels(message)
                 case Goodbye():
                     entry.goodbye(message)
+                case Request():
+                    message.change(entry)
+                    waiting.append((message, len(entry.events)))
         if sweep:
             self._sweep(entry)
         entry.tick()
         self._complain(entry.refused)
-        if not await self._commit(entry) and len(batch) > 1:
+        if await self._commit(entry, waiting):
+            return
+        if len(batch) > 1:
             for each in batch:  # one that the store refuses must not take the others with it
                 await self._decide([each], sweep=False)
+            return
+        for request, _ in waiting:
+            _refuse_request(request, StoreUnavailable("the store refused it"))
 
     def _sweep(self, entry: Entry) -> None:
         """Look at who spoke since, then at who did not."""
         beats, self._heard.beats = self._heard.beats, {}
         for beat in beats.values():
             entry.heartbeat(beat)
-        bus, heard = self._parts.bus, self._heard.at_ns
+        bus, heard, fleet = self._parts.bus, self._heard.at_ns, self._parts.fleet
         if not bus.connected:
             self._listening_ns = entry.mono_ns
-        assessment = assess(
-            {host: heard.get(host, 0) for host in entry.expected()},
-            Link(bus.connected, self._listening_ns),
+        probed = self._parts.probed()
+        evidence = {
+            node.host: Evidence(
+                heard.get(node.host, 0),
+                probed.get(node.host),
+                agent_lost=node.agent is AgentState.LOST,
+                down=node.down_ns is not None,
+            )
+            for node in entry.expected()
+        }
+        judgement = judge(
+            evidence,
+            Link(bus.connected, self._listening_ns, self._doubted_ns),
             entry.mono_ns,
-            lost_after_s=self._parts.fleet.lost_after_s,
-            own_lag_s=self._parts.own_lag_s(),
+            Limits(
+                fleet.lost_after_s, fleet.host_silent_after_s, fleet.probe_failures, self._parts.probe_stale_s
+            ),
+            self._parts.own_lag_s(),
         )
-        self.doubt = assessment.doubt
-        for host, silent_s in assessment.silent.items():
+        self._adopt(entry, judgement)
+
+    def _adopt(self, entry: Entry, judgement: Judgement) -> None:
+        """Write down who is newly lost or dead, and a doubt that lasts."""
+        self.doubt, self.doubts = judgement.unknown, judgement.doubts
+        if judgement.unknown:
+            self._doubted_ns = entry.mono_ns
+            began_ns = self._doubt_began_ns = self._doubt_began_ns or entry.mono_ns
+            if entry.mono_ns - began_ns > self._parts.fleet.lost_after_s * 1e9:
+                entry.evidence(judgement.unknown)
+            return
+        self._doubt_began_ns = None
+        entry.evidence("")
+        for host, death in judgement.dead.items():
+            entry.host_down(host, death)
+        for host, silent_s in judgement.silent.items():
             entry.silence(host, silent_s)
 
-    async def _commit(self, entry: Entry) -> bool:
+    async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         """False when the store refused the entry, which no repetition cures."""
+        seqs: Sequence[Seq] = ()
         if entry.events or entry.changes:
             herald = self._parts.herald
             told = herald.announce(entry.tellings, len(entry.events))
@@ -173,6 +246,8 @@ class FaultPath:
                 receipt = await self._parts.appender.append(submission)
             except RetryLater as error:
                 log.warning("entry not committed; reading the tables again", error=str(error))
+                for request, _ in waiting:
+                    _refuse_request(request, error)
                 await asyncio.sleep(RELOAD_PAUSE_S)
                 await self._reload("an entry was not committed")
                 return True
@@ -180,8 +255,12 @@ class FaultPath:
                 log.error("entry refused; reading the tables again", error=str(error))
                 await self._reload("an entry was refused")
                 return False
-            self.world.settle(receipt.seqs)
+            seqs = receipt.seqs
+            self.world.settle(seqs)
             herald.tell(told, receipt)
+        for request, end in waiting:
+            if not request.done.done():
+                request.done.set_result(seqs[end - 1] if end else Seq(0))
         await self._answer(entry)
         return True
 
@@ -252,3 +331,8 @@ class FaultPath:
     def _refuse(self, subject: str, error: BadInput) -> None:
         self.refused += 1
         log.warning("message refused", subject=subject, error=str(error), refused=self.refused)
+
+
+def _refuse_request(request: Request, error: HomeostatError) -> None:
+    if not request.done.done():
+        request.done.set_exception(StoreUnavailable(f"not committed: {error}"))

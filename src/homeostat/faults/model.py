@@ -23,6 +23,7 @@ class Fault:
     """Something wrong with `about`. Times are the source's own.
 
     `raised_seq` and `up_seq` are events in the journal, `Local` until their entry is committed.
+    `affected` is who else suffers, as `faults.affected` writes it: as it was when the fault was raised.
     `hold_until_ns` is on the server's monotonic clock and only of this process: it is not stored.
     """
 
@@ -43,6 +44,7 @@ class Fault:
     cleared_ns: int | None = None
     cleared_reason: str = ""
     outage_ms: float | None = None
+    affected: str = "{}"
     hold_until_ns: int | None = None
 
     def held_until(self, moment_ns: int) -> Fault:

@@ -12,7 +12,7 @@ from homeostat.contracts.events.fleet import AgentLost, AgentReturned, HostJoine
 from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, HostId, ResourceState, Severity, node_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat
 from homeostat.faults.decision import Decision, World
-from homeostat.faults.inspection import Seen, follow
+from homeostat.faults.inspection import Seen, clear, follow
 from homeostat.fleet.model import AgentState, Node
 from homeostat.kernel.journal import Draft, Local
 
@@ -82,9 +82,11 @@ def _join(decision: Decision, beat: Heartbeat, now: Moment) -> None:
 
 def _lose(world: World, decision: Decision, node: Node, reason: str, now: Moment) -> None:
     subject = node_subject(node.host)
-    cause = decision.add(
-        Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", _evidence(node, now))
-    )
+    fault = world.faults.get(subject)
+    if fault is not None and fault.kind is not FaultKind.AGENT_LOST and fault.up_ns is not None:
+        clear(decision, fault, "its host is back; only its agent is lost", fault.up_ns)
+    trace = _evidence(node, now)
+    cause = decision.add(Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", trace))
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.DOWN, reason, now, cause))
 
 
@@ -93,9 +95,8 @@ def _return(world: World, decision: Decision, node: Node, beat: Heartbeat, now: 
     fault = decision.fault_about(subject, world)
     event = AgentReturned(node.host, beat.incarnation)
     trace = f"{node.host}/{node.incarnation}" if fault is None else fault.trace
-    cause = decision.add(
-        Draft(event, subject, now.wall_ns, subject, trace, None if fault is None else fault.raised_seq)
-    )
+    # Not caused by the fault alone: it may come back more than once before the fault is cleared.
+    cause = decision.add(Draft(event, subject, now.wall_ns, subject, trace))
     decision.nodes.append(replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT))
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.UP, "it reports again", now, cause))
 

@@ -15,6 +15,11 @@ class FaultsSettings(BaseModel):
     that people would call one. Too small: a crash loop raises and clears for ever. Too large: the all-clear
     is late, and two outages are told as one."""
 
+    host_clear_after_s: float = Field(default=3.0, ge=0, le=3600)
+    """Seconds a host must be back before its fault is cleared. Formula: what its node needs to say how its
+    guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
+    as a fault of its own. Too large: the all-clear is late."""
+
     told_within_s: float = Field(default=1.0, gt=0)
     """The promise: seconds from detection until a consumer has been told (source: Doctor requirements,
     under 1 s). Changes what `homeostat status` calls kept."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     insert,
+    or_,
     select,
     update,
 )
@@ -44,6 +45,7 @@ fault_table = Table(
     Column("cleared_ns", BIG),
     Column("cleared_reason", Text, nullable=False),
     Column("outage_ms", Double),
+    Column("affected", Text, nullable=False),
     Index("ix_fault_state", "state"),
     Index("ix_fault_raised_seq", "raised_seq"),
 )
@@ -89,6 +91,7 @@ def record(row: Any) -> Fault:
         cleared_ns=row.cleared_ns,
         cleared_reason=row.cleared_reason,
         outage_ms=row.outage_ms,
+        affected=row.affected,
     )
 
 
@@ -104,10 +107,12 @@ def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:
 
 
 def load_latest(connection: Connection, owner: Owner | None, state: str | None, limit: int) -> list[Fault]:
-    """The newest faults first; of one owner, or of all when `owner` is None."""
+    """The newest faults first; those that concern one owner, or all when `owner` is None."""
     query = select(fault_table).order_by(fault_table.c.raised_seq.desc()).limit(limit)
     if owner is not None:
-        query = query.where(fault_table.c.owner == owner)
+        # A project's name holds neither quotes nor wildcards.
+        suffers = fault_table.c.affected.contains(f'"{owner}":[')
+        query = query.where(or_(fault_table.c.owner == owner, suffers))
     if state is not None:
         query = query.where(fault_table.c.state == state)
     return [record(row) for row in connection.execute(query)]

@@ -14,10 +14,15 @@ from homeostat.contracts.nouns import HostId
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The server's own connection. `since_ns` is when it last came up (or the server started listening)."""
+    """The server's own connection. `since_ns` is when it last came up (or the server started listening).
+
+    `doubted_ns` is the last moment at which nothing could be concluded: nobody is accused of a silence
+    before it, so that the end of a doubt is not the beginning of a storm.
+    """
 
     connected: bool
     since_ns: int
+    doubted_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,12 @@ def assess(
     patience_s = lost_after_s + own_lag_s
     silence_s = {host: (now_ns - max(heard, link.since_ns)) / 1e9 for host, heard in heard_ns.items()}
     silent = {host: seconds for host, seconds in silence_s.items() if seconds > patience_s}
-    if len(heard_ns) >= QUORUM_MIN and len(silent) * 2 > len(heard_ns):
+    # Nodes that fell silent together cross the limit one after the other, by the phase of their heartbeats:
+    # count whoever is halfway there, or the first half is accused before the whole is seen.
+    quiet = sum(seconds > patience_s / 2 for seconds in silence_s.values())
+    if silent and len(heard_ns) >= QUORUM_MIN and quiet * 2 > len(heard_ns):
         return Assessment(
-            {}, f"{len(silent)} of {len(heard_ns)} nodes are silent at once: the monitor is suspected first"
+            {}, f"{quiet} of {len(heard_ns)} nodes are silent at once: the monitor is suspected first"
         )
-    return Assessment(silent)
+    since_doubt_s = (now_ns - link.doubted_ns) / 1e9
+    return Assessment(silent if since_doubt_s > patience_s else {})

@@ -21,7 +21,11 @@ class AgentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A host with our process. `acked_seq` is the last observation of store `boot` that is committed."""
+    """A host with our process. `acked_seq` is the last observation of store `boot` that is committed.
+
+    `down_ns` is the first failed evidence of its death (the server's wall clock), None while it lives;
+    `fenced` the receipt that nothing runs there since; `held` why no harm may be done to it, empty otherwise.
+    """
 
     host: HostId
     boot: str
@@ -29,6 +33,9 @@ class Node:
     acked_seq: int
     agent: AgentState
     joined_ns: int
+    down_ns: int | None = None
+    fenced: str = ""
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,11 @@ class Topology:
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
         return (resource for resource in self.resources.values() if resource.host == host)
+
+    def is_down(self, host: HostId) -> bool:
+        """Whether the host is known to be dead: what runs there is in error, whatever its row says."""
+        node = self.nodes.get(host)
+        return node is not None and node.down_ns is not None
 
     def digest(self, host: HostId) -> str:
         """What the node's own digest should be."""

@@ -1,8 +1,93 @@
-"""How long silence is borne."""
+"""How long silence is borne, who is probed from outside, and what harm may be done."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+
+
+class HostSettings(BaseModel):
+    """One host as seen from outside."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    host: HostName = Field()
+    """Its name, the one in its node.yaml"""
+
+    address: str = Field(min_length=1)
+    """IP address or name that the server probes"""
+
+    tcp_port: int | None = Field(default=None, ge=1, le=65535)
+    """A port on which the host itself listens, such as sshd's"""
+
+    probe: Literal["auto", "icmp", "tcp"] = "auto"
+    """Auto: icmp where this process may send it, else tcp"""
+
+    refused_means: Literal["alive", "dead"] = "alive"
+    """What a refused TCP connection says: a machine that refuses has a living kernel. `dead` where several
+    hosts share one kernel, as in the lab."""
+
+    @model_validator(mode="after")
+    def _tcp_has_a_port(self) -> HostSettings:
+        if self.probe == "tcp" and self.tcp_port is None:
+            raise ValueError("probe: tcp needs tcp_port")
+        return self
+
+
+class FencingSettings(BaseModel):
+    """How it is made sure that nothing runs on a dead host any more."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    driver: Literal["manual", "command"] = "manual"
+    """Manual: a person confirms; command: `argv` does it and exits 0"""
+
+    argv: list[str] = []
+    """The program and its arguments; `{host}` becomes the host's name"""
+
+    deadline_s: float = Field(default=30.0, gt=0, le=600)
+    """Seconds the command may take; then it is killed and the outcome is unknown. Too small: a slow power
+    switch never gives a receipt. Too large: guests wait."""
+
+    retry_s: float = Field(default=10.0, ge=0.1)
+    """Seconds after a failed attempt before the next one"""
+
+    @model_validator(mode="after")
+    def _command_has_argv(self) -> FencingSettings:
+        if self.driver == "command" and not self.argv:
+            raise ValueError("driver: command needs argv")
+        return self
+
+
+class GateSettings(BaseModel):
+    """What stands before every act that does harm."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    armed: list[str] = []
+    """Rooms that act from the first start on; others observe until `homeostat arm ROOM`. What a person said
+    later wins."""
+
+    dry_run: bool = False
+    """Decide and write down everything, do nothing"""
+
+    harm_max: int = Field(default=5, ge=1)
+    """Acts that do harm in `harm_window_s`. Too small: a dead rack is recovered slowly. Too large: a wrong
+    decision does much before anybody looks."""
+
+    harm_window_s: float = Field(default=60.0, gt=0)
+    """Seconds"""
+
+    storm_percent: float = Field(default=30.0, gt=0, le=100)
+    """Percent of the hosts that die within `storm_window_s` before the monitor is suspected and harm stops;
+    one dead host is never a storm. Too small: a dead rack needs a person. Too large: a broken switch
+    empties the cloud."""
+
+    storm_window_s: float = Field(default=5.0, gt=0)
+    """Seconds"""
 
 
 class FleetSettings(BaseModel):
@@ -20,3 +105,33 @@ class FleetSettings(BaseModel):
     inbox_max: int = Field(default=10000, ge=100)
     """Messages from nodes waiting to be decided; when full, further ones are dropped and sent again by
     their nodes. Too small: resends under load. Too large: old news after a stall."""
+
+    hosts: list[HostSettings] = []
+    """Hosts that the server probes from outside. One that is not listed is never host_down, only
+    agent_lost."""
+
+    probe_interval_s: float = Field(default=0.1, ge=0.01, le=60)
+    """Seconds between two outside probes of one host. Too small: CPU, and a host that is busy looks dead.
+    Too large: adds to the detection."""
+
+    probe_timeout_s: float = Field(default=0.2, gt=0, le=60)
+    """Seconds a probe waits for its answer. Formula: five times the round trip. Too small: a slow network
+    looks dead. Too large: adds to the detection."""
+
+    probe_failures: int = Field(default=3, ge=1)
+    """Probes in a row that must fail. Too small: one lost packet is evidence. Too large: adds to the
+    detection."""
+
+    host_silent_after_s: float = Field(default=1.5, ge=0.2)
+    """Seconds of silence of the agent before failing probes mean host_down. Formula: 1.5 heartbeats. Too
+    small: a late heartbeat and a lost packet accuse a host. Too large: consumers hear late."""
+
+    fencing: FencingSettings = FencingSettings()
+    gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _hosts_are_distinct(self) -> FleetSettings:
+        names = [each.host for each in self.hosts]
+        if len(names) != len(set(names)):
+            raise ValueError("a host is listed twice")
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Double,
@@ -10,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    delete,
     insert,
     select,
     update,
@@ -30,6 +32,9 @@ node_table = Table(
     Column("acked_seq", BIG, nullable=False),
     Column("agent", Text, nullable=False),
     Column("joined_ns", BIG, nullable=False),
+    Column("down_ns", BIG),
+    Column("fenced", Text, nullable=False),
+    Column("held", Text, nullable=False),
 )
 
 resource_table = Table(
@@ -61,6 +66,15 @@ action_table = Table(
     Column("outcome", Text),
     Column("took_ms", Double),
     Index("ix_action_outcome", "outcome"),
+)
+
+arming_table = Table(
+    "arming",
+    METADATA,
+    Column("room", Text, primary_key=True),
+    Column("armed", Boolean, nullable=False),
+    Column("since_ns", BIG, nullable=False),
+    Column("by", Text, nullable=False),
 )
 
 _UPDATE_NODE = update(node_table).where(node_table.c.host == bindparam("key"))
@@ -100,6 +114,20 @@ def action_finished(action: Action) -> Change:
     return Change(_FINISH_ACTION, ({"key": action.id, "outcome": action.outcome, "took_ms": action.took_ms},))
 
 
+def arming_changes(room: str, armed: bool, since_ns: int, by: str) -> tuple[Change, ...]:
+    """Replace what is said of a room."""
+    row: dict[str, object] = {"room": room, "armed": armed, "since_ns": since_ns, "by": by}
+    return (
+        Change(delete(arming_table).where(arming_table.c.room == room)),
+        Change(insert(arming_table), (row,)),
+    )
+
+
+def load_arming(connection: Connection) -> dict[str, bool]:
+    """Which rooms somebody armed or disarmed."""
+    return {row.room: bool(row.armed) for row in connection.execute(select(arming_table))}
+
+
 def load_topology(connection: Connection) -> Topology:
     """Everything a starting server needs to know."""
     topology = Topology()
@@ -112,6 +140,9 @@ def load_topology(connection: Connection) -> Topology:
                 acked_seq=row.acked_seq,
                 agent=AgentState(row.agent),
                 joined_ns=row.joined_ns,
+                down_ns=row.down_ns,
+                fenced=row.fenced,
+                held=row.held,
             )
             for row in connection.execute(select(node_table))
         ),

@@ -34,7 +34,8 @@ class ChildSpec:
 
     `after` names children that must have been ready before this one starts for the first time. `once`: its
     end with 0 is its success, another code ends the whole. `shown_as`: its standard output is shown line by
-    line after this prefix. Children of a lower `stop_wave` are stopped first.
+    line after this prefix. Children of a lower `stop_wave` are stopped first. `wanted` must answer at once;
+    while it says no, the child is not started again when it has ended.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ChildSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_deadline_s: float = 5.0
     stop_wave: int = 0
+    wanted: Callable[[], bool] = at_once
 
 
 def backoff_s(deaths_in_a_row: int) -> float:

@@ -70,7 +70,15 @@ def in_pid_files(root: Path) -> set[Identity]:
 
 def marked(root: Path) -> set[Identity]:
     """The living processes whose environment says that they are of this lab, but us and our ancestors."""
-    mark, scratch, spared = f"{MARK}={root}".encode(), f"HA_RSCTMP={root}/".encode(), _self_and_ancestors()
+    mark, scratch = f"{MARK}={root}".encode(), f"HA_RSCTMP={root}/".encode()
+    return with_environment(
+        lambda entries: mark in entries or any(entry.startswith(scratch) for entry in entries)
+    )
+
+
+def with_environment(wanted: Callable[[list[bytes]], bool]) -> set[Identity]:
+    """The living processes with such an environment (`NAME=value` each), but us and our ancestors."""
+    spared = _self_and_ancestors()
     found = set()
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) in spared:
@@ -79,8 +87,7 @@ def marked(root: Path) -> set[Identity]:
             environment = (process / "environ").read_bytes()
         except OSError:
             continue
-        entries = environment.split(b"\0")
-        if mark in entries or any(entry.startswith(scratch) for entry in entries):
+        if wanted(environment.split(b"\0")):
             identity = identify(int(process.name))
             if identity is not None:
                 found.add(identity)

@@ -50,6 +50,7 @@ PREFERRED_PORTS: Mapping[str, int] = {
     "balancer": 8080,
     "consumer": 8790,
     **{resource.id: 8801 + at for at, resource in enumerate(RESOURCES)},
+    **{f"machine-{host}": 8791 + at for at, host in enumerate(HOSTS)},
 }
 """Every port of the lab by the name of its field in lab.json, and what it is when nobody else has it."""
 
@@ -100,7 +101,34 @@ def server_settings(plan: LabPlan) -> dict[str, Any]:
             "port": plan.ports["api"],
             "admin_token_file": str(state.admin_token_file),
         },
+        "fleet": {
+            "hosts": [_host_settings(plan, host) for host in HOSTS],
+            "fencing": {
+                "driver": "command",
+                "argv": [
+                    plan.python,
+                    "-m",
+                    "homeostat.lab.fence",
+                    "--dir",
+                    str(state.root),
+                    "--host",
+                    "{host}",
+                ],
+            },
+            "gate": {"armed": ["faults"]},
+        },
         "notices": {"allowed_networks": [f"{LOOPBACK}/32"]},
+    }
+
+
+def _host_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
+    """All hosts of the lab share one kernel: that it refuses a connection says that the host is off."""
+    return {
+        "host": host,
+        "address": LOOPBACK,
+        "tcp_port": plan.ports[f"machine-{host}"],
+        "probe": "tcp",
+        "refused_means": "dead",
     }
 
 

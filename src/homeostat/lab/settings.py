@@ -89,6 +89,10 @@ class StateDirectory:
     def host(self, host: HostId) -> Path:
         return self.root / "hosts" / host
 
+    def off_file(self, host: HostId) -> Path:
+        """While it is there the host is off: nothing of it is started."""
+        return self.host(host) / "off"
+
     def node_config_file(self, host: HostId) -> Path:
         return self.host(host) / "node.yaml"
 

@@ -95,7 +95,7 @@ class Supervisor:
                 due = all(self._children[name].was_ready for name in child.spec.after)
             else:
                 due = child.due_s is not None and now_s >= child.due_s
-            if due:
+            if due and child.spec.wanted():
                 started = self._start(child) or started
         if started:
             self._record_children()
@@ -149,9 +149,10 @@ class Supervisor:
         elif not child.was_ready and child.deaths >= _DEATHS_BEFORE_READY_MAX:
             self._fail(f"{name}: {_ending(status)} for the {child.deaths}th time, never ready", child)
         else:
-            pause_s = backoff_s(child.deaths)
+            pause_s = backoff_s(child.deaths) if child.spec.wanted() else 0.0
             child.due_s = time.monotonic() + pause_s
-            self._screen.say(f"{name} (pid {pid}) {_ending(status)}; started again in {pause_s:g} s")
+            then = f"started again in {pause_s:g} s" if child.spec.wanted() else "its host is off"
+            self._screen.say(f"{name} (pid {pid}) {_ending(status)}; {then}")
 
     def _fail(self, what: str, child: Child | None) -> None:
         self._failed = True
@@ -173,7 +174,9 @@ class Supervisor:
         """How long nothing needs to be done unless something happens."""
         now_s, pause_s = time.monotonic(), _SWEEP_S
         for child in self._children.values():
-            if child.due_s is not None:
+            if child.due_s is not None and not child.spec.wanted():
+                pause_s = min(pause_s, _READY_POLL_S)
+            elif child.due_s is not None:
                 pause_s = min(pause_s, max(0.0, child.due_s - now_s))
             if child.alive and not child.ready and not child.spec.once:
                 pause_s = min(pause_s, _READY_POLL_S)

@@ -16,6 +16,7 @@ from homeostat.kernel.processes import identify
 from homeostat.lab.children import ChildSpec
 from homeostat.lab.credentials import WEBHOOK_KEY_ID, Credentials, load_or_create
 from homeostat.lab.leftovers import in_pid_files, marked
+from homeostat.lab.machines import HOST_MARK, is_on
 from homeostat.lab.nats_config import NatsBinary, find_nats_server, nats_config
 from homeostat.lab.plan import (
     HOSTS,
@@ -53,6 +54,8 @@ def _prepare(settings: UpSettings, state: StateDirectory, screen: Screen) -> Seq
         state.lab_file, PREFERRED_PORTS, ours=partial(_belongs_here, state), renew=settings.renew_ports
     )
     plan = LabPlan(state, ports, sys.executable)
+    for host in HOSTS:
+        state.off_file(host).unlink(missing_ok=True)
     write_files(plan, credentials)
     screen.say(f"homeostat up: state in {state.root}; nats-server {binary.version} ({binary.path})")
     return children(plan, settings.program, binary)
@@ -80,7 +83,7 @@ def write_files(plan: LabPlan, credentials: Credentials) -> None:
 
 
 def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> list[ChildSpec]:
-    """The process tree. Stopped in this order: nodes, balancer, server, consumer, NATS."""
+    """The process tree. Stopped in this order: nodes, balancer, server, machines and consumer, NATS."""
     state, ports = plan.state, plan.ports
     ours = (plan.python, "-m")
     backends = [f"{each.id}={LOOPBACK}:{ports[each.id]}" for each in web_services()]
@@ -90,8 +93,21 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
             name=f"node-{host}",
             argv=(*program, "run", "node", "--config", str(state.node_config_file(host))),
             after=("nats",),
+            env={HOST_MARK: host},
             stop_wave=0,
             stop_deadline_s=_NODE_STOP_S,
+            wanted=is_on(state, host),
+        )
+        for host in HOSTS
+    ]
+    machines = [
+        ChildSpec(
+            name=f"machine-{host}",
+            argv=(*ours, "homeostat.lab.machine", "--host", host, "--port", str(ports[f"machine-{host}"])),
+            env={HOST_MARK: host},
+            ready=listens(ports[f"machine-{host}"]),
+            stop_wave=3,
+            wanted=is_on(state, host),
         )
         for host in HOSTS
     ]
@@ -110,6 +126,7 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
             stop_wave=2,
             stop_deadline_s=15.0,
         ),
+        *machines,
         *nodes,
         ChildSpec(
             name="balancer",

@@ -26,7 +26,7 @@ from homeostat.kernel.errors import HomeostatError, RetryLater
 from homeostat.kernel.journal import Submission
 from homeostat.notices import outbox, signing, store
 from homeostat.notices.board import Board, Due, Limits
-from homeostat.notices.matching import may_hear
+from homeostat.notices.matching import may_hear_of
 from homeostat.notices.model import FaultPicture, Notice, Subscription
 from homeostat.notices.outcomes import Appends, Outcomes
 from homeostat.notices.refill import Recall, Refill
@@ -285,6 +285,6 @@ def _obstacle(
     if due.picture is None:
         return GiveUpReason.FAULT_FORGOTTEN
     # A name may be taken again by another project while notices of the first one wait.
-    if due.notice.owner != subscription.owner or not may_hear(subscription.owner, due.picture.owner):
+    if due.notice.owner != subscription.owner or not may_hear_of(subscription, due.picture):
         return GiveUpReason.NOT_YOURS
     return subscription, due.picture

@@ -1,7 +1,8 @@
 """Who is told of a fault, and why. Pure.
 
-Invariants: a subscription hears only of faults of its own project, but for those of `infrastructure`, which
-hear everything; no filter opens what the owner closes; the order of subscriptions is kept.
+Invariants: a subscription hears only of faults of its own project, and of dead hosts on which something of
+it ran; those of `infrastructure` hear everything; no filter opens what the owner closes; the order of the
+subscriptions is kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import Enum
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, Owner, Severity, resource_subject
+from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, Owner, Severity, resource_subject
 from homeostat.notices.model import FaultPicture, Subscription
 
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
@@ -19,6 +20,7 @@ class Reason(Enum):
     """Why a subscription is told, or is not."""
 
     OWNER = "the fault belongs to the subscription's project"
+    AFFECTED = "something of the subscription's project suffers from the fault"
     ADMINISTRATOR = "a subscription of the project infrastructure hears everything"
     HEARD_IT_RAISED = "it was told that the fault was raised, so it is told that it cleared"
     NOT_YOURS = "the fault belongs to another project"
@@ -28,7 +30,7 @@ class Reason(Enum):
     NEVER_HEARD_IT_RAISED = "it was not told that the fault was raised, so nothing has to be taken back"
 
 
-TOLD = frozenset({Reason.OWNER, Reason.ADMINISTRATOR, Reason.HEARD_IT_RAISED})
+TOLD = frozenset({Reason.OWNER, Reason.AFFECTED, Reason.ADMINISTRATOR, Reason.HEARD_IT_RAISED})
 """The reasons that lead to a notice."""
 
 
@@ -37,9 +39,24 @@ def may_hear(subscription_owner: Owner, owner: Owner) -> bool:
     return subscription_owner in (INFRASTRUCTURE, owner)
 
 
-def decide(subscription: Subscription, fault: FaultPicture) -> Reason:
-    """Whether this subscription is told that the fault was raised."""
-    if not may_hear(subscription.owner, fault.owner):
+def concerned(fault: FaultPicture) -> frozenset[Owner]:
+    """The projects that a fault is about: its owner; of a dead host, the owners of what ran there too."""
+    if fault.kind is not FaultKind.HOST_DOWN:
+        return frozenset({fault.owner})
+    return frozenset(each.owner for each in fault.affected) | {fault.owner}
+
+
+def may_hear_of(subscription: Subscription, fault: FaultPicture) -> bool:
+    """Whether the fault is any business of the subscription's project."""
+    return _is_concerned(subscription, concerned(fault))
+
+
+def decide(
+    subscription: Subscription, fault: FaultPicture, projects: frozenset[Owner] | None = None
+) -> Reason:
+    """Whether this subscription is told that the fault was raised. `projects`: `concerned`, found once."""
+    projects = concerned(fault) if projects is None else projects
+    if not _is_concerned(subscription, projects):
         return Reason.NOT_YOURS
     if subscription.kinds and fault.kind not in subscription.kinds:
         return Reason.KIND_NOT_WANTED
@@ -48,12 +65,19 @@ def decide(subscription: Subscription, fault: FaultPicture) -> Reason:
     wanted = subscription.minimum_severity
     if wanted is not None and _RANK[fault.severity] > _RANK[wanted]:
         return Reason.BELOW_SEVERITY
-    return Reason.OWNER if subscription.owner == fault.owner else Reason.ADMINISTRATOR
+    if subscription.owner == fault.owner:
+        return Reason.OWNER
+    return Reason.ADMINISTRATOR if subscription.owner == INFRASTRUCTURE else Reason.AFFECTED
 
 
-def decide_cleared(subscription: Subscription, fault: FaultPicture, heard: Collection[str]) -> Reason:
+def decide_cleared(
+    subscription: Subscription,
+    fault: FaultPicture,
+    heard: Collection[str],
+    projects: frozenset[Owner] | None = None,
+) -> Reason:
     """Whether it is told that the fault cleared: who `heard` it raised is, whatever it asks for now."""
-    if not may_hear(subscription.owner, fault.owner):
+    if not _is_concerned(subscription, concerned(fault) if projects is None else projects):
         return Reason.NOT_YOURS
     return Reason.HEARD_IT_RAISED if subscription.name in heard else Reason.NEVER_HEARD_IT_RAISED
 
@@ -66,11 +90,19 @@ def told(
     `heard` is for a cleared fault: the names of those who were told that it was raised. None: it was raised
     now.
     """
+    projects = concerned(fault)
     decided = (
-        (each, decide(each, fault) if heard is None else decide_cleared(each, fault, heard))
+        (
+            each,
+            decide(each, fault, projects) if heard is None else decide_cleared(each, fault, heard, projects),
+        )
         for each in subscriptions
     )
     return tuple((each, reason) for each, reason in decided if reason in TOLD)
+
+
+def _is_concerned(subscription: Subscription, projects: frozenset[Owner]) -> bool:
+    return subscription.owner == INFRASTRUCTURE or subscription.owner in projects
 
 
 def _touches(subscription: Subscription, fault: FaultPicture) -> bool:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from homeostat.contracts.nouns import ResourceId, ResourceKind, ResourceState
 from homeostat.fleet.api import CurrentTopology
-from homeostat.fleet.model import Resource
+from homeostat.fleet.model import Resource, Topology
 from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
@@ -40,7 +40,7 @@ router = APIRouter(prefix="/api/v1/resources", tags=["resources"], responses=ERR
 async def list_resources(caller: CurrentCaller, topology: CurrentTopology) -> ResourceList:
     """The resources that you may read."""
     rows = sorted(topology.resources.values(), key=lambda row: row.id)
-    return ResourceList(items=[_view(row) for row in rows if caller.may_read(row.owner)])
+    return ResourceList(items=[_view(topology, row) for row in rows if caller.may_read(row.owner)])
 
 
 @router.get("/{resource}")
@@ -49,18 +49,20 @@ async def show_resource(resource: str, caller: CurrentCaller, topology: CurrentT
     row = topology.resources.get(ResourceId(resource))
     if row is None or not caller.may_read(row.owner):
         raise NotFound(f"there is no resource {resource!r}, or it is not yours to read")
-    return _view(row)
+    return _view(topology, row)
 
 
-def _view(row: Resource) -> ResourceView:
+def _view(topology: Topology, row: Resource) -> ResourceView:
+    # Of what ran on a dead host nothing is known; its row says what its node last saw.
+    dead = topology.is_down(row.host)
     return ResourceView(
         id=row.id,
         host=row.host,
         kind=row.kind,
         owner=row.owner,
         agent=row.agent,
-        state=row.state,
+        state=ResourceState.UNKNOWN if dead else row.state,
         since_at=iso(row.since_ns),
-        pid=row.pid,
-        reason=row.reason,
+        pid=None if dead else row.pid,
+        reason=f"its host {row.host} is down; before: {row.state.value}" if dead else row.reason,
     )

@@ -62,4 +62,98 @@ class LoopCrashed:
     error: str
 
 
-EVENTS = (HostJoined, AgentLost, AgentReturned, ObservationsLost, TermTaken, LoopCrashed)
+@dataclass(frozen=True, slots=True)
+class HostDown:
+    """A host is dead: its agent is silent and outside probes fail. `seen_ns` is the first failed evidence."""
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    reason: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostBack:
+    """A host that was down answers again. `seen_ns` is the server's wall clock."""
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    reason: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostFenced:
+    """Nothing runs on this host any more: `driver` or a person says so, and `receipt` is what was said."""
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    driver: str
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostHeld:
+    """A person asked that no harm is done to this host, or (with `held` false) that it may be again."""
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    held: bool
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLost:
+    """Nothing can be said of the hosts any more: the monitor itself is suspected, and nobody is accused."""
+
+    VERSION: ClassVar[int] = 1
+    reason: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBack:
+    """The hosts can be judged again."""
+
+    VERSION: ClassVar[int] = 1
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActRefused:
+    """The gate let an act of `room` on `about` not happen, for this reason. Told once until it changes."""
+
+    VERSION: ClassVar[int] = 1
+    room: str
+    act: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomArmed:
+    """A room may act from now on, or (with `armed` false) may only observe."""
+
+    VERSION: ClassVar[int] = 1
+    room: str
+    armed: bool
+    by: str
+
+
+EVENTS = (
+    HostJoined,
+    AgentLost,
+    AgentReturned,
+    ObservationsLost,
+    TermTaken,
+    LoopCrashed,
+    HostDown,
+    HostBack,
+    HostFenced,
+    HostHeld,
+    EvidenceLost,
+    EvidenceBack,
+    ActRefused,
+    RoomArmed,
+)

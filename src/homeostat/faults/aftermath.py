@@ -1,0 +1,193 @@
+"""What is done about a host that is down: the gate is asked, then it is fenced, and the receipt written down.
+
+Intent, act, outcome: each is in the journal before the next begins. An attempt that a dead server left open
+ends as unknown, and the host is fenced again, which harms nobody. What the gate refuses is written once a
+host and reason. Telling people is not here: that happened with the fault, before anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+
+from homeostat.contracts.nouns import HostId
+from homeostat.contracts.wire import Outcome
+from homeostat.faults.entry import Entry
+from homeostat.faults.hosts import FENCING, host_fault
+from homeostat.faults.loop import FaultPath
+from homeostat.fleet.arming import Arming
+from homeostat.fleet.fencing import Attempt, Ended
+from homeostat.fleet.gate import Asked, Refusal, Situation, Why, decide
+from homeostat.fleet.settings import FleetSettings
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.errors import RetryLater
+from homeostat.kernel.journal import Seq
+from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing, NotFenced
+
+log = structlog.get_logger("aftermath")
+
+ROOM = "faults"
+ACT = "fence"
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class AftermathParts:
+    """What the loop works with. `fence` is None when only a person gives receipts."""
+
+    path: FaultPath
+    arming: Arming
+    fence: Fence | None
+    fleet: FleetSettings
+    epoch: int
+    clock: Clock
+
+
+class Aftermath:
+    """The loop: one attempt a host at a time, hosts in parallel."""
+
+    def __init__(self, parts: AftermathParts) -> None:
+        self._parts = parts
+        self._harm_s: deque[float] = deque(maxlen=1000)
+        self._refused: dict[HostId, tuple[int, Why]] = {}
+        self._not_before_s: dict[HostId, float] = {}
+        self._last: dict[HostId, Seq] = {}
+        self._running: set[HostId] = set()
+
+    @property
+    def driver(self) -> str:
+        """Who fences; empty when only a person does."""
+        return "" if self._parts.fence is None else self._parts.fence.name
+
+    def verdict(self, host: HostId) -> Refusal | None:
+        """What the gate would say now; None: the act may be done."""
+        asked = Asked(ROOM, ACT, host, self._parts.epoch)
+        return decide(asked, self._situation(), self._parts.fleet.gate)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        await self._close_what_was_left()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for host in self._due():
+                    self._running.add(host)
+                    group.create_task(self._about(host), name=f"aftermath {host}")
+                await asyncio.sleep(LOOK_S)
+
+    def _due(self) -> list[HostId]:
+        if self._parts.fence is None:
+            return []
+        now_s, topology = self._now_s(), self._parts.path.world.topology
+        for host in [host for host in self._last if not topology.is_down(host)]:
+            del self._last[host]
+        return [
+            node.host
+            for node in topology.nodes.values()
+            if node.down_ns is not None
+            and not node.fenced
+            and node.host not in self._running
+            and now_s >= self._not_before_s.get(node.host, 0.0)
+        ]
+
+    async def _about(self, host: HostId) -> None:
+        try:
+            if self._parts.fence is None:
+                return
+            refusal = self.verdict(host)
+            if refusal is not None:
+                await self._write_refusal(host, refusal)
+            else:
+                await self._fence(host, self._parts.fence)
+        except RetryLater as error:
+            log.warning("not written down; tried again", host=host, error=str(error))
+            self._not_before_s[host] = self._now_s() + 1.0
+        finally:
+            self._running.discard(host)
+
+    async def _write_refusal(self, host: HostId, refusal: Refusal) -> None:
+        down_ns = self._parts.path.world.topology.nodes[host].down_ns or 0
+        if self._refused.get(host) == (down_ns, refusal.why):
+            return
+        asked = Asked(ROOM, ACT, host, self._parts.epoch)
+        cause = self._cause(host)
+        seq = await self._parts.path.record(lambda entry: entry.refusal(asked, refusal, cause))
+        self._refused[host] = (down_ns, refusal.why)
+        self._last[host] = seq
+
+    async def _fence(self, host: HostId, fence: Fence) -> None:
+        settings, path = self._parts.fleet.fencing, self._parts.path
+        reason = "its host is down; nothing of it may start elsewhere before"
+        attempt = Attempt(host, f"fence-{host}-{uuid.uuid4().hex[:12]}", settings.deadline_s, reason)
+        cause = self._cause(host)
+        self._harm_s.append(self._now_s())
+        self._last[host] = await path.record(lambda entry: entry.fence_intended(attempt, cause))
+        began_ns = self._parts.clock.mono_ns()
+        ended = _ended(attempt.action, fence, await fence.fence(host), began_ns, self._parts.clock)
+        if ended.outcome is not Outcome.OK:
+            self._not_before_s[host] = self._now_s() + settings.retry_s
+        self._last[host] = await self._insist(lambda entry: entry.fence_ended(host, ended))
+
+    async def _close_what_was_left(self) -> None:
+        """Acts that another server began: nobody saw how they ended."""
+        for action in list(self._parts.path.world.topology.actions.values()):
+            if action.owner_of_act == FENCING:
+                host = HostId(action.about.partition("/")[2])
+                said = "the server ended before the act did"
+                ended = Ended(action.id, "", Outcome.UNKNOWN, 0.0, said)
+                self._last[host] = await self._insist(
+                    lambda entry, host=host, ended=ended: entry.fence_ended(host, ended)  # type: ignore[misc]
+                )
+
+    async def _insist(self, change: Callable[[Entry], None]) -> Seq:
+        """Outcomes are written down however long it takes."""
+        while True:
+            try:
+                return await self._parts.path.record(change)
+            except RetryLater as error:
+                log.warning("an outcome waits to be written down", error=str(error))
+                await asyncio.sleep(1.0)
+
+    def _cause(self, host: HostId) -> Seq | None:
+        """The last event of this story; none when another server told its beginning."""
+        if host in self._last:
+            return self._last[host]
+        fault = host_fault(self._parts.path.world, host)
+        if fault is None or fault.raised_ns < self._parts.path.began_ns:
+            return None
+        return fault.raised_seq if isinstance(fault.raised_seq, int) else None
+
+    def _situation(self) -> Situation:
+        path, parts = self._parts.path, self._parts
+        nodes = path.world.topology.nodes.values()
+        return Situation(
+            now_s=self._now_s(),
+            epoch=parts.epoch,
+            hosts=len(nodes),
+            unknown=path.doubt,
+            held={node.host: node.held for node in nodes if node.held},
+            deaths_s={node.host: node.down_ns / 1e9 for node in nodes if node.down_ns is not None},
+            harm_s=tuple(self._harm_s),
+            armed=parts.arming.rooms,
+        )
+
+    def _now_s(self) -> float:
+        return self._parts.clock.mono_ns() / 1e9
+
+
+def _ended(action: str, fence: Fence, said: Fencing, began_ns: int, clock: Clock) -> Ended:
+    took_ms = (clock.mono_ns() - began_ns) / 1e6
+    match said:
+        case Fenced():
+            return Ended(action, fence.name, Outcome.OK, took_ms, said.receipt)
+        case NotFenced():
+            return Ended(action, fence.name, Outcome.FAILED, took_ms, said.reason)
+        case FenceUnknown():
+            return Ended(action, fence.name, Outcome.UNKNOWN, took_ms, said.reason)
+        case _:
+            assert_never(said)

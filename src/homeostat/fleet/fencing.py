@@ -1,0 +1,86 @@
+"""Fencing: making sure that nothing runs on a dead host any more, before anything of it starts elsewhere.
+
+A host that is silent may still run its guests; two copies of one guest destroy its data. So there must be a
+receipt. Who gives it: a person (`manual`), or a program that exits 0 (`command`: a power switch, IPMI). What
+is not a receipt: silence, a timeout, any other exit code. The loop that asks is in `faults.aftermath`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+from homeostat.contracts.nouns import HostId
+from homeostat.contracts.wire import Outcome
+from homeostat.fleet.settings import FencingSettings
+from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing, NotFenced
+
+MANUAL = "manual"
+RECEIPT_BYTES_MAX = 2000
+HOST = "{host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An intended act of fencing. `action` is unique for ever."""
+
+    host: HostId
+    action: str
+    deadline_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended. `said` is the receipt when it is ok, else why not."""
+
+    action: str
+    driver: str
+    outcome: Outcome
+    took_ms: float
+    said: str
+
+
+class CommandFence:
+    """Runs a program; its exit code 0 is the receipt, its output the receipt's text."""
+
+    name = "command"
+
+    def __init__(self, argv: list[str], deadline_s: float) -> None:
+        self._argv, self._deadline_s = tuple(argv), deadline_s
+
+    async def fence(self, host: str) -> Fencing:
+        """See `Fence`. The program gets no input and its own session; at the deadline all of it is killed."""
+        argv = [word.replace(HOST, host) for word in self._argv]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return NotFenced(f"{argv[0]}: {error.strerror or error}")
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                said, _ = await process.communicate()
+        except TimeoutError:
+            return FenceUnknown(f"{argv[0]} did not end within {self._deadline_s:g} s")
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        text = " ".join(said[:RECEIPT_BYTES_MAX].decode(errors="replace").split())
+        if process.returncode == 0:
+            return Fenced(text or f"{argv[0]} exited 0")
+        return NotFenced(f"{argv[0]} ended with {process.returncode}: {text}")
+
+
+def driver_of(settings: FencingSettings) -> Fence | None:
+    """The driver, None when only a person can give a receipt."""
+    return None if settings.driver == "manual" else CommandFence(settings.argv, settings.deadline_s)

@@ -1,0 +1,78 @@
+"""homeostat host, homeostat arm: which hosts live, what people say about them, and which rooms may act."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from homeostat.kernel.client import Client
+from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
+
+commands = typer.Typer(help="Hosts: alive, dead, fenced, held.", no_args_is_help=True)
+Directory = Annotated[Path | None, typer.Option("--dir", help="State directory of `homeostat up`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]
+Host = Annotated[str, typer.Argument()]
+
+
+@commands.command("ls")
+def ls(directory: Directory = None, as_json: AsJson = False) -> None:
+    """List the hosts. Example: homeostat host ls"""
+    with errors_in_one_line():
+        answer = Client.find(directory).call("GET", "/hosts")
+    if as_json:
+        show_json(answer)
+        return
+    rows = [{**row, "down": when(row["down_at"])} for row in answer["items"]]
+    columns = ("host", "state", "agent", "down", "probe", "doubt", "fenced", "held")
+    show_table(columns, rows, "no host that you may read")
+
+
+@commands.command("fenced")
+def fenced(
+    host: Host,
+    receipt: Annotated[str, typer.Option(help="How you know that nothing runs there.")],
+    directory: Directory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Confirm that nothing runs on a dead host. Example: homeostat host fenced n2 --receipt unplugged"""
+    with errors_in_one_line():
+        answer = Client.find(directory).call("POST", f"/hosts/{host}/fenced", {"receipt": receipt})
+    if as_json:
+        show_json(answer)
+    else:
+        show_record(answer)
+
+
+@commands.command("hold")
+def hold(
+    host: Host,
+    off: Annotated[bool, typer.Option("--off", help="Harm may be done to it again.")] = False,
+    reason: Annotated[str, typer.Option(help="Why.")] = "a person asked",
+    directory: Directory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask that no harm be done to a host. Example: homeostat host hold n2 --reason "new disks" """
+    with errors_in_one_line():
+        body = {"held": not off, "reason": reason}
+        answer = Client.find(directory).call("PUT", f"/hosts/{host}/hold", body)
+    if as_json:
+        show_json(answer)
+    else:
+        show_record(answer)
+
+
+def arm(
+    room: Annotated[str, typer.Argument(help="The room that may act: faults.")],
+    off: Annotated[bool, typer.Option("--off", help="It may only observe.")] = False,
+    directory: Directory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a room do harm (fence dead hosts), or only observe. Example: homeostat arm faults"""
+    with errors_in_one_line():
+        answer = Client.find(directory).call("PUT", f"/arming/{room}", {"armed": not off})
+    if as_json:
+        show_json(answer)
+    else:
+        print(f"{room} is {'armed: it acts' if answer['armed'] else 'not armed: it only observes'}")

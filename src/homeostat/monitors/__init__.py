@@ -1,0 +1,1 @@
+"""Observers of our own: probes from outside that say whether something answers."""

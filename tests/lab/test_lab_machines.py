@@ -1,0 +1,106 @@
+"""A host of the lab is switched off as one thing: everything of it ends, nothing else does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lab_waiting import until
+
+from homeostat.contracts.nouns import HostId
+from homeostat.kernel.errors import NotFound
+from homeostat.kernel.processes import Identity, identify, is_alive
+from homeostat.lab.leftovers import MARK
+from homeostat.lab.machines import HOST_MARK, is_on, of_lab, processes, switch_off, switch_on
+from homeostat.lab.settings import StateDirectory
+
+N1, N2 = HostId("n1"), HostId("n2")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDirectory:
+    made = StateDirectory(tmp_path)
+    for host in (N1, N2):
+        made.host(host).mkdir(parents=True)
+    made.lab_file.write_text("{}")
+    return made
+
+
+@contextmanager
+def sleeping(**environment: str) -> Iterator[Identity]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOMEOSTAT")}
+    process = subprocess.Popen(["sleep", "600"], env={**clean, **environment}, start_new_session=True)
+    try:
+        found = until(lambda: identify(process.pid), "it runs")
+        assert found is not None
+        until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "it is what it is")
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_everything_of_the_host_ends_and_nothing_else(state: StateDirectory) -> None:
+    here = {MARK: str(state.root)}
+    with (
+        sleeping(**here, **{HOST_MARK: "n2"}) as node,
+        sleeping(HA_RSCTMP=f"{state.host(N2)}/scratch") as agent,
+        sleeping() as guest,
+        sleeping(**here, **{HOST_MARK: "n1"}) as other_host,
+        sleeping(**here) as server,
+        sleeping(**{MARK: "/another/lab", HOST_MARK: "n2"}) as other_lab,
+    ):
+        (state.host(N2) / "guest.pid").write_text(f"{guest.pid} {guest.start_ticks}\n")
+        assert processes(state, N2) == {node, agent, guest}
+        ended = switch_off(state, N2)
+        assert {each.identity for each in ended} == {node, agent, guest}
+        assert all(each.killed for each in ended), "at once, as if the power failed"
+        assert not any(map(is_alive, (node, agent, guest)))
+        assert all(map(is_alive, (other_host, server, other_lab)))
+        assert not switch_off(state, N2), "again changes nothing"
+
+
+def test_off_is_remembered_until_it_is_switched_on(state: StateDirectory) -> None:
+    assert is_on(state, N2)()
+    switch_off(state, N2)
+    assert not is_on(state, N2)()
+    assert is_on(state, N1)()
+    assert switch_on(state, N2)
+    assert is_on(state, N2)()
+    assert not switch_on(state, N2)
+
+
+def test_a_directory_without_a_lab_and_a_host_that_is_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="holds no lab"):
+        of_lab(tmp_path, "n1")
+    (tmp_path / "lab.json").write_text("{}")
+    with pytest.raises(NotFound, match="n1, n2, n3"):
+        of_lab(tmp_path, "n9")
+
+
+def test_the_power_switch_gives_a_receipt_or_says_why_not(state: StateDirectory) -> None:
+    with sleeping(**{MARK: str(state.root), HOST_MARK: "n1"}) as node:
+        done = subprocess.run(
+            [sys.executable, "-m", "homeostat.lab.fence", "--dir", str(state.root), "--host", "n1"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (done.returncode, done.stdout) == (
+            0,
+            "host n1 is off: 1 processes had to be ended, none lives\n",
+        )
+        assert not is_alive(node)
+    bad = subprocess.run(
+        [sys.executable, "-m", "homeostat.lab.fence", "--dir", str(state.root), "--host", "n9"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert bad.returncode == 1
+    assert "no host 'n9'" in bad.stderr
