@@ -26,7 +26,9 @@ from homeostat.lab.settings import StateDirectory
 from homeostat.lab.up import write_files
 
 PROGRAM = str(Path(__file__).with_name("up_program.py"))
-CHILDREN = {"nats", "server", "node-n1", "node-n2", "node-n3", "balancer", "consumer"}
+CHILDREN = {"nats", "server", "balancer", "consumer"} | {
+    f"{what}-{host}" for what in ("node", "machine") for host in HOSTS
+}
 
 
 class Up:
