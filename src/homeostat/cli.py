@@ -11,7 +11,7 @@ import typer
 
 from homeostat import __version__
 from homeostat.faults.cli import commands as fault_commands
-from homeostat.faults.cli import explain
+from homeostat.faults.cli import explain, timeline
 from homeostat.fleet.cli import commands as node_commands
 from homeostat.kernel.client import Client, state_dir
 from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
@@ -39,6 +39,7 @@ app.add_typer(resource_commands, name="resource")
 app.add_typer(fault_commands, name="fault")
 app.add_typer(subscription_commands, name="subscription")
 app.command("explain")(explain)
+app.command("timeline")(timeline)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The settings, a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]

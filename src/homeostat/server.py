@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -32,10 +33,12 @@ from homeostat.kernel.bus import Bus
 from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.kernel.config import load
 from homeostat.kernel.database import Readers, open_engine, upgrade
+from homeostat.kernel.errors import BadInput
 from homeostat.kernel.http import Callers
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.kernel.logs import configure
 from homeostat.kernel.loops import LoopLag, Task, run_tasks
+from homeostat.kernel.positional_log import open_log
 from homeostat.kernel.reader import Journal
 from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.leadership import Leadership
@@ -103,6 +106,7 @@ async def serve(settings: ServerSettings) -> None:
                 fleet=settings.fleet,
                 epoch=store.leader.epoch,
                 own_lag_s=lambda: lag.worst_s,
+                doctor_log=_doctor_log(settings.faults.doctor_log_file),
             )
         )
         await path.listen()
@@ -119,6 +123,17 @@ async def serve(settings: ServerSettings) -> None:
             stopping=stopping,
             on_crash=partial(_record_crash, store.appender, clock),
         )
+
+
+def _doctor_log(file: Path | None) -> logging.Logger | None:
+    if file is None:
+        return None
+    try:
+        return open_log(file)
+    except OSError as error:
+        raise BadInput(
+            "faults.doctor_log_file", str(file), f"a file that can be written ({error})"
+        ) from error
 
 
 async def _record_crash(appender: Appender, clock: Clock, name: str, error: BaseException) -> None:

@@ -7,6 +7,7 @@ fails, the world is read again from its tables, and the nodes send again what wa
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,7 @@ from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import AlreadyDone, BadInput, Conflict, RetryLater
 from homeostat.kernel.journal import Submission
+from homeostat.kernel.positional_log import seconds
 
 log = structlog.get_logger("faults")
 
@@ -64,6 +66,7 @@ class Parts:
     fleet: FleetSettings
     epoch: int
     own_lag_s: Callable[[], float]
+    doctor_log: logging.Logger | None = None
 
 
 @dataclass(slots=True)
@@ -172,7 +175,17 @@ class FaultPath:
                 return
             self.world.settle(receipt.seqs)
             herald.tell(told, receipt)
+            self._log_for_doctor(entry)
         await self._answer(entry)
+
+    def _log_for_doctor(self, entry: Entry) -> None:
+        """One line a fault for Doctor's scripts; the time is the source's own, whenever this is written."""
+        doctor_log = self._parts.doctor_log
+        if doctor_log is None:
+            return
+        for telling in entry.tellings:
+            if telling.transition == "raised":
+                doctor_log.info("doctor monitor detected at %s", seconds(telling.fault.raised_ns))
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch

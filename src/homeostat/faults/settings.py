@@ -1,6 +1,8 @@
-"""When a fault is over."""
+"""When a fault is over, and what is promised about it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +19,11 @@ class FaultsSettings(BaseModel):
         description="seconds a thing must be right before its fault is cleared. Formula: the time between "
         "two failures that people would call one. Too small: a crash loop raises and clears for ever. "
         "Too large: the all-clear is late, and two outages are told as one.",
+    )
+    doctor_log_file: Path | None = Field(
+        default=None,
+        description="a file for a line `doctor monitor detected at T` whenever a fault is raised, T in epoch "
+        "seconds as the tenth word (source: OPNFV Doctor, tests/monitor.py). Absent: no such file.",
     )
     told_within_s: float = Field(
         default=1.0,

@@ -100,6 +100,7 @@ def server_settings(plan: LabPlan) -> dict[str, Any]:
             "port": plan.ports["api"],
             "admin_token_file": str(state.admin_token_file),
         },
+        "faults": {"doctor_log_file": str(state.doctor_monitor_log)},
         "notices": {"allowed_networks": [f"{LOOPBACK}/32"]},
     }
 
