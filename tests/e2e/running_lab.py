@@ -73,10 +73,18 @@ class Lab:
 
     def kill_child(self, name: str) -> Identity:
         """kill -9 one of the supervisor's children and wait until another one is there."""
+        eventually(lambda: self.lives(name), 20, f"{name} is started")
         before = self.child(name)
         self.kill(before)
         eventually(lambda: self.reborn(name, before), 20, f"{name} is started again")
         return before
+
+    def lives(self, name: str) -> bool:
+        """Whether a child of this name is recorded and alive."""
+        try:
+            return is_alive(self.child(name))
+        except (KeyError, ValueError):
+            return False
 
     def reborn(self, name: str, before: Identity) -> bool:
         """Whether another process carries the name now."""

@@ -32,7 +32,9 @@ def torment(lab: Lab, log: Path, servers: int, nats: int) -> Verdict:
     )
     try:
         for name in order:
-            time.sleep(choose.uniform(0.0, 1.5))  # a random moment, not a wait for something
+            if choose.random() < 0.7:  # else it may well die while it starts
+                eventually(lambda: lab.get("/status"), 30, "the server answers")
+            time.sleep(choose.uniform(0.0, 1.0))  # a random moment, not a wait for something
             lab.kill_child(name)
     finally:
         injector.terminate()

@@ -19,14 +19,17 @@ class Numbering(StrEnum):
     POC = "poc"
 
 
+_IN_THE_COMMIT = "no act of its own: our own rows are marked in the commit that 5 follows"
+
+
 class Step(Enum):
     """(number in the blueprint, its name, band, why it may be missing)."""
 
     HOST_DOWN = (0, "host down", "monitor", "nobody who was there said when it happened")
     RAW_FAILURE = (1, "raw failure", "monitor", "the journal has no evidence that the fault began with")
     FOUND_AFFECTED = (2, "found affected", "inspector", "nobody had to be told, so nobody was looked for")
-    MARKED_HOST_DOWN = (3, "marked host down", "inspector", "no act marked a host as down")
-    SET_VM_ERROR = (4, "set VM error", "inspector", "no act set a guest to error")
+    MARKED_HOST_DOWN = (3, "marked host down", "inspector", _IN_THE_COMMIT)
+    SET_VM_ERROR = (4, "set VM error", "inspector", _IN_THE_COMMIT)
     NOTIFIED_VM_ERROR = (5, "notified VM error", "controller", "no notice was handed over and delivered")
     TRANSFORMED_EVENT = (6, "transformed event", "notifier", "no such step: the event is sent as it is")
     EVALUATED_EVENT = (7, "evaluated event", "notifier", "no such step: subscriptions are matched in 2")

@@ -44,15 +44,13 @@ class Entry:
         if node is None:
             self.resync[message.host] = "the node is not known yet"
             return
-        if message.boot != node.boot:
-            self._adopt_boot(message.host, message.boot)
-            node = self.world.topology.nodes[message.host]
+        if self._catch_up(message):
+            self.resync[message.host] = "observations were lost"
+        node = self.world.topology.nodes[message.host]
         fresh = [each for each in message.transitions if each.level.seq > node.acked_seq]
         if fresh and fresh[0].level.seq != node.acked_seq + 1:
-            if not message.lost:
-                self.resync[message.host] = f"observation {node.acked_seq + 1} is missing"
-                return
-            self._lost(message)
+            self.resync[message.host] = f"observation {node.acked_seq + 1} is missing"
+            return
         for transition in fresh:
             moment_ns = received_ns - max(0, message.sent_mono_ns - transition.mono_ns)
             self._take(
@@ -66,9 +64,10 @@ class Entry:
 
     def levels(self, message: Levels) -> None:
         """Compare everything that a node knows with our rows; what transitions will tell is left to them."""
-        node = self.world.topology.nodes.get(message.host)
-        if node is None or message.boot != node.boot:
+        if message.host not in self.world.topology.nodes:
             return
+        self._catch_up(message)
+        node = self.world.topology.nodes[message.host]
         rows = self.world.topology.resources
         for level in message.levels:
             row = rows.get(level.resource)
@@ -92,6 +91,8 @@ class Entry:
         node = self.world.topology.nodes[beat.host]
         if beat.boot != node.boot:
             self.resync[beat.host] = "its observation store is new"
+        elif beat.first > node.acked_seq + 1:
+            self.resync[beat.host] = f"observation {node.acked_seq + 1} is gone for good"
         elif beat.seq == node.acked_seq and beat.digest != self.world.topology.digest(beat.host):
             self.resync[beat.host] = "its digest differs"
 
@@ -129,13 +130,24 @@ class Entry:
         self._take(Decision(nodes=[replace(node, boot=boot, acked_seq=0)], resources=rows))
         self._abandon(node_subject(host), "", "the node's observation store is new")
 
-    def _lost(self, message: Observations) -> None:
+    def _catch_up(self, message: Observations | Levels) -> bool:
+        """Adopt a new store, and go on where a node begins that cannot send what we miss; whether it cannot.
+
+        It dropped that, or an earlier database of ours has it.
+        """
+        if message.boot != self.world.topology.nodes[message.host].boot:
+            self._adopt_boot(message.host, message.boot)
+        node = self.world.topology.nodes[message.host]
+        count = message.first - node.acked_seq - 1
+        if count <= 0:
+            return False
         subject = node_subject(message.host)
-        event = ObservationsLost(message.host, message.lost)
         trace = f"{message.host}/{message.boot}/lost"
+        event = ObservationsLost(message.host, count)
         self.events.append(Draft(event, subject, self.wall_ns, subject, trace))
+        self._take(Decision(nodes=[replace(node, acked_seq=message.first - 1)]))
         self._abandon(subject, "", "observations were lost")
-        self.resync[message.host] = "observations were lost"
+        return True
 
     def _abandon(self, owner_of_act: str, about: str, reason: str) -> None:
         """Close acts whose end nobody will ever report: all of one owner, or those about one subject."""

@@ -83,7 +83,7 @@ def _join(decision: Decision, beat: Heartbeat, now: Moment) -> None:
 def _lose(world: World, decision: Decision, node: Node, reason: str, now: Moment) -> None:
     subject = node_subject(node.host)
     cause = decision.add(
-        Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", f"{node.host}/{node.incarnation}")
+        Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", _evidence(node, now))
     )
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.DOWN, reason, now, cause))
 
@@ -100,6 +100,11 @@ def _return(world: World, decision: Decision, node: Node, beat: Heartbeat, now: 
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.UP, "it reports again", now, cause))
 
 
+def _evidence(node: Node, now: Moment) -> str:
+    """A process may fall silent, return and fall silent again: each time is another fault."""
+    return f"{node.host}/{node.incarnation}/{now.wall_ns}"
+
+
 def _seen(node: Node, state: ResourceState, reason: str, now: Moment, cause: Local | None) -> Seen:
     return Seen(
         about=node_subject(node.host),
@@ -112,6 +117,6 @@ def _seen(node: Node, state: ResourceState, reason: str, now: Moment, cause: Loc
         mono_ns=now.mono_ns,
         server_ns=now.mono_ns,
         origin="faults",
-        evidence=f"{node.host}/{node.incarnation}",
+        evidence=_evidence(node, now),
         cause=cause,
     )

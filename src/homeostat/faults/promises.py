@@ -78,7 +78,7 @@ def promises(found: Measured, settings: FaultsSettings) -> tuple[SetPoint, ...]:
             "s",
             worst_s,
             Standing.BROKEN if worst_s is not None and worst_s > settings.back_within_s else Standing.KEPT,
-            still or "longest of the last hour",
+            still or ("nothing died in the last hour" if worst_s is None else "longest of the last hour"),
         ),
         SetPoint(
             ROOM,

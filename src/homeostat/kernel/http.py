@@ -19,7 +19,8 @@ import structlog
 from fastapi import Depends, FastAPI, HTTPException, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,6 +47,16 @@ _RETRY_AFTER_S = "1"
 _SECRET_WORDS = ("secret", "password", "token", "authorization")
 _SHOWN_LENGTH = 80
 _log = structlog.get_logger("http")
+
+
+def _whole(text: str) -> str:
+    if "\x00" in text or text != _clean(text):
+        raise PydanticCustomError("text", "text without NUL and without halves of characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+"""Free text in a body. JSON may carry a NUL or half a character, which no database and no answer can hold."""
 
 
 class ErrorDetail(BaseModel):

@@ -122,6 +122,11 @@ async def _run_once(task: Task) -> BaseException | None:
         if current is None or current.cancelling():
             raise
         return Ended(f"{task.name}: cancelled from inside").with_traceback(error.__traceback__)
+    except BaseExceptionGroup as errors:
+        reason = _reason(errors)
+        if isinstance(reason, GiveUp):
+            raise reason from errors
+        return errors
     except Exception as error:
         return error
     return Ended(f"{task.name}: returned, but runs for ever") if task.forever else None

@@ -36,7 +36,9 @@ def promises(figures: Figures, told_within_s: float) -> tuple[SetPoint, ...]:
             "s",
             slowest_s,
             Standing.BROKEN if late else Standing.KEPT,
-            "slowest of the last 1000, from the commit to the consumer's answer",
+            "nobody had to be told yet"
+            if slowest_s is None
+            else "slowest of the last 1000, commit to answer",
         ),
         SetPoint(
             ROOM,
