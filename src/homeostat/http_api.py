@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,11 +18,11 @@ from homeostat.faults import api as faults
 from homeostat.fleet import api as fleet
 from homeostat.kernel.errors import AlreadyRunning
 from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
+from homeostat.metrics import SetPoints
+from homeostat.metrics import router as metrics_router
 from homeostat.notices import api as notices
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
-
-SetPoints = Callable[[], Awaitable[Sequence[SetPoint]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    for router in (own, fleet.router, resources.router, faults.router, notices.router, tokens_router):
+    rooms = (fleet.router, resources.router, faults.router, notices.router)
+    for router in (own, metrics_router, *rooms, tokens_router):
         app.include_router(router)
     return app
 

@@ -7,7 +7,7 @@ does I/O. An outcome that is not known is a value of its own, never an exception
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -30,7 +30,7 @@ class Answered:
     status: int
     retry_after_s: float | None = None
     said: str = ""
-    answered_mono_ns: int | None = None
+    answered_mono_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

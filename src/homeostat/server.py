@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +42,10 @@ from homeostat.kernel.positional_log import open_log
 from homeostat.kernel.reader import Journal
 from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.leadership import Leadership
+from homeostat.metrics import Metrics, SetPoints, Sources
 from homeostat.nats_settings import secret_in
 from homeostat.notices.api import NoticesApi
+from homeostat.notices.dead_man import DeadMan, DeadManParts, anywhere
 from homeostat.notices.delivery import Delivery, DeliveryParts
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.subscriptions import Subscriptions
@@ -112,9 +114,28 @@ async def serve(settings: ServerSettings) -> None:
             )
         )
         await path.listen()
-        app = _api(settings, store, telling, path, registry)
+        health = partial(_health, store, path)
+        dead_man = _dead_man(settings, store.leader.epoch, clock, health)
+        promises = _promises(settings, store, telling, path, dead_man)
+        metrics = Metrics(
+            Sources(
+                promises=promises,
+                health=health,
+                appender=store.appender,
+                readers=store.readers,
+                delivery=telling.delivery,
+                path=path,
+                lag=lag,
+                epoch=store.leader.epoch,
+            ),
+            is_open=settings.api.metrics_open,
+        )
+        app = _api(settings, store, telling, Overview(promises, health), registry)
+        app.state.topology = lambda: path.world.topology
+        app.state.metrics = metrics
         await run_tasks(
             [
+                *([] if dead_man is None else [Task("dead man", dead_man.run, forever=True)]),
                 Task("loop lag", lag.run, forever=True),
                 Task("term", store.leader.keep, forever=True),
                 Task("bus", bus.run, forever=True),
@@ -194,25 +215,45 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
         lookup.close()
 
 
-def _api(
-    settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, registry: Registry
-) -> FastAPI:
+def _health(store: Store, path: FaultPath) -> str:
+    """Empty while this server can write and hear, else what is wrong."""
+    if store.appender.mode is not Mode.WRITABLE:
+        return store.appender.why
+    return "" if path.hears else "NATS is not connected: nothing is heard from the nodes"
+
+
+def _dead_man(
+    settings: ServerSettings, epoch: int, clock: Clock, health: Callable[[], str]
+) -> DeadMan | None:
+    wanted = settings.notices.dead_man
+    if wanted is None:
+        return None
+    secret = secret_in(wanted.secret_file, "notices.dead_man.secret_file")
+    guard = anywhere([(settings.api.host, settings.api.port)])
+    return DeadMan(DeadManParts(guard, clock, health, epoch, secret), wanted, settings.notices)
+
+
+def _promises(
+    settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, dead_man: DeadMan | None
+) -> tuple[SetPoints, ...]:
+    """Every room's set points, in the order of `homeostat status`."""
+
     async def of_fleet() -> tuple[SetPoint, ...]:
         return fleet_promises(path.world.topology, path.doubt)
 
-    def health() -> str:
-        if store.appender.mode is not Mode.WRITABLE:
-            return store.appender.why
-        return "" if path.hears else "NATS is not connected: nothing is heard from the nodes"
+    faults = FaultPromises(store.readers, store.leader.clock, settings.faults)
+    notices = NoticePromises(telling.delivery, settings.faults.told_within_s)
+    return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
 
-    faults = FaultPromises(store.readers, registry.clock, settings.faults)
-    telling_promises = NoticePromises(telling.delivery, settings.faults.told_within_s)
+
+def _api(
+    settings: ServerSettings, store: Store, telling: Telling, overview: Overview, registry: Registry
+) -> FastAPI:
     return assemble(
-        Overview((of_fleet, faults, telling_promises), health),
+        overview,
         registry.callers,
         settings.api.body_max_bytes,
         {
-            "topology": lambda: path.world.topology,
             "faults": FaultsApi(store.readers, store.journal, telling.subscriptions),
             "notices": NoticesApi(
                 store.appender,
