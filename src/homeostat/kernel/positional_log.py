@@ -24,4 +24,4 @@ def open_log(path: Path) -> logging.Logger:
 
 def seconds(at_ns: int) -> str:
     """A moment as such programs read it: seconds since the epoch with a fraction, one word."""
-    return f"{at_ns / 1e9:.6f}"
+    return f"{at_ns // 10**9}.{at_ns % 10**9 // 1000:06d}"
