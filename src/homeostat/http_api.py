@@ -96,9 +96,9 @@ async def healthz(response: Response, overview: Sum) -> Health:
 
 
 @own.get("/api/v1/status")
-async def status(_: CurrentCaller, overview: Sum) -> Status:
-    """Every promise, its value now, and whether it is kept."""
-    rows = [row for promise in overview.promises for row in await promise()]
+async def status(caller: CurrentCaller, overview: Sum) -> Status:
+    """Every promise, its value now, and whether it is kept; measured on what the caller may read."""
+    rows = [row for promise in overview.promises for row in await promise(caller)]
     broken = any(row.standing is Standing.BROKEN for row in rows)
     return Status(
         version=__version__,

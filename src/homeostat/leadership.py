@@ -76,12 +76,17 @@ class Leadership:
                 ours = await asyncio.to_thread(term.renew, self.engine, self.holder, self.epoch, self.ttl_s)
             except RetryLater as error:
                 log.warning("the term could not be renewed", error=str(error))
-                if self.clock.mono_ns() < deadline_ns:
+                if self._is_locked or self.clock.mono_ns() < deadline_ns:
                     continue
                 ours = False
             if not ours:
                 raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
             deadline_ns = asked_ns
+
+    @property
+    def _is_locked(self) -> bool:
+        """Whether a lock of ours on the file keeps others out, so that a full disk deposes nobody."""
+        return sqlite_file(self.engine) is not None
 
     def _deadline_ns(self) -> int:
         return self.clock.mono_ns() + round(self.ttl_s * 1e9)

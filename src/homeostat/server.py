@@ -27,7 +27,7 @@ from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.promises import FaultPromises
 from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble, bind, listen
-from homeostat.kernel.access import Role
+from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.appender import Appender, Mode
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.clock import Clock, SystemClock
@@ -195,7 +195,7 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     """Subscriptions in memory, the way out, and the herald between them and the fault path."""
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    own_guard = guard(settings.notices.allowed_networks, [(settings.api.host, settings.api.port)])
+    own_guard = guard(settings.notices.allowed_networks, settings.listeners())
     lookup = SystemLookup()
     transport = WebhookTransport(own_guard, lookup, settings.notices)
     recalled = partial(recall, store.readers)
@@ -229,7 +229,7 @@ def _dead_man(
     if wanted is None:
         return None
     secret = secret_in(wanted.secret_file, "notices.dead_man.secret_file")
-    guard = anywhere([(settings.api.host, settings.api.port)])
+    guard = anywhere(settings.listeners())
     return DeadMan(DeadManParts(guard, clock, health, epoch, secret), wanted, settings.notices)
 
 
@@ -238,8 +238,9 @@ def _promises(
 ) -> tuple[SetPoints, ...]:
     """Every room's set points, in the order of `homeostat status`."""
 
-    async def of_fleet() -> tuple[SetPoint, ...]:
-        return fleet_promises(path.world.topology, path.doubt)
+    async def of_fleet(caller: Caller) -> tuple[SetPoint, ...]:
+        mine = caller.may_read(INFRASTRUCTURE)
+        return fleet_promises(path.world.topology, path.doubt) if mine else ()
 
     faults = FaultPromises(store.readers, store.leader.clock, settings.faults)
     notices = NoticePromises(telling.delivery, settings.faults.told_within_s)

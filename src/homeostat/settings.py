@@ -6,8 +6,11 @@ its formula, and what breaks when it is too small or too large. An unknown field
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -108,6 +111,14 @@ class ServerSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         return env_settings, init_settings
+
+    def listeners(self) -> list[tuple[str, int]]:
+        """Host and port of what no webhook may reach: our API, and NATS where its address needs no lookup."""
+        nats = urlsplit(self.nats.url)
+        found = [(self.api.host, self.api.port)]
+        with suppress(ValueError):
+            found.append((str(ip_address(nats.hostname or "")), nats.port or 4222))
+        return found
 
     def appender_settings(self) -> AppenderSettings:
         """The writer's part. A PostgreSQL server's disk is not ours: no ballast there."""

@@ -174,19 +174,29 @@ def running(directory: Path) -> Iterator[Lab]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Every process and every listening port of this machine."""
+    """Every process of one lab, and every port that they listen on."""
 
     pids: frozenset[tuple[int, float]]
     ports: frozenset[int]
 
 
-def footprint() -> Footprint:
-    """What runs and listens now."""
-    pids = set()
+def footprint(directory: Path) -> Footprint:
+    """What of the lab in `directory` runs and listens now, found by its path in words and environments."""
+    found: set[tuple[int, float]] = set()
     for process in psutil.process_iter():
         try:
-            pids.add((process.pid, process.create_time()))
-        except psutil.NoSuchProcess:
+            told = [*process.cmdline(), *process.environ().values()]
+            if any(str(directory) in word for word in told):
+                found.add((process.pid, process.create_time()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    ports = {each.laddr.port for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
-    return Footprint(frozenset(pids), frozenset(ports))
+    return Footprint(frozenset(found), frozenset(listening({pid for pid, _ in found})))
+
+
+def listening(pids: set[int] | None = None) -> set[int]:
+    """The TCP ports that these processes listen on, or anybody."""
+    return {
+        each.laddr.port
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and (pids is None or each.pid in pids)
+    }

@@ -19,6 +19,7 @@ from homeostat.contracts.wire import (
 )
 from homeostat.faults.decision import World
 from homeostat.faults.entry import Entry
+from homeostat.fleet.model import AgentState
 from homeostat.kernel.journal import Seq
 
 SECOND = 1_000_000_000
@@ -138,6 +139,22 @@ def test_a_new_store_starts_from_one_and_its_open_acts_end_unknown() -> None:
     assert any(isinstance(draft.event, ResourceUp) for draft in entry.events)
     assert not world.topology.actions
     assert entry.acknowledge == {N1: ("b2", 1)}
+
+
+def test_a_node_does_not_speak_of_what_another_one_watches() -> None:
+    world, n2 = joined(), HostId("n2")
+    take(world, message(seen(1, UP)))
+    entry = an_entry(world)
+    entry.heartbeat(Heartbeat(n2, "c1", "j1", 0, digest({})))
+    entry.observations(Observations(n2, "c1", 1000 * SECOND, 1, (seen(1, DOWN),)), 2000 * SECOND)
+    entry.levels(Levels(n2, "c1", "j1", 1, (level(1, DOWN),), first=2))
+    assert not entry.tellings
+    assert (world.topology.resources[WEB].host, world.topology.resources[WEB].state) == (N1, UP)
+    assert entry.acknowledge == {n2: ("c1", 1)}, "it would come for ever"
+    assert "n2 speaks of web" in entry.refused[0]
+    world.topology.nodes[N1] = replace(world.topology.nodes[N1], agent=AgentState.LOST)
+    entry.observations(Observations(n2, "c1", 1000 * SECOND, 1, (seen(2, UP),)), 2000 * SECOND)
+    assert world.topology.resources[WEB].host == n2, "a resource may move away from a node that is gone"
 
 
 def test_a_node_nobody_knows_is_asked_for_everything() -> None:

@@ -56,7 +56,7 @@ class Client:
             found = json.loads(path.read_text())
             return cls(found["url"], found["token"])
         except FileNotFoundError:
-            raise GiveUp(
+            raise Unreachable(
                 f"no server is known: {path} does not exist; start one with `homeostat up`, "
                 "or set HOMEOSTAT_URL and HOMEOSTAT_TOKEN"
             ) from None

@@ -15,7 +15,8 @@ from ipaddress import ip_network
 import orjson
 import structlog
 
-from homeostat.contracts.nouns import SetPoint, Standing
+from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint, Standing
+from homeostat.kernel.access import Caller
 from homeostat.kernel.clock import Clock, iso
 from homeostat.notices import signing
 from homeostat.notices.settings import DeadManSettings, NoticesSettings
@@ -67,8 +68,10 @@ class DeadMan:
             await transport.close()
             lookup.close()
 
-    async def __call__(self) -> Sequence[SetPoint]:
-        """`homeostat status`: how long ago the endpoint last accepted one."""
+    async def __call__(self, caller: Caller) -> Sequence[SetPoint]:
+        """`homeostat status`, for administrators: how long ago the endpoint last accepted one."""
+        if not caller.may_read(INFRASTRUCTURE):
+            return ()
         limit_s = 2 * self._settings.interval_s
         now_ns = self._parts.clock.mono_ns()
         last_ns = self._accepted_ns
