@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import psutil
 
 from homeostat.kernel.client import Client
 from homeostat.kernel.processes import Identity, is_alive, send_signal
+from homeostat.lab.plan import PREFERRED_PORTS
+from homeostat.lab.ports import is_free
 
 T = TypeVar("T")
 START_WITHIN_S = 90.0
@@ -125,9 +128,18 @@ class Lab:
 
     def balancer(self) -> str:
         """What the service behind the balancer answers."""
-        port = json.loads((self.directory / "lab.json").read_text())["ports"]["balancer"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('balancer')}/", timeout=5) as answer:
             return str(answer.read().decode())
+
+    def port(self, field: str) -> int:
+        """One of the ports in lab.json."""
+        return int(json.loads((self.directory / "lab.json").read_text())["ports"][field])
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """What is in credentials.json."""
+        found: dict[str, Any] = json.loads((self.directory / "credentials.json").read_text())
+        return found
 
     def output(self) -> str:
         """What `up` has printed so far."""
@@ -139,8 +151,23 @@ class Lab:
         return self.process.wait(60)
 
 
+def choose_ports(directory: Path) -> None:
+    """Ports of its own for a new lab: two that start at once on one machine would want the same."""
+    file = directory / "lab.json"
+    if file.exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    ports: dict[str, int] = {}
+    while len(ports) < len(PREFERRED_PORTS):
+        port = random.randrange(20_000, 32_000)
+        if port not in ports.values() and is_free(port):
+            ports[tuple(PREFERRED_PORTS)[len(ports)]] = port
+    file.write_text(json.dumps({"version": 1, "ports": ports}))
+
+
 def start(directory: Path) -> Lab:
     """`homeostat up`, waited for until the whole lab is up."""
+    choose_ports(directory)
     out = (directory.parent / "up.out").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "homeostat.cli", "up", "--dir", str(directory)],

@@ -224,4 +224,5 @@ def decode(message: type[M], body: bytes) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in (message.__name__, *first["loc"]))
-        raise BadInput(where, first.get("input"), first["msg"]) from error
+        value = None if first["type"] == "missing" else first.get("input")
+        raise BadInput(where, value, first["msg"]) from error
