@@ -11,7 +11,7 @@ import typer
 
 from homeostat import __version__
 from homeostat.faults.cli import commands as fault_commands
-from homeostat.faults.cli import explain
+from homeostat.faults.cli import explain, timeline
 from homeostat.faults.what_if_cli import commands as what_if_commands
 from homeostat.fleet.cli import commands as node_commands
 from homeostat.fleet.hosts_cli import arm
@@ -49,6 +49,7 @@ app.add_typer(what_if_commands, name="what-if")
 app.add_typer(lab_commands, name="lab")
 app.command("explain")(explain)
 app.command("arm")(arm)
+app.command("timeline")(timeline)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The settings, a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]

@@ -7,6 +7,7 @@ fails, the world is read again from its tables, and the nodes send again what wa
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +49,7 @@ from homeostat.kernel.errors import (
     StoreUnavailable,
 )
 from homeostat.kernel.journal import Seq, Submission
+from homeostat.kernel.positional_log import seconds
 
 log = structlog.get_logger("faults")
 
@@ -87,6 +89,7 @@ class Parts:
     own_lag_s: Callable[[], float]
     probed: Callable[[], Mapping[HostId, Probed]] = dict
     probe_stale_s: float = 1.0
+    doctor_log: logging.Logger | None = None
 
 
 @dataclass(slots=True)
@@ -258,11 +261,21 @@ class FaultPath:
             seqs = receipt.seqs
             self.world.settle(seqs)
             herald.tell(told, receipt)
+            self._log_for_doctor(entry)
         for request, end in waiting:
             if not request.done.done():
                 request.done.set_result(seqs[end - 1] if end else Seq(0))
         await self._answer(entry)
         return True
+
+    def _log_for_doctor(self, entry: Entry) -> None:
+        """One line a fault for Doctor's scripts; the time is the source's own, whenever this is written."""
+        doctor_log = self._parts.doctor_log
+        if doctor_log is None:
+            return
+        for telling in entry.tellings:
+            if telling.transition == "raised":
+                doctor_log.info("doctor monitor detected at %s", seconds(telling.fault.raised_ns))
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch
