@@ -44,7 +44,6 @@ from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import (
     AlreadyDone,
     BadInput,
-    HomeostatError,
     RetryLater,
     StoreUnavailable,
 )
@@ -150,7 +149,14 @@ class FaultPath:
             sweep = now_ns - swept_ns >= self._parts.fleet.sweep_s * 1e9
             if sweep:
                 swept_ns = now_ns
-            await self._decide(batch, sweep=sweep)
+            try:
+                await self._decide(batch, sweep=sweep)
+            except BaseException as error:
+                # This loop is started again, but nobody would answer who waits.
+                for message, _ in batch:
+                    if isinstance(message, Request):
+                        _refuse_request(message, error)
+                raise
 
     async def _next_batch(self) -> list[tuple[Message | Request, int]]:
         batch: list[tuple[Message | Request, int]] = []
@@ -178,8 +184,9 @@ class FaultPath:
                 case Goodbye():
                     entry.goodbye(message)
                 case Request():
+                    before = len(entry.events)
                     message.change(entry)
-                    waiting.append((message, len(entry.events)))
+                    waiting.append((message, len(entry.events) if len(entry.events) > before else 0))
         if sweep:
             self._sweep(entry)
         entry.tick()
@@ -346,6 +353,6 @@ class FaultPath:
         log.warning("message refused", subject=subject, error=str(error), refused=self.refused)
 
 
-def _refuse_request(request: Request, error: HomeostatError) -> None:
+def _refuse_request(request: Request, error: BaseException) -> None:
     if not request.done.done():
         request.done.set_exception(StoreUnavailable(f"not committed: {error}"))
