@@ -21,6 +21,8 @@ from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
 from homeostat.notices import api as notices
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
+from homeostat.web import api as console_links
+from homeostat.web import pages
 
 SetPoints = Callable[[], Awaitable[Sequence[SetPoint]]]
 
@@ -71,7 +73,9 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    for router in (own, fleet.router, resources.router, faults.router, notices.router, tokens_router):
+    rooms = (fleet.router, resources.router, faults.router, notices.router)
+    console = (console_links.router, pages.front, pages.router)
+    for router in (own, *rooms, tokens_router, *console):
         app.include_router(router)
     return app
 

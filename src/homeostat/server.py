@@ -47,6 +47,9 @@ from homeostat.notices.targets import Guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
 from homeostat.settings import ServerSettings, secret_in
 from homeostat.tokens_api import Registry
+from homeostat.web.console import Console
+from homeostat.web.live import Tail
+from homeostat.web.sessions import Links, Sessions
 
 log = structlog.get_logger("server")
 
@@ -69,6 +72,7 @@ class Telling:
 
     subscriptions: Subscriptions
     check: TargetCheck
+    transport: WebhookTransport
     delivery: Delivery
     herald: Herald
 
@@ -106,7 +110,8 @@ async def serve(settings: ServerSettings) -> None:
             )
         )
         await path.listen()
-        app = _api(settings, store, telling, path, registry)
+        tail = Tail(store.journal)
+        app = _api(settings, store, telling, path, registry, tail)
         await run_tasks(
             [
                 Task("loop lag", lag.run, forever=True),
@@ -114,6 +119,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("bus", bus.run, forever=True),
                 Task("fault path", path.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
+                Task("open pages", tail.run, forever=True),
                 Task("api", lambda: listen(app, listener), forever=True),
             ],
             stopping=stopping,
@@ -169,6 +175,7 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
         yield Telling(
             subscriptions,
             TargetCheck(guard, lookup, settings.notices.connect_timeout_s),
+            transport,
             delivery,
             Herald(subscriptions, delivery, store.readers),
         )
@@ -177,8 +184,13 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
         lookup.close()
 
 
-def _api(
-    settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, registry: Registry
+def _api(  # noqa: PLR0913 - the parts list of the API
+    settings: ServerSettings,
+    store: Store,
+    telling: Telling,
+    path: FaultPath,
+    registry: Registry,
+    tail: Tail,
 ) -> FastAPI:
     async def of_fleet() -> tuple[SetPoint, ...]:
         return fleet_promises(path.world.topology, path.doubt)
@@ -190,8 +202,9 @@ def _api(
 
     faults = FaultPromises(store.readers, registry.clock, settings.faults)
     telling_promises = NoticePromises(telling.delivery, settings.faults.told_within_s)
+    promises, clock = (of_fleet, faults, telling_promises), registry.clock
     return assemble(
-        Overview((of_fleet, faults, telling_promises), health),
+        Overview(promises, health),
         registry.callers,
         settings.api.body_max_bytes,
         {
@@ -203,10 +216,19 @@ def _api(
                 telling.subscriptions,
                 telling.check,
                 telling.delivery.release,
-                registry.clock,
+                clock,
                 settings.notices,
             ),
             "tokens": registry,
+            "console": Console(
+                Links(clock),
+                Sessions(store.appender, store.readers, clock),
+                promises,
+                telling.transport,
+                store.readers,
+                tail,
+                clock,
+            ),
         },
     )
 

@@ -1,0 +1,72 @@
+"""Take the pictures of the dashboard in docs/images from a running lab: `.venv/bin/python docs/make_screenshots.py`.
+
+Needs Debian's `chromium`. Starts a lab of its own, lets two services die, and photographs what the pages say.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "web")]
+
+from browser import Browser, chromium  # noqa: E402
+from running_lab import Lab, eventually, running  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+BYTES_MAX = 150_000
+
+
+def kill(lab: Lab, name: str) -> str:
+    """Kill a resource, wait until it is back; the id of its fault."""
+    before = lab.service(name)
+    assert before is not None
+    lab.kill(before)
+    eventually(lambda: lab.restarted(name, before), 10, f"{name} runs again")
+    about = f"resource/{name}"
+
+    def cleared() -> str:
+        rows = [row for row in lab.get("/faults")["items"] if row["about"] == about]
+        return rows[0]["id"] if rows and rows[0]["state"] == "cleared" else ""
+
+    return eventually(cleared, 10, f"the fault of {name} is cleared")
+
+
+def take(lab: Lab, browser: Browser) -> None:
+    """All pictures."""
+    for name in ("guest-n2-a", "web-n3", "guest-n1-b", "web-n1"):
+        fault = kill(lab, name)
+    with browser.visit(lab, width=1280, height=860) as page:
+        page.goto(f"{page.url}faults/{fault}")
+        page.wait_for_selector("#link[data-state=on]")
+        page.screenshot(path=IMAGES / "fault.png")
+    # An agent that is gone stays open for seconds: time for pictures of something that is wrong.
+    for scheme, width, name in (
+        ("light", 1280, "overview-light"),
+        ("dark", 1280, "overview-dark"),
+        ("light", 400, "narrow"),
+    ):
+        lab.kill(lab.child("node-n2"))
+        with browser.visit(lab, width=width, height=860, scheme=scheme) as page:
+            page.wait_for_selector("text=agent lost")
+            page.wait_for_selector("#link[data-state=on]")
+            page.wait_for_function("document.querySelector('#chart canvas') !== null")
+            page.screenshot(path=IMAGES / f"{name}.png")
+        eventually(lambda: not lab.get("/faults", state="open")["items"], 30, "the agent is back")
+
+
+def main() -> None:
+    """Into docs/images; fails when one is too big to be in a repository."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as place, running(Path(place) / "state") as lab, chromium() as browser:
+        take(lab, browser)
+    for image in sorted(IMAGES.glob("*.png")):
+        size = image.stat().st_size
+        print(f"{image.relative_to(ROOT)}  {size} bytes")
+        assert size <= BYTES_MAX, f"{image} is above {BYTES_MAX} bytes"
+
+
+if __name__ == "__main__":
+    main()
