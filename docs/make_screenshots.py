@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "web")]
+sys.path[:0] = [str(ROOT / "tests" / "e2e")]
 
 from browser import Browser, chromium  # noqa: E402
 from running_lab import Lab, eventually, running  # noqa: E402

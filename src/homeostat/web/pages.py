@@ -152,6 +152,7 @@ async def overview(
         visitor,
         "overview",
         promises=promises,
+        unknown=[row.promise for row in promises if row.standing is Standing.UNKNOWN],
         broken=[row.promise for row in promises if row.standing is Standing.BROKEN],
         hosts=[(host, nodes.get(host), [row for row in rows if row.host == host]) for host in hosts],
         resources=rows,

@@ -72,7 +72,10 @@ def lanes(chain: Sequence[Envelope]) -> list[Lane]:
                 words = f"{name} is not told: {transition}" if given_up else f"{name} is told: {transition}"
                 found.append(Lane(words, "lost" if given_up else "told", start_ms, after_ms(end)))
             case faults.FaultCleared():
-                found.append(Lane("cleared", "good", start_ms, start_ms))
+                found.append(Lane("over", "good", start_ms, start_ms))
+                told_ms = [after_ms(other) or 0.0 for other in chain if other.cause == each.seq]
+                if told_ms and min(told_ms) > start_ms:
+                    found.append(Lane("watched until it counts as over", "held", start_ms, min(told_ms)))
             case event if isinstance(event, _ENDS):
                 continue
             case _:
@@ -122,14 +125,16 @@ def _marks(x: object, longest_ms: float) -> Iterator[tuple[float, str]]:
 
 
 def _time(lane: Lane) -> str:
-    start = _ms(lane.start_ms)
+    start = f"at {_ms(lane.start_ms)}"
     if lane.end_ms is None:
         return f"{start}, goes on"
     took_ms = lane.end_ms - lane.start_ms
-    return start if took_ms == 0 else f"{start}, took {_ms(took_ms)}"
+    return start if took_ms == 0 else f"{start}, for {_ms(took_ms)}"
 
 
 def _ms(ms: float) -> str:
+    if ms < 100:
+        return "0 ms" if ms == 0 else f"{ms:.1f} ms"
     if ms < 1_000:
-        return f"{ms:.1f} ms"
+        return f"{ms:.0f} ms"
     return f"{ms / 1_000:.2f} s" if ms < 120_000 else f"{ms / 60_000:.0f} min"

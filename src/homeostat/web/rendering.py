@@ -28,7 +28,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"asset": asset_url, "version": __version__}
-    made.filters |= {"clock": clock, "day": day, "duration": duration, "sign": sign, "number": number}
+    made.filters |= {"clock": clock, "day": day, "duration": duration, "sign": sign, "quantity": quantity}
     return made
 
 
@@ -60,10 +60,11 @@ def duration(ms: float | None) -> str:
     return f"{ms / 60_000:.0f} min"
 
 
-def number(value: float | None) -> str:
-    """Three digits that count, and never `1e+03`."""
-    if value is None:
-        return "–"
+def quantity(value: float, unit: str) -> str:
+    """A duration as such; of anything that is counted the number, with three digits that count."""
+    if unit in ("s", "ms"):
+        whole = value == int(value) and unit == "s" and value < 120
+        return f"{value:.0f} s" if whole else duration(value * (1_000 if unit == "s" else 1))
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 

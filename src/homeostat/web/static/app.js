@@ -60,19 +60,25 @@
     return `${twoDigits(at.getUTCHours())}:${twoDigits(at.getUTCMinutes())}`;
   };
 
+  const decades = (low, high) => {
+    const found = [];
+    for (let ms = 1; ms <= high; ms *= 10) if (ms >= low) found.push(ms);
+    return found;
+  };
+
   function draw() {
     plot?.destroy();
     plot = null;
     if (shown === null) return;
     const [text, line] = [colour("--quiet"), colour("--line")];
     const axis = { stroke: text, font: "11px system-ui", grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
-    const series = (label, name, dash) => ({
+    const series = (label, name, dash, fill) => ({
       label,
       stroke: colour(name),
       width: 1.5,
       dash,
       spanGaps: true,
-      points: { show: true, size: 6, fill: colour(name) },
+      points: { show: true, size: 7, width: 1.5, fill },
       value: (_, value) => millis(value),
     });
     plot = new uPlot(
@@ -86,12 +92,12 @@
         },
         axes: [
           { ...axis, values: (_, splits) => splits.map(hourAndMinute) },
-          { ...axis, size: 58, values: (_, splits) => splits.map((ms) => (Number.isInteger(Math.log10(ms)) ? millis(ms) : "")) },
+          { ...axis, size: 58, splits: (_, __, low, high) => decades(low, high), filter: (_, splits) => splits, values: (_, splits) => splits.map(millis) },
         ],
         series: [
           { label: "fault at", value: (_, at) => (at === null ? "–" : hourAndMinute(at)) },
-          series("outage", "--bad", undefined),
-          series("telling", "--accent", [5, 4]),
+          series("outage", "--bad", undefined, colour("--bad")),
+          series("telling", "--accent", [4, 4], colour("--paper")),
         ],
       },
       [shown.at, shown.outage_ms, shown.told_ms],
