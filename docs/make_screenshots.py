@@ -1,12 +1,14 @@
-"""Take the pictures of the dashboard in docs/images from a running lab: `.venv/bin/python docs/make_screenshots.py`.
+"""Take the pictures of the dashboard in docs/images from a lab: `.venv/bin/python docs/make_screenshots.py`.
 
-Needs Debian's `chromium`. Starts a lab of its own, lets two services die, and photographs what the pages say.
+Needs Debian's `chromium`. Starts a lab of its own, lets services die, and photographs what the pages say.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -36,25 +38,32 @@ def kill(lab: Lab, name: str) -> str:
 
 def take(lab: Lab, browser: Browser) -> None:
     """All pictures."""
-    for name in ("guest-n2-a", "web-n3", "guest-n1-b", "web-n1"):
+    for name in ("guest-n2-a", "web-n3", "guest-n1-b", "web-n2", "guest-n3-a", "web-n1"):
         fault = kill(lab, name)
+        time.sleep(12)  # so that the chart has something to show
     with browser.visit(lab, width=1280, height=860) as page:
-        page.goto(f"{page.url}faults/{fault}")
+        page.goto(f"{lab.client.url}/console/faults/{fault}")
         page.wait_for_selector("#link[data-state=on]")
-        page.screenshot(path=IMAGES / "fault.png")
-    # An agent that is gone stays open for seconds: time for pictures of something that is wrong.
+        page.screenshot(path=IMAGES / "fault.png", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
     for scheme, width, name in (
         ("light", 1280, "overview-light"),
         ("dark", 1280, "overview-dark"),
         ("light", 400, "narrow"),
     ):
-        lab.kill(lab.child("node-n2"))
         with browser.visit(lab, width=width, height=860, scheme=scheme) as page:
-            page.wait_for_selector("text=agent lost")
             page.wait_for_selector("#link[data-state=on]")
             page.wait_for_function("document.querySelector('#chart canvas') !== null")
+            if scheme == "light":
+                for turn in range(3):  # the third restart waits for two seconds: time for a picture
+                    before = eventually(lambda: lab.service("guest-n2-b"), 10, "it has a process")
+                    lab.kill(before)
+                    if turn < 2:
+                        eventually(partial(lab.restarted, "guest-n2-b", before), 10, "it runs again")
+                page.wait_for_selector(".reserved .state.bad")
+                page.wait_for_timeout(600)
             page.screenshot(path=IMAGES / f"{name}.png")
-        eventually(lambda: not lab.get("/faults", state="open")["items"], 30, "the agent is back")
+        eventually(lab.all_up, 30, "everything is up")
+        eventually(lambda: not lab.get("/faults", state="clearing")["items"], 10, "nothing is wrong")
 
 
 def main() -> None:

@@ -87,11 +87,11 @@
         height: 170,
         cursor: { drag: { x: false, y: false } },
         scales: {
-          x: { time: true, range: [shown.from, shown.to] },
+          x: { time: true, range: [Math.max(shown.from, Math.min(shown.to - 300, (shown.at[0] ?? shown.to) - 15)), shown.to] },
           y: { distr: 3, range: (_, low, high) => [Math.min(1, low ?? 1), Math.max(10000, (high ?? 1) * 1.5)] },
         },
         axes: [
-          { ...axis, values: (_, splits) => splits.map(hourAndMinute) },
+          { ...axis, incrs: [60, 120, 300, 600, 900, 1800], values: (_, splits) => splits.map(hourAndMinute) },
           { ...axis, size: 58, splits: (_, __, low, high) => decades(low, high), filter: (_, splits) => splits, values: (_, splits) => splits.map(millis) },
         ],
         series: [
