@@ -36,6 +36,16 @@ def kill(lab: Lab, name: str) -> str:
     return eventually(cleared, 10, f"the fault of {name} is cleared")
 
 
+def kill_again_and_again(lab: Lab, name: str) -> None:
+    """The restart after the third death waits for two seconds: time for a picture."""
+    for turn in range(3):
+        before = eventually(partial(lab.service, name), 10, f"{name} has a process")
+        assert before is not None
+        lab.kill(before)
+        if turn < 2:
+            eventually(partial(lab.restarted, name, before), 10, f"{name} runs again")
+
+
 def take(lab: Lab, browser: Browser) -> None:
     """All pictures."""
     for name in ("guest-n2-a", "web-n3", "guest-n1-b", "web-n2", "guest-n3-a", "web-n1"):
@@ -45,20 +55,16 @@ def take(lab: Lab, browser: Browser) -> None:
         page.goto(f"{lab.client.url}/console/faults/{fault}")
         page.wait_for_selector("#link[data-state=on]")
         page.screenshot(path=IMAGES / "fault.png", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
-    for scheme, width, name in (
-        ("light", 1280, "overview-light"),
-        ("dark", 1280, "overview-dark"),
-        ("light", 400, "narrow"),
+    for scheme, width, name, victim in (
+        ("light", 1280, "overview-light", "guest-n2-b"),
+        ("dark", 1280, "overview-dark", ""),
+        ("light", 400, "narrow", "guest-n3-b"),
     ):
         with browser.visit(lab, width=width, height=860, scheme=scheme) as page:
             page.wait_for_selector("#link[data-state=on]")
             page.wait_for_function("document.querySelector('#chart canvas') !== null")
-            if scheme == "light":
-                for turn in range(3):  # the third restart waits for two seconds: time for a picture
-                    before = eventually(lambda: lab.service("guest-n2-b"), 10, "it has a process")
-                    lab.kill(before)
-                    if turn < 2:
-                        eventually(partial(lab.restarted, "guest-n2-b", before), 10, "it runs again")
+            if victim:
+                kill_again_and_again(lab, victim)
                 page.wait_for_selector(".reserved .state.bad")
                 page.wait_for_timeout(600)
             page.screenshot(path=IMAGES / f"{name}.png")
