@@ -25,6 +25,8 @@ from homeostat.metrics import router as metrics_router
 from homeostat.notices import api as notices
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
+from homeostat.web import api as console_links
+from homeostat.web import pages
 
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own number."""
@@ -77,7 +79,8 @@ def assemble(
     for name, parts in state.items():
         setattr(app.state, name, parts)
     rooms = (fleet, hosts, resources, faults, what_if, notices)
-    for router in (own, metrics_router, *(room.router for room in rooms), tokens_router):
+    console = (console_links.router, pages.front, pages.router)
+    for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)
     return app
 

@@ -30,6 +30,9 @@ from homeostat.notices.promises import NoticePromises
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
+from homeostat.web.console import Console
+from homeostat.web.live import Tail
+from homeostat.web.sessions import Links, Sessions
 
 
 def health_of(store: Store, path: FaultPath) -> str:
@@ -86,6 +89,7 @@ class Shown:
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
+    tail: Tail
 
 
 def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
@@ -120,6 +124,15 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 settings.notices,
             ),
             "tokens": shown.registry,
+            "console": Console(
+                Links(shown.registry.clock),
+                Sessions(store.appender, store.readers, shown.registry.clock),
+                promises,
+                telling.transport,
+                store.readers,
+                shown.tail,
+                shown.registry.clock,
+            ),
             "metrics": Metrics(sources, is_open=settings.api.metrics_open),
             **_hosts_parts(telling, path, shown.outside, shown.arming, shown.aftermath),
         },

@@ -38,6 +38,7 @@ from homeostat.overview import Shown, api_of, health_of
 from homeostat.settings import ServerSettings
 from homeostat.telling import dead_man_of, open_telling
 from homeostat.tokens_api import Registry
+from homeostat.web.live import Tail
 
 log = structlog.get_logger("server")
 
@@ -91,7 +92,8 @@ async def serve(settings: ServerSettings) -> None:
         await path.listen()
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
-        shown = Shown(store, telling, path, outside, arming, aftermath, registry, dead_man, lag)
+        tail = Tail(store.journal)
+        shown = Shown(store, telling, path, outside, arming, aftermath, registry, dead_man, lag, tail)
         app = api_of(settings, shown)
         await run_tasks(
             [
@@ -103,6 +105,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("outside probes", outside.run, forever=True),
                 Task("aftermath", aftermath.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
+                Task("open pages", tail.run, forever=True),
                 Task("api", lambda: listen(app, listener), forever=True),
             ],
             stopping=stopping,

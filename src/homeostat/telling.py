@@ -25,6 +25,7 @@ class Telling:
 
     subscriptions: Subscriptions
     check: TargetCheck
+    transport: WebhookTransport
     delivery: Delivery
     herald: Herald
 
@@ -46,6 +47,7 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
         yield Telling(
             subscriptions,
             TargetCheck(own_guard, lookup, settings.notices.connect_timeout_s),
+            transport,
             delivery,
             Herald(subscriptions, delivery, store.readers),
         )

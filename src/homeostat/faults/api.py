@@ -115,11 +115,16 @@ async def show_fault(fault: Id, caller: CurrentCaller, parts: Parts) -> FaultVie
 @router.get("/explain/{id}")
 async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
     """The chain of causes around a fault, an act, or an event's number."""
+    return Explanation(id=id, items=explained(await chain_of(id, caller, parts)))
+
+
+async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
+    """The events of that chain that the caller may read; NotFound when there is none."""
     seq, owners = await parts.readers.read(lambda conn: _locate(conn, id))
     chain = [] if seq is None or not any(map(caller.may_read, owners)) else await parts.journal.chain(seq)
     if not chain:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
-    return Explanation(id=id, items=explained([each for each in chain if _may_see(caller, parts, each)]))
+    return [each for each in chain if _may_see(caller, parts, each)]
 
 
 @router.get("/faults/{fault}/timeline")
