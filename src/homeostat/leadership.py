@@ -16,11 +16,11 @@ from sqlalchemy import Engine
 
 from homeostat.contracts.events.fleet import TermTaken
 from homeostat.kernel import term
-from homeostat.kernel.appender import Appender
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import sqlite_file
 from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
+from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("leadership")
 
@@ -58,7 +58,7 @@ class Leadership:
             finally:
                 await leader._release()
 
-    async def announce(self, appender: Appender) -> None:
+    async def announce(self, appender: Appends) -> None:
         """Write down who leads."""
         at_ns, subject = self.clock.wall_ns(), f"term/{self.epoch}"
         draft = Draft(TermTaken(self.epoch, self.holder), subject, at_ns, "server", subject)

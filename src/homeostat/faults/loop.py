@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import structlog
 
@@ -34,12 +34,12 @@ from homeostat.faults.store import load_open
 from homeostat.fleet.liveness import Link, assess
 from homeostat.fleet.settings import FleetSettings
 from homeostat.fleet.store import load_topology
-from homeostat.kernel.appender import Appender
-from homeostat.kernel.bus import Bus
+from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import AlreadyDone, BadInput, Conflict, RetryLater
 from homeostat.kernel.journal import Submission
+from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("faults")
 
@@ -55,9 +55,9 @@ M = TypeVar("M", bound=Heartbeat | Observations | Levels | Goodbye)
 class Parts:
     """What the fault path works with. `own_lag_s` is how late this process's loop has been."""
 
-    appender: Appender
+    appender: Appends
     readers: Readers
-    bus: Bus
+    bus: Messages
     clock: Clock
     herald: Herald
     faults: FaultsSettings
@@ -76,6 +76,8 @@ class Heard:
 
 class FaultPath:
     """The loop. `world` is what it last knew; others may read it and never change it."""
+
+    ENTRY: ClassVar[type[Entry]] = Entry
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -125,7 +127,7 @@ class FaultPath:
 
     async def _decide(self, batch: list[tuple[Message, int]], *, sweep: bool) -> None:
         clock = self._parts.clock
-        entry = Entry(self.world, clock.wall_ns(), clock.mono_ns(), self._parts.faults.clear_after_s)
+        entry = self.ENTRY(self.world, clock.wall_ns(), clock.mono_ns(), self._parts.faults.clear_after_s)
         for message, received_ns in batch:
             match message:
                 case Observations():
