@@ -60,7 +60,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 continue
             if not any(began_s <= each <= until_s for each in times):
                 continue
-            found = sum(began_s - _CLOCK_S <= each < until_s for each in raised)
+            found = sum(began_s <= each + _CLOCK_S < until_s for each in raised)
             if not 1 <= found <= count:
                 said = (
                     f"from {began_s:.3f} s on it went wrong {count} times, and {found} faults were raised"
