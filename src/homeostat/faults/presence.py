@@ -83,9 +83,9 @@ def _join(decision: Decision, beat: Heartbeat, now: Moment) -> None:
 
 def _lose(world: World, decision: Decision, node: Node, reason: str, now: Moment) -> Local:
     subject = node_subject(node.host)
-    cause = decision.add(
-        Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", f"{node.host}/{node.incarnation}")
-    )
+    fault = decision.fault_about(subject, world)
+    trace = _evidence(node, now) if fault is None else fault.trace
+    cause = decision.add(Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", trace))
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.DOWN, reason, now, cause))
     return cause
 
@@ -106,6 +106,11 @@ def _return(
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.UP, "it reports again", now, cause))
 
 
+def _evidence(node: Node, now: Moment) -> str:
+    """One life of a node process may fall silent many times, and each time is a fault of its own."""
+    return f"{node.host}/{node.incarnation}/{now.wall_ns}"
+
+
 def _seen(node: Node, state: ResourceState, reason: str, now: Moment, cause: Local | None) -> Seen:
     return Seen(
         about=node_subject(node.host),
@@ -118,6 +123,6 @@ def _seen(node: Node, state: ResourceState, reason: str, now: Moment, cause: Loc
         mono_ns=now.mono_ns,
         server_ns=now.mono_ns,
         origin="faults",
-        evidence=f"{node.host}/{node.incarnation}",
+        evidence=_evidence(node, now),
         cause=cause,
     )
