@@ -123,6 +123,12 @@ async def _run_once(task: Task) -> BaseException | None:
             raise
         return Ended(f"{task.name}: cancelled from inside").with_traceback(error.__traceback__)
     except Exception as error:
+        if isinstance(error, ExceptionGroup) and (hopeless := error.subgroup(GiveUp)) is not None:
+            raise _reason(hopeless) from None
+        # A task group in which something failed while it was being cancelled tells of the failure only.
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise asyncio.CancelledError from error
         return error
     return Ended(f"{task.name}: returned, but runs for ever") if task.forever else None
 
