@@ -25,6 +25,9 @@ up: setup ## start everything embedded: server, NATS, SQLite, the lab
 test: setup ## all tests but the slow ones
 	$(BIN)/pytest -m "not slow"
 
+slow: setup ## long kills and crashes, 2000 simulated seeds
+	$(BIN)/pytest -m slow
+
 lint: setup ## types, layers, format
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests

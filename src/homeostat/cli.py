@@ -17,6 +17,7 @@ from homeostat.kernel.client import Client, state_dir
 from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
 from homeostat.notices.cli import commands as subscription_commands
 from homeostat.resources.cli import commands as resource_commands
+from homeostat.sim.cli import check
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a promise is broken (status) · 2 bad input · 3 not now (no server, port taken, "
@@ -39,6 +40,7 @@ app.add_typer(resource_commands, name="resource")
 app.add_typer(fault_commands, name="fault")
 app.add_typer(subscription_commands, name="subscription")
 app.command("explain")(explain)
+app.command("check")(check)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The settings, a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]

@@ -132,7 +132,10 @@ class AcknowledgesFirst(FaultPath):
 PLANTED: dict[str, tuple[SimParts, str]] = {
     "I1": (SimParts(runner=ActsBeforeItIsWritten), "I1 no act without a committed intent"),
     "I2": (SimParts(herald=ForgetsWhoWasNotToldYet), "I2 every fault ends in a notice or a stated reason"),
-    "I3": (SimParts(herald=TellsAgainUnderAnotherKey), "I3 at most one notice a consumer, fault and transition"),
+    "I3": (
+        SimParts(herald=TellsAgainUnderAnotherKey),
+        "I3 at most one notice a consumer, fault and transition",
+    ),
     "I10": (SimParts(path=LeavesActsOpen), "I10 every open intent is closed after recovery"),
     "order": (SimParts(delivery=LetsClearedOvertake), "raised before cleared"),
     "deaths": (SimParts(path=TakesAnything), "every death has exactly one fault"),

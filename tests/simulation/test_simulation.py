@@ -1,4 +1,4 @@
-"""Seeded runs of the real loops in virtual time. A red one prints its seed and the command that replays it."""
+"""Seeded runs of the real loops in virtual time. A red one prints its seed and the replay command."""
 
 from __future__ import annotations
 

@@ -87,7 +87,10 @@ class ObservationStore:
     """One node's observations in one SQLite file."""
 
     def __init__(
-        self, path: Path, unacknowledged_max: int = UNACKNOWLEDGED_MAX, new_boot: Callable[[], str] = _new_boot
+        self,
+        path: Path,
+        unacknowledged_max: int = UNACKNOWLEDGED_MAX,
+        new_boot: Callable[[], str] = _new_boot,
     ) -> None:
         """Open or make `path`. An unreadable file is moved to `<path>.corrupt-<ns>` and a new one begun.
 

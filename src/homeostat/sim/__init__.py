@@ -1,1 +1,1 @@
-"""The simulator: the real loops in virtual time, among seeded misfortune, and the checkers of the invariants."""
+"""The simulator: the real loops in virtual time among seeded misfortune, and the invariants' checkers."""

@@ -1,4 +1,4 @@
-"""`python -m homeostat.sim --seed N` tells the story of one run; `--seeds A:B` runs many and stops for none."""
+"""`python -m homeostat.sim --seed N` tells the story of one run; `--seeds A:B` runs many."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def _tell(verdict: Verdict) -> None:
     print(f"seed {verdict.seed}: {verdict.plan}")
     for line in verdict.story.lines:
         print(line)
-    rest = "does not come to rest" if verdict.settled_s is None else f"is at rest at {verdict.settled_s:.1f} s"
+    rest = (
+        "does not come to rest" if verdict.settled_s is None else f"is at rest at {verdict.settled_s:.1f} s"
+    )
     print(f"the world {rest}; {verdict.commits} commits")
     print("green" if verdict.green else red_line(verdict))
 

@@ -71,7 +71,9 @@ def plan(chance: Random, hosts: int, services: int, consumers: int) -> Plan:
             ]
     weather = Weather()
     if Kind.BAD_NETWORK in kinds:
-        weather = Weather(chance.choice((0.05, 0.2, 0.4)), chance.choice((0.0, 0.2)), chance.uniform(0.05, 1.5))
+        weather = Weather(
+            chance.choice((0.05, 0.2, 0.4)), chance.choice((0.0, 0.2)), chance.uniform(0.05, 1.5)
+        )
     return Plan(kinds, duration_s, tuple(sorted(steps)), weather)
 
 

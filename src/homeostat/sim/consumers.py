@@ -37,7 +37,11 @@ class SimTransport:
     """Carries posts of one server process. A post that is on its way when the server dies still arrives."""
 
     def __init__(
-        self, consumers: dict[str, Consumer], disk: Disk, chance: Random, tell: Callable[[str, story.Fact], None]
+        self,
+        consumers: dict[str, Consumer],
+        disk: Disk,
+        chance: Random,
+        tell: Callable[[str, story.Fact], None],
     ) -> None:
         self._consumers, self._disk, self._chance, self._tell = consumers, disk, chance, tell
         self._dead = False

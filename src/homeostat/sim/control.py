@@ -85,7 +85,7 @@ class Server:
     async def _run(self) -> None:
         site, clock = self._site, self._clock
         await asyncio.sleep(site.chance.uniform(0.01, 0.3))
-        # The file lock shows that the predecessor is dead, or the term has run out: in either case it is ours.
+        # The file lock shows that the predecessor is dead, or its term has run out: it is ours.
         epoch = acquire(site.disk.engine, self.name, TERM_S, predecessor_is_dead=True)
         assert epoch is not None
         self.epoch = epoch
@@ -158,5 +158,3 @@ class Server:
     def _tell(self, fact: story.Fact) -> None:
         if self.alive:
             self._site.tell(self.name, fact)
-
-

@@ -1,4 +1,4 @@
-"""The simulated store: the real schema and the real batch writer on a SQLite file in memory, without a thread.
+"""The simulated store: the real schema and batch writer on a SQLite file in memory, without a thread.
 
 `SimAppender` is to the loops what `kernel.appender.Appender` is; the same contract tests run on both. What it
 adds is misfortune: a crash before a commit, a crash after it, a database that does not answer, an answer that
@@ -86,22 +86,28 @@ class Disk:
         self.folder.rmdir()
 
 
+def _nothing() -> Mishap:
+    return Mishap.NONE
+
+
+def _ignored(*_: object) -> None:
+    """Nobody asked to be told."""
+
+
 @dataclass(slots=True)
 class Fate:
     """What happens to commits. `choose` is asked before each; `kill` ends the server; `wrote` is told."""
 
     chance: Random
-    choose: Callable[[], Mishap] = field(default=lambda: Mishap.NONE)
-    kill: Callable[[str], None] = field(default=lambda why: None)
-    wrote: Callable[[Submission, Receipt], None] = field(default=lambda submission, receipt: None)
+    choose: Callable[[], Mishap] = field(default=_nothing)
+    kill: Callable[[str], None] = field(default=_ignored)
+    wrote: Callable[[Submission, Receipt], None] = field(default=_ignored)
 
 
 class SimAppender:
     """The one writer of one server, in virtual time."""
 
-    def __init__(
-        self, disk: Disk, epoch: int | None, fate: Fate, catalogue: Catalogue = CATALOGUE
-    ) -> None:
+    def __init__(self, disk: Disk, epoch: int | None, fate: Fate, catalogue: Catalogue = CATALOGUE) -> None:
         self._writer = BatchWriter(disk.engine, epoch)
         self._writer.open()
         self._fate, self._catalogue = fate, catalogue

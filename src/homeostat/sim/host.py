@@ -164,5 +164,7 @@ class NodeProcess:
             self._machine.tell(story.Ready(ResourceId(report.resource), host))
         if self.store.lost > self._lost:
             self._lost = self.store.lost
-            self._machine.tell(story.MemoryLost(host, "its list is full and the oldest observation is dropped"))
+            self._machine.tell(
+                story.MemoryLost(host, "its list is full and the oldest observation is dropped")
+            )
         return transition

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Report
@@ -36,10 +36,9 @@ from homeostat.sim import story
 from homeostat.sim.virtual import SimClock
 
 AGENT = "ocf:homeostat:process"
-POLICY = Policy(
-    start_s=2.0, stop_s=2.0, monitor_s=1.0, interval_s=5.0, stable_s=10.0, backoff_most_s=4.0
-)
+POLICY = Policy(start_s=2.0, stop_s=2.0, monitor_s=1.0, interval_s=5.0, stable_s=10.0, backoff_most_s=4.0)
 
+E = TypeVar("E")
 Tells = Callable[[story.Fact], None]
 Record = Callable[[Report], "asyncio.Future[None]"]
 
@@ -179,7 +178,7 @@ class SimRunner:
         left_s = max(0.0, (step.until_ns - self._machine.clock.mono_ns()) / 1e9)
         return await self._first(asyncio.ensure_future(_due(left_s)), step.watched)
 
-    async def _first(self, doing: asyncio.Future[Event], watched: bool) -> Event:
+    async def _first(self, doing: asyncio.Future[E], watched: bool) -> E | Died:
         """What is being done, or the death of the process when that is watched and comes first."""
         ended = asyncio.ensure_future(self._service.ended.wait())
         waiting: list[asyncio.Future[object]] = [doing, ended] if watched else [doing]  # type: ignore[list-item]
@@ -191,6 +190,6 @@ class SimRunner:
             doing.cancel()
 
 
-async def _due(left_s: float) -> Event:
+async def _due(left_s: float) -> Due:
     await asyncio.sleep(left_s)
     return Due()

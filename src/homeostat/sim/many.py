@@ -17,9 +17,7 @@ _CHUNK = 5
 _disks: list[Disk] = []
 
 
-def run_many(
-    seeds: Iterable[int], *, processes: int, parts: SimParts | None = None
-) -> Iterator[Verdict]:
+def run_many(seeds: Iterable[int], *, processes: int, parts: SimParts | None = None) -> Iterator[Verdict]:
     """The verdicts, in the order of the seeds. Those of green runs come without their story."""
     if processes == 1:
         with closing(Disk.in_memory()) as disk:

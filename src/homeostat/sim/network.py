@@ -169,6 +169,4 @@ class SimBus:
 
 
 def _matches(pattern: list[str], parts: list[str]) -> bool:
-    return len(pattern) == len(parts) and all(
-        a in ("*", b) for a, b in zip(pattern, parts, strict=True)
-    )
+    return len(pattern) == len(parts) and all(a in ("*", b) for a, b in zip(pattern, parts, strict=True))

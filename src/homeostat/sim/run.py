@@ -21,7 +21,7 @@ from homeostat.kernel.journal import Draft, Submission
 from homeostat.notices import store as notice_store
 from homeostat.notices.model import Subscription
 from homeostat.notices.settings import NoticesSettings
-from homeostat.sim import story
+from homeostat.sim import story as facts
 from homeostat.sim.chaos import Kind, Plan, mishap, plan
 from homeostat.sim.checkers import CHECKERS, Evidence, Violation, read_record
 from homeostat.sim.consumers import Consumer, Mood
@@ -111,7 +111,7 @@ class World:
         record = read_record(self.disk.readers.engine)
         evidence = Evidence(record, self.story)
         violations = tuple(itertools.chain.from_iterable(check(evidence) for check in CHECKERS))
-        commits = sum(1 for _ in self.story.of(story.Wrote))
+        commits = sum(1 for _ in self.story.of(facts.Wrote))
         return Verdict(self.seed, made, self.story, violations, settled_s, commits)
 
     # ---- making it ----
@@ -202,14 +202,25 @@ class World:
         self._again = again
 
     def _happen(self, what: str, whom: int) -> None:
-        host = self.hosts[whom % len(self.hosts)]
         match what:
-            case "kill service":
-                host.machine.kill(list(host.machine.services)[whom // len(self.hosts)])
             case "kill server":
                 self._each_server(lambda server: server.kill("kill -9"))
             case "second server":
                 self._start_server()
+            case "cut server":
+                self._each_server(lambda server: self._soon(self._cut(server.name)))
+            case "cut all":
+                for name in [*HOSTS, *(server.name for server in self.servers if server.alive)]:
+                    self._soon(self._cut(name))
+            case "bad consumer":
+                self._soon(self._sulk(list(self.consumers.values())[whom]))
+            case _:
+                self._happen_to(self.hosts[whom % len(self.hosts)], what, whom // len(self.hosts))
+
+    def _happen_to(self, host: Host, what: str, number: int) -> None:
+        match what:
+            case "kill service":
+                host.machine.kill(list(host.machine.services)[number])
             case "kill node":
                 host.kill("kill -9")
             case "stop node":
@@ -225,13 +236,6 @@ class World:
                     host.copy()
             case "cut node":
                 self._soon(self._cut(host.machine.host))
-            case "cut server":
-                self._each_server(lambda server: self._soon(self._cut(server.name)))
-            case "cut all":
-                for name in [*HOSTS, *(server.name for server in self.servers if server.alive)]:
-                    self._soon(self._cut(name))
-            case "bad consumer":
-                self._soon(self._sulk(list(self.consumers.values())[whom]))
             case _:
                 raise AssertionError(what)
 
@@ -241,16 +245,16 @@ class World:
                 act(server)
 
     async def _cut(self, name: str) -> None:
-        self._tell(name, story.Said("its link is cut"))
+        self._tell(name, facts.Said("its link is cut"))
         self.network.cut(name)
         await asyncio.sleep(self._chance(f"cut {name}").uniform(0.2, 6.0))
-        self._tell(name, story.Said("its link is mended"))
+        self._tell(name, facts.Said("its link is mended"))
         self.network.mend(name)
 
     async def _sulk(self, consumer: Consumer) -> None:
         chance = self._chance(f"mood {consumer.subscription} {self.loop.time()}")
         consumer.mood = chance.choice(_BAD_MOODS)
-        self._tell(f"@{consumer.subscription}", story.Said(f"answers {consumer.mood.value} from now on"))
+        self._tell(f"@{consumer.subscription}", facts.Said(f"answers {consumer.mood.value} from now on"))
         await asyncio.sleep(chance.uniform(0.5, 6.0))
         consumer.mood = Mood.FINE
 
@@ -277,7 +281,7 @@ class World:
     # ---- peace ----
 
     def _make_peace(self) -> None:
-        self._tell("world", story.Said("from here on nothing bad happens"))
+        self._tell("world", facts.Said("from here on nothing bad happens"))
         self.story.calm_s = self.loop.time()
         self.peaceful = True
         self.network.weather = Weather()
@@ -296,7 +300,7 @@ class World:
             await asyncio.sleep(1.0)
             if not self._restless():
                 return self.loop.time()
-        self._tell("world", story.Said(f"does not come to rest: {self._restless()}"))
+        self._tell("world", facts.Said(f"does not come to rest: {self._restless()}"))
         return None
 
     def _restless(self) -> str:
@@ -345,11 +349,11 @@ class World:
     def _chance(self, of: str) -> Random:
         return Random(f"{self.seed}/{of}")
 
-    def _teller(self, actor: str) -> Callable[[story.Fact], None]:
+    def _teller(self, actor: str) -> Callable[[facts.Fact], None]:
         return lambda fact: self._tell(actor, fact)
 
-    def _tell(self, actor: str, fact: story.Fact) -> None:
-        self.story.lines.append(story.Line(self.loop.time(), actor, fact))
+    def _tell(self, actor: str, fact: facts.Fact) -> None:
+        self.story.lines.append(facts.Line(self.loop.time(), actor, fact))
 
     def _wall_ns(self) -> int:
         return SimClock(self.loop).wall_ns()

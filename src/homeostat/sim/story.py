@@ -1,4 +1,4 @@
-"""What really happened in a run: the log that is outside Homeostat. The checkers compare it with the database.
+"""What really happened in a run: the log outside Homeostat, which checkers compare with the database.
 
 Facts are written by the simulated world, never by the code under test. Times are virtual seconds.
 """

@@ -52,7 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now_s
 
     def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[..., T], *args: Any
+        self, _executor: object, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
         """Do it now, let the caller know a little later."""
         answer: asyncio.Future[T] = self.create_future()

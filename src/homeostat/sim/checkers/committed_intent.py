@@ -17,7 +17,9 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     begun = {envelope.seq for envelope, _ in evidence.record.of(ActionIntended)}
     for envelope, finished in evidence.record.of(ActionFinished):
         if envelope.cause not in begun:
-            yield Violation(NAME, envelope.subject, f"event {envelope.seq} ends {finished.action}, not intended")
+            yield Violation(
+                NAME, envelope.subject, f"event {envelope.seq} ends {finished.action}, not intended"
+            )
     for seq, action in intended.items():
         if seq not in begun:
             yield Violation(NAME, action, f"its row names event {seq}, which is no intent")

@@ -1,4 +1,4 @@
-"""Every death has exactly one raised fault, and every raised fault has a death. Against the injector's own log.
+"""Every death has exactly one raised fault, and every raised fault has a death. By the injector's own log.
 
 Deaths so close that the resource was not right for long in between may be one fault or several: then at least
 one, and no more than there were reasons. A host that lost its memory cannot tell what was in it.
@@ -62,9 +62,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 continue
             found = sum(began_s <= each + _CLOCK_S < until_s for each in raised)
             if not 1 <= found <= count:
-                said = (
-                    f"from {began_s:.3f} s on it went wrong {count} times, and {found} faults were raised"
-                )
+                said = f"from {began_s:.3f} s on it went wrong {count} times, and {found} faults were raised"
                 yield Violation(NAME, resource_subject(resource), said)
         if not lost[host_of[resource]]:
             yield from _unexplained(resource, raised, sorted(reasons[resource]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from homeostat.contracts.events.faults import FaultCleared, FaultRaised
-from homeostat.contracts.nouns import fault_subject
+from homeostat.contracts.nouns import FaultId, fault_subject
 from homeostat.sim import story
 from homeostat.sim.checkers.evidence import Evidence, Violation
 
@@ -14,7 +14,7 @@ NAME = "raised before cleared"
 
 def check(evidence: Evidence) -> Iterator[Violation]:
     """One fault of a kind is open about a subject at a time; it is cleared once, under its own id."""
-    open_about: dict[tuple[str, str], str] = {}
+    open_about: dict[tuple[str, str], FaultId] = {}
     kinds: dict[str, str] = {}
     for envelope in evidence.record.events:
         match envelope.event:
@@ -34,11 +34,11 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 pass
     if evidence.story is None:
         return
-    for (about, _), fault in open_about.items():
-        yield Violation(NAME, fault_subject(fault), f"{about} is right again and it was never cleared")
+    for (subject, _), fault in open_about.items():
+        yield Violation(NAME, fault_subject(fault), f"{subject} is right again and it was never cleared")
     heard: set[tuple[str, str, str]] = set()
     for at_s, each in evidence.story.of(story.Received):
         if each.transition == "cleared" and (each.subscription, each.fault, "raised") not in heard:
             said = f"{each.subscription} hears at {at_s:.3f} s that it cleared, before it heard it raised"
-            yield Violation(NAME, fault_subject(each.fault), said)
+            yield Violation(NAME, fault_subject(FaultId(each.fault)), said)
         heard.add((each.subscription, each.fault, each.transition))

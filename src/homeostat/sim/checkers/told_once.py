@@ -27,7 +27,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(NAME, notice.key, "it is in the outbox and no event queued it")
     for key in sorted(keys - {notice.key for notice in record.notices}):
         yield Violation(NAME, key, "an event queued it and it is not in the outbox")
-    ended = Counter(event.key for kind in (NoticeDelivered, NoticeGivenUp) for _, event in record.of(kind))
+    ended = Counter(event.key for _, event in record.of(NoticeDelivered))
+    ended.update(event.key for _, event in record.of(NoticeGivenUp))
     for key, count in ended.items():
         if count > 1:
             yield Violation(NAME, key, f"it ended {count} times")
