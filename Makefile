@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 
-.PHONY: up test lint format bench slow e2e docs setup clean
+.PHONY: help up test lint format slow e2e docs setup clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -22,8 +22,21 @@ $(VENV)/.synced: pyproject.toml uv.lock
 up: setup ## start everything embedded: server, NATS, SQLite, the lab
 	@$(BIN)/homeostat up
 
-test: setup ## all tests but the slow ones
-	$(BIN)/pytest -m "not slow"
+test: setup ## all tests but the slow ones, and how much of the code they ran
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+slow: setup ## long kills, crashes and soaks
+	$(BIN)/pytest -m slow -s
+
+e2e: setup ## only the tests on a running lab
+	$(BIN)/pytest tests/e2e -m "not slow"
+
+docs: setup ## the pages that are made from the code
+	$(BIN)/python docs/make_configuration.py
+	$(BIN)/python docs/make_traceability.py
 
 slow: setup ## long kills and crashes, 2000 simulated seeds
 	$(BIN)/pytest -m slow
@@ -32,8 +45,11 @@ lint: setup ## types, layers, format
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: setup ## put the code in shape
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
+
+clean: ## remove the environment and what tools left
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

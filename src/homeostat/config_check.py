@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from homeostat.kernel.config import load
+from homeostat.kernel.config import HIDDEN, load, presentable
 from homeostat.node_settings import NodeSettings
 from homeostat.settings import ServerSettings
 
@@ -18,8 +18,24 @@ def checked(path: Path) -> tuple[str, dict[str, Any]]:
     A file with a `host` is a node's.
     """
     if _is_node(path):
-        return "node", load(NodeSettings, path).model_dump(mode="json")
-    return "server", load(ServerSettings, path).model_dump(mode="json")
+        return "node", _without_secrets(load(NodeSettings, path).model_dump(mode="json"))
+    return "server", _without_secrets(load(ServerSettings, path).model_dump(mode="json"))
+
+
+def _without_secrets(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: _shown(name, value) for name, value in section.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    match value:
+        case dict() if name == "parameters":  # of an agent: whatever a site wrote there
+            return dict.fromkeys(value, HIDDEN)
+        case dict():
+            return _without_secrets(value)
+        case list():
+            return [_shown(name, each) for each in value]
+        case _:
+            return presentable(name, value)
 
 
 def _is_node(path: Path) -> bool:

@@ -16,13 +16,14 @@ from homeostat import __version__
 from homeostat.contracts.nouns import SetPoint, Standing
 from homeostat.faults import api as faults
 from homeostat.fleet import api as fleet
+from homeostat.kernel.access import Caller
 from homeostat.kernel.errors import AlreadyRunning
 from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
 from homeostat.notices import api as notices
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
 
-SetPoints = Callable[[], Awaitable[Sequence[SetPoint]]]
+SetPoints = Callable[[Caller], Awaitable[Sequence[SetPoint]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,9 @@ async def healthz(response: Response, overview: Sum) -> Health:
 
 
 @own.get("/api/v1/status")
-async def status(_: CurrentCaller, overview: Sum) -> Status:
-    """Every promise, its value now, and whether it is kept."""
-    rows = [row for promise in overview.promises for row in await promise()]
+async def status(caller: CurrentCaller, overview: Sum) -> Status:
+    """Every promise, its value now, and whether it is kept; measured on what the caller may read."""
+    rows = [row for promise in overview.promises for row in await promise(caller)]
     broken = any(row.standing is Standing.BROKEN for row in rows)
     return Status(
         version=__version__,

@@ -20,6 +20,7 @@ from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import sqlite_file
 from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
+from homeostat.kernel.locks import only_owner
 from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("leadership")
@@ -43,14 +44,15 @@ class Leadership:
         """Wait until the term is ours, give it back in the end. AlreadyRunning: the file is taken."""
         path = sqlite_file(engine)
         if path is None:
-            leader = cls(engine, holder, await _wait_for_term(engine, holder, ttl_s), ttl_s, clock)
+            leader = cls(engine, holder, await _wait_for_term(engine, holder, ttl_s, clock), ttl_s, clock)
             try:
                 yield leader
             finally:
                 await leader._release()
             return
-        with term.FileLock(path.with_name(path.name + ".lock")):
-            epoch = term.acquire(engine, holder, ttl_s, predecessor_is_dead=True)
+        taken = "{path}: another server, process {pid}, has this database; stop it or use another one"
+        with only_owner(path.with_name(path.name + ".lock"), taken):
+            epoch = term.acquire(engine, holder, ttl_s, predecessor_is_dead=True, at_least=_at_least(clock))
             assert epoch is not None, "a dead predecessor cannot refuse"
             leader = cls(engine, holder, epoch, ttl_s, clock)
             try:
@@ -74,12 +76,17 @@ class Leadership:
                 ours = await asyncio.to_thread(term.renew, self.engine, self.holder, self.epoch, self.ttl_s)
             except RetryLater as error:
                 log.warning("the term could not be renewed", error=str(error))
-                if self.clock.mono_ns() < deadline_ns:
+                if self._is_locked or self.clock.mono_ns() < deadline_ns:
                     continue
                 ours = False
             if not ours:
                 raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
             deadline_ns = asked_ns
+
+    @property
+    def _is_locked(self) -> bool:
+        """Whether a lock of ours on the file keeps others out, so that a full disk deposes nobody."""
+        return sqlite_file(self.engine) is not None
 
     def _deadline_ns(self) -> int:
         return self.clock.mono_ns() + round(self.ttl_s * 1e9)
@@ -91,10 +98,15 @@ class Leadership:
             log.info("the term was not given back; it expires", error=str(error))
 
 
-async def _wait_for_term(engine: Engine, holder: str, ttl_s: float) -> int:
+def _at_least(clock: Clock) -> int:
+    """Seconds since 1970: a server with a new database is not taken for one that was deposed long ago."""
+    return clock.wall_ns() // 10**9
+
+
+async def _wait_for_term(engine: Engine, holder: str, ttl_s: float, clock: Clock) -> int:
     waited = False
     while True:
-        epoch = await asyncio.to_thread(term.acquire, engine, holder, ttl_s)
+        epoch = await asyncio.to_thread(term.acquire, engine, holder, ttl_s, at_least=_at_least(clock))
         if epoch is not None:
             return epoch
         if not waited:

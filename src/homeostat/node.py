@@ -7,12 +7,10 @@ roles whether or not NATS and the server are there. Neither FastAPI nor SQLAlche
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +21,10 @@ from homeostat.fleet.node_observations import ObservationStore
 from homeostat.fleet.node_roles import Role, RoleCommand
 from homeostat.kernel import logs
 from homeostat.kernel.bus import Bus, BusSettings
-from homeostat.kernel.errors import AlreadyRunning, BadInput, HomeostatError
+from homeostat.kernel.config import load
+from homeostat.kernel.locks import only_owner
 from homeostat.kernel.loops import Task, run_tasks
+from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.node_settings import NodeSettings
 
 _log = structlog.get_logger("node")
@@ -40,25 +40,21 @@ class _Parts:
     roles: tuple[Role, ...]
 
 
-def main(config: Path) -> int:
-    """Run a node until it is stopped; the exit code: 0 stopped, 2 wrong settings, 1 anything else."""
-    try:
-        settings = NodeSettings.load(config)
-        logs.configure(settings.log_level)
-        asyncio.run(run(settings))
-    except HomeostatError as error:
-        print(f"homeostat node: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
-    return 0
+def main(config: Path) -> None:
+    """Run a node until it is stopped. BadInput, AlreadyRunning."""
+    settings = load(NodeSettings, config)
+    logs.configure(settings.log_level)
+    asyncio.run(run(settings, roles_of(settings, config)))
 
 
-async def run(settings: NodeSettings, commands: Sequence[RoleCommand] | None = None) -> None:
+async def run(settings: NodeSettings, commands: Sequence[RoleCommand]) -> None:
     """Run the node until SIGTERM or SIGINT: roles stop first, what they report is sent, then goodbye.
 
     A second signal stops at once. AlreadyRunning when another process has this state directory.
     """
-    with _own(settings.state_dir):
-        parts = _build(settings, roles_of(settings) if commands is None else commands)
+    taken = "{path}: a node already runs here, pid {pid}; stop it, or give this node another state_dir"
+    with only_owner(settings.state_dir / "node.lock", taken):
+        parts = _build(settings, commands)
         asked, stopping = asyncio.Event(), asyncio.Event()
         _heed_signals(asked, stopping)
         try:
@@ -76,10 +72,10 @@ async def run(settings: NodeSettings, commands: Sequence[RoleCommand] | None = N
             parts.store.close()
 
 
-def roles_of(settings: NodeSettings) -> tuple[RoleCommand, ...]:
+def roles_of(settings: NodeSettings, config: Path) -> tuple[RoleCommand, ...]:
     """The roles that node.yaml asks for."""
     module = "homeostat.resources.node_runner"
-    argv = (sys.executable, "-m", module, "--config", str(settings.config_file))
+    argv = (sys.executable, "-m", module, "--config", str(config.resolve()))
     return (RoleCommand("runner", argv, settings.runner_stop_s),)
 
 
@@ -128,27 +124,6 @@ async def _stop_in_order(
     stopping.set()
 
 
-@contextmanager
-def _own(state_dir: Path) -> Iterator[None]:
-    """Make this process the only node on `state_dir`; the kernel takes the lock back however we end."""
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise BadInput("state_dir", str(state_dir), f"a writable directory is ({error.strerror})") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-            remedy = "stop it, or give this node another state_dir"
-            raise AlreadyRunning(f"{state_dir}: a node already runs here, pid {owner}; {remedy}") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    with errors_in_one_line():
+        main(Path(sys.argv[1]))

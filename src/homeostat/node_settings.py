@@ -1,18 +1,14 @@
-"""node.yaml: what a node process may know and do. Decided on the node, never by the server.
-
-Every field has a unit in its name where it has one. A wrong file is one line: field, value, what would do.
-"""
+"""node.yaml: what a node process may know and do. Decided on the node, never by the server."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from homeostat.contracts.nouns import HostId
-from homeostat.kernel.errors import BadInput
-from homeostat.resources.settings import RunnerSettings, complaint
+from homeostat.nats_settings import NatsSettings
+from homeostat.resources.settings import RunnerSettings
 
 STOP_MARGIN_S = 10.0
 """What a role gets for itself when it stops."""
@@ -21,56 +17,50 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 """A host id is a token of a NATS subject: no dots, no wildcards, no spaces."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class NodeNatsSettings(NatsSettings):
+    """The same as a server's, with more patience: there are many nodes."""
 
-
-class NatsSettings(_Section):
-    """Where NATS is and this node's account there.
-
-    `ping_interval_s` x 3 is how long a frozen NATS server goes unnoticed; below 2 s, thousands of nodes keep
-    NATS busy with pings.
-    """
-
-    url: str
     user: str
-    password_file: Path
+    """The account: the name of the host. It may publish and hear nothing of other hosts."""
+
     ping_interval_s: float = Field(default=2.0, ge=0.1, le=60)
-
-    def password(self) -> str:
-        """What is in `password_file`; BadInput when it cannot be read or is empty."""
-        try:
-            password = self.password_file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            accepted = f"a file that this user can read is ({error})"
-            raise BadInput("nats.password_file", str(self.password_file), accepted) from error
-        if not password:
-            raise BadInput("nats.password_file", str(self.password_file), "a file with the password in it is")
-        return password
+    """Seconds between pings; a frozen NATS server goes unnoticed for three of them. Too small: thousands of
+    nodes keep NATS busy with pings. Too large: observations wait for a connection that is dead."""
 
 
-class NodeSettings(_Section):
-    """One node.
+class NodeSettings(BaseModel):
+    """One node."""
 
-    heartbeat_s: well below the server's `lost_after_s` (a third), or a healthy node looks silent; smaller
-        costs the server CPU for every node.
-    role_stop_s: between SIGTERM and SIGKILL of a role. Default: what the slowest resource may take, and 10 s.
-        Smaller cuts an `on_stop: stop` short; larger lets a hanging role delay the stop of the node.
-    goodbye_s: how long a stopping node waits for the server to acknowledge its last observations.
-    unacknowledged_max: transitions kept while the server is away, about 500 bytes each; beyond, the oldest
-        are dropped and counted.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     host: HostId = Field(pattern=NAME)
+    """The name of this host, the same everywhere."""
+
     state_dir: Path
-    nats: NatsSettings
+    """Where observations, pid files and logs of acts are kept. One node process a directory."""
+
+    nats: NodeNatsSettings
+
     heartbeat_s: float = Field(default=1.0, ge=0.05, le=60)
+    """Seconds between heartbeats. Formula: a third of the server's fleet.lost_after_s. Too small: costs the
+    server CPU for every node. Too large: a healthy node looks silent."""
+
     role_stop_s: float | None = Field(default=None, gt=0)
+    """Seconds between SIGTERM and SIGKILL of a role. Default: what the slowest resource may take, and 10 s.
+    Too small: an `on_stop: stop` is cut short. Too large: a hanging role delays the stop of the node."""
+
     goodbye_s: float = Field(default=2.0, ge=0)
+    """Seconds that a stopping node waits for the server to acknowledge its last observations. Too small:
+    they are told after the next start only. Too large: a stop without a server takes that long."""
+
     unacknowledged_max: int = Field(default=10_000, ge=100)
+    """Transitions kept while the server is away, about 500 bytes each; beyond, the oldest are dropped and
+    counted. Too small: a long absence of the server loses observations. Too large: disk."""
+
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """debug, info, warning or error."""
+
     runner: RunnerSettings = RunnerSettings()
-    config_file: Path = Field(exclude=True)
 
     @property
     def runner_stop_s(self) -> float:
@@ -79,26 +69,3 @@ class NodeSettings(_Section):
             return self.role_stop_s
         each = [one.operations for one in self.runner.resources if self.runner.on_stop == "stop"]
         return STOP_MARGIN_S + max((one.start.timeout_s + one.stop.timeout_s for one in each), default=0.0)
-
-    @classmethod
-    def load(cls, path: Path) -> NodeSettings:
-        """The settings in a YAML file; BadInput names the first field that is wrong."""
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput("--config", str(path), f"a readable file is ({error})") from error
-        except yaml.YAMLError as error:
-            raise BadInput("--config", str(path), f"YAML is ({' '.join(str(error).split())})") from error
-        if not isinstance(content, dict):
-            raise BadInput("--config", str(path), "YAML with the keys host, state_dir and nats is")
-        if "config_file" in content:
-            raise BadInput("config_file", content["config_file"], "no such key is known")
-        try:
-            return cls.model_validate({**content, "config_file": path.resolve()})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            if first["type"] != "missing":
-                raise complaint(error) from error
-            # Not the input: that is everything around the missing key, secrets included.
-            where = ".".join(str(part) for part in first["loc"])
-            raise BadInput(where, None, f"{path} must have this key") from error

@@ -26,9 +26,9 @@ from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.promises import FaultPromises
 from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble, bind, listen
-from homeostat.kernel.access import Role
+from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.appender import Appender, Mode
-from homeostat.kernel.bus import Bus
+from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.kernel.config import load
 from homeostat.kernel.database import Readers, open_engine, upgrade
@@ -39,13 +39,14 @@ from homeostat.kernel.loops import LoopLag, Task, run_tasks
 from homeostat.kernel.reader import Journal
 from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.leadership import Leadership
+from homeostat.nats_settings import secret_in
 from homeostat.notices.api import NoticesApi
 from homeostat.notices.delivery import Delivery, DeliveryParts
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.subscriptions import Subscriptions
-from homeostat.notices.targets import Guard
+from homeostat.notices.targets import guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
-from homeostat.settings import ServerSettings, secret_in
+from homeostat.settings import ServerSettings
 from homeostat.tokens_api import Registry
 
 log = structlog.get_logger("server")
@@ -87,7 +88,8 @@ async def serve(settings: ServerSettings) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     clock, lag = SystemClock(), LoopLag()
     listener = bind(settings.api.host, settings.api.port)
-    bus = Bus(settings.nats.bus("homeostat server"))
+    nats = settings.nats
+    bus = Bus(BusSettings(nats.url, nats.user, nats.password(), "homeostat server", nats.ping_interval_s))
     async with _open_store(settings, clock) as store, _open_telling(settings, store, clock) as telling:
         log.info("leading", epoch=store.leader.epoch, database=store.leader.engine.dialect.name)
         registry = Registry(store.appender, store.readers, Callers(store.readers, clock), clock)
@@ -157,9 +159,9 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     """Subscriptions in memory, the way out, and the herald between them and the fault path."""
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    guard = Guard(settings.notices.allowed_networks, own_ports_on_loopback=frozenset({settings.api.port}))
+    own_guard = guard(settings.notices.allowed_networks, settings.listeners())
     lookup = SystemLookup()
-    transport = WebhookTransport(guard, lookup, settings.notices)
+    transport = WebhookTransport(own_guard, lookup, settings.notices)
     recalled = partial(recall, store.readers)
     delivery = Delivery(
         DeliveryParts(store.appender, store.readers, subscriptions, transport, recalled, clock),
@@ -168,7 +170,7 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
     try:
         yield Telling(
             subscriptions,
-            TargetCheck(guard, lookup, settings.notices.connect_timeout_s),
+            TargetCheck(own_guard, lookup, settings.notices.connect_timeout_s),
             delivery,
             Herald(subscriptions, delivery, store.readers),
         )
@@ -180,8 +182,9 @@ async def _open_telling(settings: ServerSettings, store: Store, clock: Clock) ->
 def _api(
     settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, registry: Registry
 ) -> FastAPI:
-    async def of_fleet() -> tuple[SetPoint, ...]:
-        return fleet_promises(path.world.topology, path.doubt)
+    async def of_fleet(caller: Caller) -> tuple[SetPoint, ...]:
+        mine = caller.may_read(INFRASTRUCTURE)
+        return fleet_promises(path.world.topology, path.doubt) if mine else ()
 
     def health() -> str:
         if store.appender.mode is not Mode.WRITABLE:

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, select
 
 from homeostat.contracts.events.access import TokenIssued, TokenRevoked
-from homeostat.contracts.nouns import Owner
+from homeostat.contracts.nouns import INFRASTRUCTURE, Owner
 from homeostat.kernel import access, database
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
-from homeostat.kernel.errors import NotAllowed, NotFound
+from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
 from homeostat.kernel.http import ERRORS, Callers, CurrentCaller
 from homeostat.kernel.journal import Draft, Submission
 
@@ -102,6 +102,8 @@ async def list_tokens(caller: CurrentCaller, registry: Tokens) -> TokenList:
 async def put_token(name: Name, wanted: WantedToken, caller: CurrentCaller, registry: Tokens) -> IssuedView:
     """Issue a token, or replace the one of that name."""
     _administrator(caller)
+    if wanted.project == INFRASTRUCTURE and wanted.role is not Role.ADMIN:
+        raise BadInput("project", wanted.project, "a tenants' project; only administrators read this one")
     token = wanted.token or access.new_token()
     await registry.issue(name, wanted.role, wanted.project, token)
     shown = None if wanted.token else token

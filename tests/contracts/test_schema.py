@@ -136,10 +136,11 @@ async def test_damage_inside_the_file_is_named_by_a_reader(tmp_path: Path) -> No
     body = bytearray(file.read_bytes())
     body[4096:] = b"\xff" * (len(body) - 4096)  # all but the page with the schema
     file.write_bytes(body)
-    damaged = open_engine(f"sqlite:///{file}", read_only=True)
-    with pytest.raises(CorruptState, match=str(file)), damaged.connect() as connection:
-        connection.execute(text("SELECT * FROM journal")).all()
-    damaged.dispose()
+    # Whether the first look at the schema or the first query meets it depends on the size of the schema.
+    with pytest.raises(CorruptState, match=str(file)):
+        damaged = open_engine(f"sqlite:///{file}", read_only=True)
+        with damaged.connect() as connection:
+            connection.execute(text("SELECT * FROM journal")).all()
 
 
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:

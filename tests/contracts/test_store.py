@@ -278,6 +278,12 @@ def test_of_two_servers_one_gets_the_term(store: Store) -> None:
     engines[1].dispose()
 
 
+def test_a_new_database_does_not_begin_with_an_epoch_of_the_past(store: Store) -> None:
+    assert acquire(store.engine, "one", 60, at_least=1_700_000_000) == 1_700_000_000
+    assert acquire(store.engine, "one", 60, at_least=1_700_000_000) == 1_700_000_001
+    assert acquire(store.engine, "one", 60, at_least=5) == 1_700_000_002
+
+
 async def test_after_a_takeover_nothing_of_the_old_server_gets_in(store: Store) -> None:
     epoch = acquire(store.engine, "old", 60)
     async with store.appending(epoch=epoch) as appender:

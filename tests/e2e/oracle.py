@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 NANO = 1_000_000_000
 SEEN_WITHIN_S = 5.0
@@ -32,37 +33,52 @@ def compare(injected: Path, heard: Path, subscription: str) -> Verdict:
     for line in injected.read_text().splitlines():
         entry = json.loads(line)
         kills[f"resource/{entry['resource']}"].append(entry["at_ns"])
-    wrong: list[str] = []
-    bodies, times = {}, Counter[str]()
-    for line in heard.read_text().splitlines():
-        entry = json.loads(line)
-        if entry["status"] != 200:
-            wrong.append(f"the consumer refused a request: {entry}")
-            continue
-        body = entry["body"]
-        if body["notice"].startswith(f"{subscription}:") and body["fault"]["about"].startswith("resource/"):
-            bodies[body["notice"]] = body
-            times[body["notice"]] += 1
+    bodies, repeats, wrong = read(heard, subscription)
+    order = [(body["fault"]["id"], body["transition"]) for body in bodies]
     raised: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    cleared = {body["fault"]["id"] for body in bodies.values() if body["transition"] == "cleared"}
-    for body in bodies.values():
+    for body in bodies:
         if body["transition"] == "raised":
             at = datetime.fromisoformat(body["fault"]["raised_at"])
             raised[body["fault"]["about"]].append((round(at.timestamp() * NANO), body["fault"]["id"]))
     for about in sorted(kills.keys() | raised.keys()):
-        told, done = sorted(raised[about]), sorted(kills[about])
-        if len(told) != len(done):
-            wrong.append(f"{about}: killed {len(done)} times, raised {len(told)} times")
-            continue
-        for (told_ns, fault), killed_ns in zip(told, done, strict=True):
-            if not -STAMP_NS <= told_ns - killed_ns <= SEEN_WITHIN_S * NANO:
-                wrong.append(f"{about}: fault {fault} is {(told_ns - killed_ns) / 1e9:.3f} s from the kill")
-            if fault not in cleared:
-                wrong.append(f"{about}: fault {fault} was never cleared")
+        wrong += judge(about, sorted(kills[about]), sorted(raised[about]), order)
     return Verdict(
         sum(map(len, kills.values())),
         sum(map(len, raised.values())),
-        len(cleared),
-        sum(count - 1 for count in times.values()),
+        sum(transition == "cleared" for _, transition in order),
+        repeats,
         tuple(wrong),
     )
+
+
+def read(heard: Path, subscription: str) -> tuple[list[dict[str, Any]], int, list[str]]:
+    """What a subscription heard of resources, each key once, in order; repeats; what was refused."""
+    bodies: dict[str, dict[str, Any]] = {}
+    repeats, refused = 0, []
+    for line in heard.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["status"] != 200:
+            refused.append(f"the consumer refused a request: {entry}")
+            continue
+        body = entry["body"]
+        if body["notice"].startswith(f"{subscription}:") and body["fault"]["about"].startswith("resource/"):
+            repeats += body["notice"] in bodies
+            bodies.setdefault(body["notice"], body)
+    return list(bodies.values()), repeats, refused
+
+
+def judge(
+    about: str, killed: list[int], raised: list[tuple[int, str]], order: list[tuple[str, str]]
+) -> list[str]:
+    """What is wrong with what was told of one resource."""
+    if len(raised) != len(killed):
+        return [f"{about}: killed {len(killed)} times, raised {len(raised)} times"]
+    wrong = []
+    for (told_ns, fault), killed_ns in zip(raised, killed, strict=True):
+        if not -STAMP_NS <= told_ns - killed_ns <= SEEN_WITHIN_S * NANO:
+            wrong.append(f"{about}: fault {fault} is {(told_ns - killed_ns) / 1e9:.3f} s from the kill")
+        if (fault, "cleared") not in order:
+            wrong.append(f"{about}: fault {fault} was never cleared")
+        elif order.index((fault, "cleared")) < order.index((fault, "raised")):
+            wrong.append(f"{about}: fault {fault} was told cleared before it was told raised")
+    return wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import psutil
 
 from homeostat.kernel.client import Client
 from homeostat.kernel.processes import Identity, is_alive, send_signal
+from homeostat.lab.plan import PREFERRED_PORTS
+from homeostat.lab.ports import is_free
 
 T = TypeVar("T")
 START_WITHIN_S = 90.0
@@ -73,10 +76,18 @@ class Lab:
 
     def kill_child(self, name: str) -> Identity:
         """kill -9 one of the supervisor's children and wait until another one is there."""
+        eventually(lambda: self.lives(name), 20, f"{name} is started")
         before = self.child(name)
         self.kill(before)
         eventually(lambda: self.reborn(name, before), 20, f"{name} is started again")
         return before
+
+    def lives(self, name: str) -> bool:
+        """Whether a child of this name is recorded and alive."""
+        try:
+            return is_alive(self.child(name))
+        except (KeyError, ValueError):
+            return False
 
     def reborn(self, name: str, before: Identity) -> bool:
         """Whether another process carries the name now."""
@@ -117,9 +128,18 @@ class Lab:
 
     def balancer(self) -> str:
         """What the service behind the balancer answers."""
-        port = json.loads((self.directory / "lab.json").read_text())["ports"]["balancer"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('balancer')}/", timeout=5) as answer:
             return str(answer.read().decode())
+
+    def port(self, field: str) -> int:
+        """One of the ports in lab.json."""
+        return int(json.loads((self.directory / "lab.json").read_text())["ports"][field])
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """What is in credentials.json."""
+        found: dict[str, Any] = json.loads((self.directory / "credentials.json").read_text())
+        return found
 
     def output(self) -> str:
         """What `up` has printed so far."""
@@ -131,8 +151,23 @@ class Lab:
         return self.process.wait(60)
 
 
+def choose_ports(directory: Path) -> None:
+    """Ports of its own for a new lab: two that start at once on one machine would want the same."""
+    file = directory / "lab.json"
+    if file.exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    ports: dict[str, int] = {}
+    while len(ports) < len(PREFERRED_PORTS):
+        port = random.randrange(20_000, 32_000)
+        if port not in ports.values() and is_free(port):
+            ports[tuple(PREFERRED_PORTS)[len(ports)]] = port
+    file.write_text(json.dumps({"version": 1, "ports": ports}))
+
+
 def start(directory: Path) -> Lab:
     """`homeostat up`, waited for until the whole lab is up."""
+    choose_ports(directory)
     out = (directory.parent / "up.out").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "homeostat.cli", "up", "--dir", str(directory)],
@@ -166,19 +201,29 @@ def running(directory: Path) -> Iterator[Lab]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Every process and every listening port of this machine."""
+    """Every process of one lab, and every port that they listen on."""
 
     pids: frozenset[tuple[int, float]]
     ports: frozenset[int]
 
 
-def footprint() -> Footprint:
-    """What runs and listens now."""
-    pids = set()
+def footprint(directory: Path) -> Footprint:
+    """What of the lab in `directory` runs and listens now, found by its path in words and environments."""
+    found: set[tuple[int, float]] = set()
     for process in psutil.process_iter():
         try:
-            pids.add((process.pid, process.create_time()))
-        except psutil.NoSuchProcess:
+            told = [*process.cmdline(), *process.environ().values()]
+            if any(str(directory) in word for word in told):
+                found.add((process.pid, process.create_time()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    ports = {each.laddr.port for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
-    return Footprint(frozenset(pids), frozenset(ports))
+    return Footprint(frozenset(found), frozenset(listening({pid for pid, _ in found})))
+
+
+def listening(pids: set[int] | None = None) -> set[int]:
+    """The TCP ports that these processes listen on, or anybody."""
+    return {
+        each.laddr.port
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and (pids is None or each.pid in pids)
+    }

@@ -123,8 +123,13 @@ def test_the_balancer_serves_while_a_service_is_down(lab: Lab) -> None:
     before = lab.service("web-n2")
     assert before is not None
     lab.kill(before)
+    broken = 0
     for _ in range(20):
-        assert json.loads(lab.balancer())["name"].startswith("web-")
+        try:
+            assert json.loads(lab.balancer())["name"].startswith("web-")
+        except ConnectionError:
+            broken += 1
+    assert broken <= 1, "only a request that was with the dying process may break"
     eventually(lambda: lab.restarted("web-n2", before), 10, "web-n2 runs again")
 
 

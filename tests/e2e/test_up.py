@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running_lab import eventually, footprint, running, start
+from running_lab import eventually, footprint, listening, running, start
 
 from homeostat.kernel.processes import identify, is_alive
 
@@ -19,20 +19,13 @@ pytestmark = pytest.mark.e2e
 @pytest.mark.seed("order SIGTERM and Ctrl-C leave no process and no listening port")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_leaves_no_process_and_no_listening_port(tmp_path: Path, number: signal.Signals) -> None:
-    before = footprint()
     lab = start(tmp_path / "state")
-    during = footprint()
-    assert len(during.pids - before.pids) >= 18
-    assert len(during.ports - before.ports) >= 13
+    during = footprint(lab.directory)
+    assert len(during.pids) >= 19, "up, NATS, server, 3 nodes, 3 runners, balancer, consumer, 9 services"
+    assert len(during.ports) >= 13, "API, NATS, balancer, consumer, 9 services"
     assert lab.stop(number) == 0, lab.output()
-
-    def nothing_left() -> bool:
-        after = footprint()
-        return not (after.pids & (during.pids - before.pids)) and not (
-            after.ports & (during.ports - before.ports)
-        )
-
-    eventually(nothing_left, 5, "nothing of the lab lives")
+    eventually(lambda: not footprint(lab.directory).pids, 5, "no process of the lab lives")
+    assert not during.ports & listening()
 
 
 @pytest.mark.seed("order kill -9 of up: the next up takes over what lives and loses nothing")

@@ -19,6 +19,7 @@ from homeostat.contracts.wire import (
 )
 from homeostat.faults.decision import World
 from homeostat.faults.entry import Entry
+from homeostat.fleet.model import AgentState
 from homeostat.kernel.journal import Seq
 
 SECOND = 1_000_000_000
@@ -33,8 +34,8 @@ def level(seq: int, state: ResourceState, resource: ResourceId = WEB) -> Resourc
     )
 
 
-def message(*transitions: Transition, boot: str = "b1", lost: int = 0) -> Observations:
-    return Observations(N1, boot, 1000 * SECOND, lost, transitions)
+def message(*transitions: Transition, boot: str = "b1", first: int = 1) -> Observations:
+    return Observations(N1, boot, 1000 * SECOND, first, transitions)
 
 
 def seen(seq: int, state: ResourceState, intended: Intent | None = None) -> Transition:
@@ -90,11 +91,42 @@ def test_a_gap_is_never_jumped_but_asked_for() -> None:
 
 def test_a_gap_that_the_node_admits_is_recorded_and_jumped() -> None:
     world = joined()
-    entry = take(world, message(seen(5, DOWN), lost=4))
+    entry = take(world, message(seen(5, DOWN), first=5))
     assert isinstance(entry.events[0].event, ObservationsLost)
     assert entry.events[0].event.count == 4
     assert entry.acknowledge == {N1: ("b1", 5)}
     assert N1 in entry.resync
+
+
+def test_what_was_lost_for_good_does_not_excuse_a_gap_behind_it() -> None:
+    entry = take(joined(), message(seen(7, DOWN), first=5))
+    assert not entry.acknowledge
+    assert not entry.tellings
+    assert "observation 5 is missing" in entry.resync[N1]
+
+
+def test_an_idle_node_is_known_again_to_a_server_with_a_new_database() -> None:
+    world = World()
+    entry = an_entry(world)
+    entry.heartbeat(Heartbeat(N1, "b1", "i1", 500, digest({WEB: UP}), first=501))
+    assert N1 in entry.resync
+    entry = an_entry(world)
+    entry.levels(Levels(N1, "b1", "i1", 500, (level(500, UP),), first=501))
+    assert world.topology.resources[WEB].state is UP
+    entry = settled(an_entry(world))
+    entry.heartbeat(Heartbeat(N1, "b1", "i1", 500, digest({WEB: UP}), first=501))
+    assert not entry.resync
+    assert take(world, message(seen(501, DOWN), first=501)).acknowledge == {N1: ("b1", 501)}
+
+
+def test_an_idle_node_with_a_store_of_a_new_name_is_followed_again() -> None:
+    world = joined()
+    take(world, message(seen(1, UP)))
+    entry = an_entry(world)
+    entry.levels(Levels(N1, "b2", "i1", 9, (level(8, DOWN),), first=10))
+    assert world.topology.nodes[N1].boot == "b2"
+    assert world.topology.nodes[N1].acked_seq == 9
+    assert [telling.transition for telling in entry.tellings] == ["raised"]
 
 
 def test_a_new_store_starts_from_one_and_its_open_acts_end_unknown() -> None:
@@ -107,6 +139,22 @@ def test_a_new_store_starts_from_one_and_its_open_acts_end_unknown() -> None:
     assert any(isinstance(draft.event, ResourceUp) for draft in entry.events)
     assert not world.topology.actions
     assert entry.acknowledge == {N1: ("b2", 1)}
+
+
+def test_a_node_does_not_speak_of_what_another_one_watches() -> None:
+    world, n2 = joined(), HostId("n2")
+    take(world, message(seen(1, UP)))
+    entry = an_entry(world)
+    entry.heartbeat(Heartbeat(n2, "c1", "j1", 0, digest({})))
+    entry.observations(Observations(n2, "c1", 1000 * SECOND, 1, (seen(1, DOWN),)), 2000 * SECOND)
+    entry.levels(Levels(n2, "c1", "j1", 1, (level(1, DOWN),), first=2))
+    assert not entry.tellings
+    assert (world.topology.resources[WEB].host, world.topology.resources[WEB].state) == (N1, UP)
+    assert entry.acknowledge == {n2: ("c1", 1)}, "it would come for ever"
+    assert "n2 speaks of web" in entry.refused[0]
+    world.topology.nodes[N1] = replace(world.topology.nodes[N1], agent=AgentState.LOST)
+    entry.observations(Observations(n2, "c1", 1000 * SECOND, 1, (seen(2, UP),)), 2000 * SECOND)
+    assert world.topology.resources[WEB].host == n2, "a resource may move away from a node that is gone"
 
 
 def test_a_node_nobody_knows_is_asked_for_everything() -> None:

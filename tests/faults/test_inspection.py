@@ -196,6 +196,17 @@ def test_a_silent_node_is_agent_lost_for_administrators_until_it_reports_again()
     assert [telling.fault.id for telling in tick(world, 7).tellings] == [fault.id]
 
 
+def test_a_node_that_falls_silent_twice_has_two_faults() -> None:
+    world, faults = joined_world(), []
+    for start_s in (10, 20):
+        lost = on_silence(world, N1, 3.2, at(start_s))
+        faults.append(lost.tellings[0].fault.id)
+        world.adopt(lost)
+        world.adopt(on_heartbeat(world, beat("i1"), at(start_s + 1)))
+        world.adopt(tick(world, start_s + 2))
+    assert faults[0] != faults[1]
+
+
 def test_a_restart_that_nobody_missed_is_told_all_the_same() -> None:
     world = joined_world()
     seen = on_heartbeat(world, beat("i2"), at(2))

@@ -7,10 +7,11 @@ from pathlib import Path
 from homeostat import node
 from homeostat.fleet.node_roles import RoleCommand
 from homeostat.kernel import logs
+from homeostat.kernel.config import load
 from homeostat.kernel.errors import HomeostatError
 from homeostat.node_settings import NodeSettings
 
-settings = NodeSettings.load(Path(sys.argv[1]))
+settings = load(NodeSettings, Path(sys.argv[1]))
 role = str(Path(__file__).with_name("fake_role.py"))
 command = RoleCommand("fake", (sys.executable, role, *sys.argv[2:]), settings.runner_stop_s)
 logs.configure(settings.log_level)

@@ -72,7 +72,7 @@ async def test_an_observation_arrives_and_is_forgotten_when_acknowledged(
         await eventually(lambda: not ends.store.pending(1))
         assert ends.server.transitions == [transition]
         message = ends.server.messages[0]
-        assert (message.host, message.boot, message.lost) == ("n1", ends.store.boot, 0)
+        assert (message.host, message.boot, message.first) == ("n1", ends.store.boot, 1)
         assert message.sent_mono_ns > 0
         assert len(ends.server.messages) == 1, "nothing is repeated without need"
 
@@ -253,7 +253,7 @@ def test_batches_keep_order_and_bound(sizes: list[int]) -> None:
     cut = list(batches(transitions))
     assert [each for batch in cut for each in batch] == transitions
     for batch in cut:
-        message = Observations(HostId("n" * 63), "b" * 16, 2**63, 10_000, batch)
+        message = Observations(HostId("n" * 63), "b" * 16, 2**63 - 1, 10_000, batch)
         assert len(encode(message)) < MESSAGE_BYTES_MAX / 2
 
 

@@ -159,7 +159,7 @@ async def test_a_second_node_on_the_same_directory_is_refused(nats: NatsServer, 
     await eventually(lambda: "waits" in node.diary)
     second = node.start()
     assert await ended(second) == 1
-    assert f"{node.state_dir}: a node already runs here, pid {first.pid}; stop it" in node.log
+    assert f"{node.state_dir}/node.lock: a node already runs here, pid {first.pid}; stop it" in node.log
     assert first.poll() is None
     assert len(node.role_pids) == 1
 

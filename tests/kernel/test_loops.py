@@ -77,6 +77,19 @@ async def test_giving_up_stops_the_others_and_is_raised_as_it_was(error: Excepti
 
 
 @pytest.mark.looptime
+async def test_giving_up_inside_a_group_of_the_task_s_own_is_giving_up() -> None:
+    async def with_children() -> None:
+        async def gives_up() -> None:
+            raise Deposed("another server holds the term")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(gives_up())
+
+    with pytest.raises(Deposed):
+        await run_tasks([Task("a", with_children)], stopping=asyncio.Event())
+
+
+@pytest.mark.looptime
 async def test_a_stop_cancels_everything_even_a_task_that_waits_to_start_again() -> None:
     stopping = asyncio.Event()
     cleaned: list[str] = []

@@ -23,7 +23,7 @@ PROGRAM = str(Path(__file__).with_name("supervised_program.py"))
 SLEEPER = {"name": "sleeper", "argv": ["sleep", "600"]}
 STUBBORN = {
     "name": "stubborn",
-    "argv": ["sh", "-c", "trap '' TERM; echo $$ > stubborn.pid; while :; do sleep 0.05; done"],
+    "argv": ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"],
     "stop_deadline_s": 0.3,
 }
 

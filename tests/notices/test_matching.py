@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from notices_parts import picture, subscription
 
 from homeostat.contracts.nouns import FaultKind, Owner, Severity
 from homeostat.notices.matching import Reason, decide, told
 from homeostat.notices.model import Affected
+from notices_parts import picture, subscription
 
 
 @pytest.mark.parametrize(

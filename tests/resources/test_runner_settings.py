@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from homeostat.kernel.config import checked
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.ocf import AgentName
 from homeostat.resources.settings import (
+    NodeFile,
     RunnerSettings,
     check_installed,
-    checked_node_file,
     executable_of,
     read_node_file,
     shipped_agents,
@@ -44,7 +45,7 @@ def test_a_whole_file_is_read_and_numbers_reach_agents_as_text(tmp_path: Path) -
 
 
 def test_a_node_without_a_runner_part_runs_nothing() -> None:
-    assert checked_node_file({"host": "n1", "state_dir": "/x"}).runner.resources == ()
+    assert checked(NodeFile, {"host": "n1", "state_dir": "/x"}).runner.resources == ()
 
 
 @pytest.mark.parametrize(
@@ -79,23 +80,23 @@ def test_a_node_without_a_runner_part_runs_nothing() -> None:
 )
 def test_a_bad_value_is_named(raw: dict[str, Any], field: str) -> None:
     with pytest.raises(BadInput) as raised:
-        checked_node_file(raw)
+        checked(NodeFile, raw)
     assert raised.value.field == field
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
 
 
 def test_a_provider_that_this_node_does_not_allow_is_refused() -> None:
     with pytest.raises(BadInput, match=r"add heartbeat to runner\.providers"):
-        checked_node_file(node_yaml({"agent": "ocf:heartbeat:Dummy"}))
-    checked_node_file(node_yaml({"agent": "ocf:heartbeat:Dummy"}, providers=["heartbeat"]))
+        checked(NodeFile, node_yaml({"agent": "ocf:heartbeat:Dummy"}))
+    checked(NodeFile, node_yaml({"agent": "ocf:heartbeat:Dummy"}, providers=["heartbeat"]))
 
 
 def test_parameters_are_never_shown() -> None:
     with pytest.raises(BadInput) as raised:
-        checked_node_file(node_yaml({"parameters": {"password": ["hunter2"]}}))
+        checked(NodeFile, node_yaml({"parameters": {"password": ["hunter2"]}}))
     assert "hunter2" not in str(raised.value)
     with pytest.raises(BadInput) as raised:
-        checked_node_file(node_yaml({"parameters": {"password": "hunter2\0"}}))
+        checked(NodeFile, node_yaml({"parameters": {"password": "hunter2\0"}}))
     assert "hunter2" not in str(raised.value)
 
 
@@ -123,7 +124,7 @@ def test_the_shipped_agent_is_found_and_is_executable() -> None:
 
 def test_an_agent_that_is_not_installed_is_named(tmp_path: Path) -> None:
     runner = node_yaml({"agent": "ocf:heartbeat:Nothing"}, providers=["heartbeat"], ocf_root=str(tmp_path))
-    settings: RunnerSettings = checked_node_file(runner).runner
+    settings: RunnerSettings = checked(NodeFile, runner).runner
     with pytest.raises(BadInput, match=r"resource\.d/heartbeat/Nothing is not an executable file"):
         check_installed(settings)
 

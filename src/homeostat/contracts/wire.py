@@ -13,10 +13,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
@@ -27,6 +27,15 @@ M = TypeVar("M")
 _STRICT = ConfigDict(extra="forbid")
 MESSAGE_BYTES_MAX = 512 * 1024
 """Half of the NATS default `max_payload`. Larger messages are refused unread."""
+
+# What a database can hold. What it cannot must be refused here, where one message fails alone: in the fault
+# path it would take the batch with it, and come again.
+_STORABLE = Field(ge=0, lt=2**63)
+_NAME = Field(pattern=r"^[^\x00-\x20]{1,255}$")
+Number = Annotated[int, _STORABLE]
+Span = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, _NAME]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
 class Outcome(StrEnum):
@@ -41,20 +50,20 @@ class Outcome(StrEnum):
 class Intent:
     """An act that a node has written down and is about to do. `action` is unique for ever."""
 
-    action: str
-    verb: str
-    deadline_s: float
-    reason: str
+    action: Name
+    verb: Name
+    deadline_s: Span
+    reason: Text
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Finish:
     """How an intended act ended. `took_ms` is from the node's monotonic clock."""
 
-    action: str
+    action: Name
     outcome: Outcome
-    took_ms: float
-    reason: str
+    took_ms: Span
+    reason: Text
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -64,15 +73,15 @@ class ResourceLevel:
     `pid` is its process on that host while it is up, None when the agent does not say which it is.
     """
 
-    resource: ResourceId
+    resource: Annotated[ResourceId, _NAME]
     kind: ResourceKind
-    owner: Owner
-    agent: str
+    owner: Annotated[Owner, _NAME]
+    agent: Name
     state: ResourceState
-    reason: str
-    at_ns: int
-    seq: int
-    pid: int | None = None
+    reason: Text
+    at_ns: Number
+    seq: Number
+    pid: Number | None = None
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -84,7 +93,7 @@ class Transition:
     """
 
     level: ResourceLevel
-    mono_ns: int
+    mono_ns: Number
     intended: Intent | None = None
     finished: Finish | None = None
 
@@ -93,15 +102,16 @@ class Transition:
 class Observations:
     """node.<host>.observations: what the server has not acknowledged, oldest first.
 
-    `boot` names the node's observation store; a new one means that the old numbers are gone. `lost` counts
-    transitions dropped because the bounded list was full. `sent_mono_ns` on the node's clock gives the age of
-    each transition without comparing the clocks of two machines.
+    `boot` names the node's observation store; a new one means that the old numbers are gone. `first` is the
+    oldest number that the node can still send: a server that misses an older one will never get it.
+    `sent_mono_ns` on the node's clock gives the age of each transition without comparing the clocks of two
+    machines.
     """
 
-    host: HostId
-    boot: str
-    sent_mono_ns: int
-    lost: int
+    host: Annotated[HostId, _NAME]
+    boot: Name
+    sent_mono_ns: Number
+    first: Number
     transitions: tuple[Transition, ...]
 
 
@@ -109,50 +119,52 @@ class Observations:
 class Heartbeat:
     """node.<host>.heartbeat: about 150 bytes, never journaled. One per node, none per guest.
 
-    `incarnation` is new at every start of the node process.
+    `incarnation` is new at every start of the node process; `first` as in Observations.
     """
 
-    host: HostId
-    boot: str
-    incarnation: str
-    seq: int
-    digest: str
+    host: Annotated[HostId, _NAME]
+    boot: Name
+    incarnation: Name
+    seq: Number
+    digest: Text
+    first: Number = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Goodbye:
     """node.<host>.goodbye: the node process stops because it was asked to; this is not a fault."""
 
-    host: HostId
-    incarnation: str
+    host: Annotated[HostId, _NAME]
+    incarnation: Name
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Levels:
-    """node.<host>.levels: everything the node knows, the answer to a resync."""
+    """node.<host>.levels: everything the node knows, the answer to a resync. `first` as in Observations."""
 
-    host: HostId
-    boot: str
-    incarnation: str
-    seq: int
+    host: Annotated[HostId, _NAME]
+    boot: Name
+    incarnation: Name
+    seq: Number
     levels: tuple[ResourceLevel, ...]
+    first: Number = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Acknowledged:
     """to.<host>.acknowledged: everything up to `seq` of store `boot` is committed."""
 
-    boot: str
-    seq: int
-    epoch: int
+    boot: Name
+    seq: Number
+    epoch: Number
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class ResyncRequested:
     """to.<host>.resync: send `Levels` and every transition not yet acknowledged."""
 
-    epoch: int
-    reason: str
+    epoch: Number
+    reason: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +224,5 @@ def decode(message: type[M], body: bytes) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in (message.__name__, *first["loc"]))
-        raise BadInput(where, first.get("input"), first["msg"]) from error
+        value = None if first["type"] == "missing" else first.get("input")
+        raise BadInput(where, value, first["msg"]) from error

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from homeostat.kernel.client import Client
+from homeostat.kernel.client import Client, segment
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
 commands = typer.Typer(help="What is wrong, and what was.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def show(
 ) -> None:
     """Show one fault. Example: homeostat fault show f-0123456789ab"""
     with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/faults/{fault}")
+        answer = Client.find(directory).call("GET", f"/faults/{segment(fault)}")
     if as_json:
         show_json(answer)
     else:
@@ -52,7 +52,7 @@ def explain(
 ) -> None:
     """Why: the chain of causes, one sentence an event. Example: homeostat explain f-0123456789ab"""
     with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/explain/{id}")
+        answer = Client.find(directory).call("GET", f"/explain/{segment(id)}")
     if as_json:
         show_json(answer)
         return

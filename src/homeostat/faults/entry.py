@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from homeostat.contracts.events.fleet import ObservationsLost
 from homeostat.contracts.events.resources import ActionFinished
 from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
-from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome
+from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
 from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
@@ -21,12 +21,13 @@ from homeostat.fleet.model import AgentState
 from homeostat.fleet.store import action_finished, action_intended, node_change, resource_change
 from homeostat.kernel.journal import Change, Draft
 
+UNWATCHED = frozenset({ResourceState.STOPPED, ResourceState.UNKNOWN})
 REMOVED = "it is no longer configured on its node"
 
 
 @dataclass(slots=True)
 class Entry:
-    """`acknowledge` and `resync` say what to send to which node after the commit."""
+    """`acknowledge` and `resync` are for the nodes after the commit, `refused` is for the log."""
 
     world: World
     wall_ns: int
@@ -37,6 +38,7 @@ class Entry:
     tellings: list[Telling] = field(default_factory=list)
     acknowledge: dict[HostId, tuple[str, int]] = field(default_factory=dict)
     resync: dict[HostId, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
     def observations(self, message: Observations, received_ns: int) -> None:
         """Take in what a node saw, once and in its order; ask again where something is missing."""
@@ -44,16 +46,16 @@ class Entry:
         if node is None:
             self.resync[message.host] = "the node is not known yet"
             return
-        if message.boot != node.boot:
-            self._adopt_boot(message.host, message.boot)
-            node = self.world.topology.nodes[message.host]
+        if self._catch_up(message):
+            self.resync[message.host] = "observations were lost"
+        node = self.world.topology.nodes[message.host]
         fresh = [each for each in message.transitions if each.level.seq > node.acked_seq]
         if fresh and fresh[0].level.seq != node.acked_seq + 1:
-            if not message.lost:
-                self.resync[message.host] = f"observation {node.acked_seq + 1} is missing"
-                return
-            self._lost(message)
+            self.resync[message.host] = f"observation {node.acked_seq + 1} is missing"
+            return
         for transition in fresh:
+            if self._is_foreign(message.host, transition.level):
+                continue
             moment_ns = received_ns - max(0, message.sent_mono_ns - transition.mono_ns)
             self._take(
                 on_transition(self.world, message.host, message.boot, (transition, moment_ns), self._place())
@@ -66,11 +68,14 @@ class Entry:
 
     def levels(self, message: Levels) -> None:
         """Compare everything that a node knows with our rows; what transitions will tell is left to them."""
-        node = self.world.topology.nodes.get(message.host)
-        if node is None or message.boot != node.boot:
+        if message.host not in self.world.topology.nodes:
             return
+        self._catch_up(message)
+        node = self.world.topology.nodes[message.host]
         rows = self.world.topology.resources
         for level in message.levels:
+            if self._is_foreign(message.host, level):
+                continue
             row = rows.get(level.resource)
             # A message that was overtaken tells of the past: what came after it is in the row already.
             drifted = row is None or (row.seq, row.state) != (level.seq, level.state)
@@ -93,6 +98,8 @@ class Entry:
         node = self.world.topology.nodes[beat.host]
         if beat.boot != node.boot:
             self.resync[beat.host] = "its observation store is new"
+        elif beat.first > node.acked_seq + 1:
+            self.resync[beat.host] = f"observation {node.acked_seq + 1} is gone for good"
         elif beat.seq == node.acked_seq and beat.digest != self.world.topology.digest(beat.host):
             self.resync[beat.host] = "its digest differs"
 
@@ -130,13 +137,40 @@ class Entry:
         self._take(Decision(nodes=[replace(node, boot=boot, acked_seq=0)], resources=rows))
         self._abandon(node_subject(host), "", "the node's observation store is new")
 
-    def _lost(self, message: Observations) -> None:
+    def _is_foreign(self, host: HostId, level: ResourceLevel) -> bool:
+        """Whether another node watches this resource: a node speaks of its own only.
+
+        One that nobody watches any more, or whose node is gone, belongs to the node that has it now.
+        """
+        row = self.world.topology.resources.get(level.resource)
+        if row is None or row.host == host or row.state in UNWATCHED:
+            return False
+        owner = self.world.topology.nodes.get(row.host)
+        if owner is None or owner.agent is not AgentState.PRESENT:
+            return False
+        self.refused.append(
+            f"{host} speaks of {level.resource}, which is on {row.host}; rename one of the two"
+        )
+        return True
+
+    def _catch_up(self, message: Observations | Levels) -> bool:
+        """Adopt a new store, and go on where a node begins that cannot send what we miss; whether it cannot.
+
+        It dropped that, or an earlier database of ours has it.
+        """
+        if message.boot != self.world.topology.nodes[message.host].boot:
+            self._adopt_boot(message.host, message.boot)
+        node = self.world.topology.nodes[message.host]
+        count = message.first - node.acked_seq - 1
+        if count <= 0:
+            return False
         subject = node_subject(message.host)
-        event = ObservationsLost(message.host, message.lost)
         trace = f"{message.host}/{message.boot}/lost"
+        event = ObservationsLost(message.host, count)
         self.events.append(Draft(event, subject, self.wall_ns, subject, trace))
+        self._take(Decision(nodes=[replace(node, acked_seq=message.first - 1)]))
         self._abandon(subject, "", "observations were lost")
-        self.resync[message.host] = "observations were lost"
+        return True
 
     def _abandon(self, owner_of_act: str, about: str, reason: str) -> None:
         """Close acts whose end nobody will ever report: all of one owner, or those about one subject."""
@@ -144,8 +178,8 @@ class Entry:
         for action in self.world.topology.actions.values():
             if action.owner_of_act == owner_of_act and about in ("", action.about):
                 event = ActionFinished(action.id, Outcome.UNKNOWN.value, 0.0, reason)
-                trace = f"{owner_of_act}/abandoned"
-                decision.add(Draft(event, action.about, self.wall_ns, "faults", trace, action.intended_seq))
+                place = (action.about, self.wall_ns, "faults", action.trace, action.intended_seq)
+                decision.add(Draft(event, *place))
                 decision.finished.append(replace(action, outcome=Outcome.UNKNOWN.value))
         self._take(decision)
 

@@ -178,7 +178,7 @@ def _intend(
     event = ActionIntended(intent.action, intent.verb, by, intent.deadline_s, intent.reason)
     seq = decision.add(Draft(event, about, level.at_ns, by, trace, cause))
     decision.intended.append(
-        Action(intent.action, intent.verb, about, by, intent.deadline_s, seq, level.at_ns)
+        Action(intent.action, intent.verb, about, by, intent.deadline_s, seq, level.at_ns, trace)
     )
 
 

@@ -37,7 +37,7 @@ from homeostat.fleet.store import load_topology
 from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
-from homeostat.kernel.errors import AlreadyDone, BadInput, Conflict, RetryLater
+from homeostat.kernel.errors import AlreadyDone, BadInput, RetryLater
 from homeostat.kernel.journal import Submission
 from homeostat.notices.outcomes import Appends
 
@@ -46,6 +46,7 @@ log = structlog.get_logger("faults")
 LOOP = "faults"
 BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
+COMPLAINTS_MAX = 1000
 
 Message = Observations | Levels | Goodbye
 M = TypeVar("M", bound=Heartbeat | Observations | Levels | Goodbye)
@@ -84,6 +85,7 @@ class FaultPath:
         self.world = World()
         self.doubt = "no node has been heard yet"
         self.refused = 0
+        self._complaints: set[str] = set()
         self._heard = Heard()
         self._inbox: asyncio.Queue[tuple[Message, int]] = asyncio.Queue(parts.fleet.inbox_max)
         self._listening_ns = parts.clock.mono_ns()
@@ -139,7 +141,10 @@ class FaultPath:
         if sweep:
             self._sweep(entry)
         entry.tick()
-        await self._commit(entry)
+        self._complain(entry.refused)
+        if not await self._commit(entry) and len(batch) > 1:
+            for each in batch:  # one that the store refuses must not take the others with it
+                await self._decide([each], sweep=False)
 
     def _sweep(self, entry: Entry) -> None:
         """Look at who spoke since, then at who did not."""
@@ -160,21 +165,27 @@ class FaultPath:
         for host, silent_s in assessment.silent.items():
             entry.silence(host, silent_s)
 
-    async def _commit(self, entry: Entry) -> None:
+    async def _commit(self, entry: Entry) -> bool:
+        """False when the store refused the entry, which no repetition cures."""
         if entry.events or entry.changes:
             herald = self._parts.herald
             told = herald.announce(entry.tellings, len(entry.events))
             submission = Submission(LOOP, (*entry.events, *told.drafts), (*entry.changes, *told.changes))
             try:
                 receipt = await self._parts.appender.append(submission)
-            except (RetryLater, AlreadyDone, Conflict) as error:
+            except RetryLater as error:
                 log.warning("entry not committed; reading the tables again", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
                 await self._reload("an entry was not committed")
-                return
+                return True
+            except (AlreadyDone, BadInput) as error:
+                log.error("entry refused; reading the tables again", error=str(error))
+                await self._reload("an entry was refused")
+                return False
             self.world.settle(receipt.seqs)
             herald.tell(told, receipt)
         await self._answer(entry)
+        return True
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch
@@ -231,6 +242,14 @@ class FaultPath:
         if message.host != subject.split(".")[1]:
             raise BadInput(f"{kind.__name__}.host", message.host, f"it came in on {subject}")
         return message
+
+    def _complain(self, refused: list[str]) -> None:
+        """Say each thing once: a node repeats itself every second."""
+        for what in set(refused) - self._complaints:
+            log.warning("observation refused", reason=what)
+        self._complaints = (
+            (self._complaints | set(refused)) if len(self._complaints) < COMPLAINTS_MAX else set()
+        )
 
     def _refuse(self, subject: str, error: BadInput) -> None:
         self.refused += 1

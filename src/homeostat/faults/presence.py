@@ -107,7 +107,7 @@ def _return(
 
 
 def _evidence(node: Node, now: Moment) -> str:
-    """One life of a node process may fall silent many times, and each time is a fault of its own."""
+    """A process may fall silent, return and fall silent again: each time is another fault."""
     return f"{node.host}/{node.incarnation}/{now.wall_ns}"
 
 

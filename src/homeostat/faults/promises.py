@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, exists, func, select, true
 
-from homeostat.contracts.nouns import FaultKind, SetPoint, Standing
+from homeostat.contracts.nouns import FaultKind, Owner, SetPoint, Standing
 from homeostat.faults.model import FaultState
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import fault_table
-from homeostat.fleet.store import action_table
+from homeostat.fleet.store import action_table, resource_table
+from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 
@@ -36,17 +37,20 @@ class FaultPromises:
     clock: Clock
     settings: FaultsSettings
 
-    async def __call__(self) -> Sequence[SetPoint]:
-        """Measured now."""
+    async def __call__(self, caller: Caller) -> Sequence[SetPoint]:
+        """Measured now, on what the caller may read."""
         now_ns = self.clock.wall_ns()
-        found = await self.readers.read(lambda conn: measure(conn, now_ns))
+        owner = None if caller.role is Role.ADMIN else Owner(caller.owner)
+        found = await self.readers.read(lambda conn: measure(conn, now_ns, owner))
         return promises(found, self.settings)
 
 
-def measure(connection: Connection, now_ns: int) -> Measured:
-    """Read the rows of the last hour."""
+def measure(connection: Connection, now_ns: int, owner: Owner | None) -> Measured:
+    """Read the rows of the last hour; of one owner, or of all when `owner` is None."""
     table = fault_table.c
-    is_down = table.kind == FaultKind.RESOURCE_DOWN.value
+    is_down = and_(
+        table.kind == FaultKind.RESOURCE_DOWN.value, true() if owner is None else table.owner == owner
+    )
     worst_ms = connection.scalar(
         select(func.max(table.outage_ms)).where(is_down, table.cleared_ns > now_ns - WINDOW_S * 10**9)
     )
@@ -55,8 +59,12 @@ def measure(connection: Connection, now_ns: int) -> Measured:
     )
     acts = action_table.c
     deadline_ns = acts.intended_ns + acts.deadline_s * 1e9
+    theirs = "resource/" + resource_table.c.id == acts.about
+    of_owner = true() if owner is None else exists().where(theirs, resource_table.c.owner == owner)
     overdue = connection.scalar(
-        select(func.count()).select_from(action_table).where(acts.outcome.is_(None), deadline_ns < now_ns)
+        select(func.count())
+        .select_from(action_table)
+        .where(acts.outcome.is_(None), deadline_ns < now_ns, of_owner)
     )
     return Measured(
         None if worst_ms is None else worst_ms / 1e3,
@@ -78,7 +86,7 @@ def promises(found: Measured, settings: FaultsSettings) -> tuple[SetPoint, ...]:
             "s",
             worst_s,
             Standing.BROKEN if worst_s is not None and worst_s > settings.back_within_s else Standing.KEPT,
-            still or "longest of the last hour",
+            still or ("nothing died in the last hour" if worst_s is None else "longest of the last hour"),
         ),
         SetPoint(
             ROOM,

@@ -8,24 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 class FaultsSettings(BaseModel):
     """The faults room."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    clear_after_s: float = Field(
-        default=0.5,
-        ge=0,
-        le=3600,
-        description="seconds a thing must be right before its fault is cleared. Formula: the time between "
-        "two failures that people would call one. Too small: a crash loop raises and clears for ever. "
-        "Too large: the all-clear is late, and two outages are told as one.",
-    )
-    told_within_s: float = Field(
-        default=1.0,
-        gt=0,
-        description="the promise: seconds from detection until a consumer has been told "
-        "(source: Doctor requirements, under 1 s). Changes what `homeostat status` calls kept.",
-    )
-    back_within_s: float = Field(
-        default=5.0,
-        gt=0,
-        description="the promise: seconds until a resource that died is ready again.",
-    )
+    clear_after_s: float = Field(default=0.5, ge=0, le=3600)
+    """Seconds a thing must be right before its fault is cleared. Formula: the time between two failures
+    that people would call one. Too small: a crash loop raises and clears for ever. Too large: the all-clear
+    is late, and two outages are told as one."""
+
+    told_within_s: float = Field(default=1.0, gt=0)
+    """The promise: seconds from detection until a consumer has been told (source: Doctor requirements,
+    under 1 s). Changes what `homeostat status` calls kept."""
+
+    back_within_s: float = Field(default=5.0, gt=0)
+    """The promise: seconds until a resource that died is ready again."""

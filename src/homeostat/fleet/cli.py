@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from homeostat.kernel.client import Client
+from homeostat.kernel.client import Client, segment
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
 commands = typer.Typer(help="Hosts and their node processes.", no_args_is_help=True)
@@ -36,7 +36,7 @@ def show(
 ) -> None:
     """Show one node. Example: homeostat node show n1"""
     with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/nodes/{host}")
+        answer = Client.find(directory).call("GET", f"/nodes/{segment(host)}")
     if as_json:
         show_json(answer)
     else:

@@ -78,6 +78,7 @@ class Action:
     deadline_s: float
     intended_seq: Seq | Local
     intended_ns: int
+    trace: str
     outcome: str | None = None
     took_ms: float | None = None
 

@@ -106,7 +106,9 @@ class NodeLink:
         while True:
             self._beats.clear()
             seen = self._store.snapshot()
-            message = Heartbeat(self._settings.host, seen.boot, self.incarnation, seen.seq, seen.digest)
+            message = Heartbeat(
+                self._settings.host, seen.boot, self.incarnation, seen.seq, seen.digest, seen.first
+            )
             await self._bus.publish(self._subjects.heartbeat, encode(message))
             if not await _set_within(self._beats, wait_s):
                 wait_s = every_s
@@ -198,7 +200,7 @@ class NodeLink:
     async def _send_levels(self) -> bool:
         seen = self._store.snapshot()
         host = self._settings.host
-        body = encode(Levels(host, seen.boot, self.incarnation, seen.seq, seen.levels))
+        body = encode(Levels(host, seen.boot, self.incarnation, seen.seq, seen.levels, seen.first))
         if len(body) > MESSAGE_BYTES_MAX:
             _log.error("too many resources for one message", bytes=len(body), accepted=MESSAGE_BYTES_MAX)
             return True
@@ -210,9 +212,7 @@ class NodeLink:
         room = IN_FLIGHT_MAX - max(0, self._sent - seen.acknowledged)
         fresh = self._store.pending(max(0, room), after=self._sent)
         for batch in batches(fresh):
-            message = Observations(
-                self._settings.host, seen.boot, self._clock.mono_ns(), self._store.lost, batch
-            )
+            message = Observations(self._settings.host, seen.boot, self._clock.mono_ns(), seen.first, batch)
             if not await self._bus.publish(self._subjects.observations, encode(message)):
                 return
             self._sent = batch[-1].level.seq

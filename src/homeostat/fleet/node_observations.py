@@ -60,12 +60,16 @@ def _new_boot() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What belongs together at one moment. `acknowledged` is the highest number the server has committed."""
+    """What belongs together at one moment.
+
+    `acknowledged` is the highest number the server has committed, `first` the oldest that is still here.
+    """
 
     boot: str
     seq: int
     acknowledged: int
     digest: str
+    first: int
     levels: tuple[ResourceLevel, ...]
 
 
@@ -142,7 +146,9 @@ class ObservationStore:
         with self._reading:
             memory = self._memory
             levels = tuple(level for _, level in sorted(memory.levels.items()))
-            return Snapshot(memory.boot, memory.seq, memory.acknowledged, memory.digest, levels)
+            return Snapshot(
+                memory.boot, memory.seq, memory.acknowledged, memory.digest, self._first_kept(), levels
+            )
 
     def pending(self, limit: int, after: int = 0) -> tuple[Transition, ...]:
         """Up to `limit` transitions that are not acknowledged, with numbers above `after`, oldest first."""

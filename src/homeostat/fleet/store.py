@@ -57,6 +57,7 @@ action_table = Table(
     Column("deadline_s", Double, nullable=False),
     Column("intended_seq", BIG, nullable=False),
     Column("intended_ns", BIG, nullable=False),
+    Column("trace", Text, nullable=False),
     Column("outcome", Text),
     Column("took_ms", Double),
     Index("ix_action_outcome", "outcome"),
@@ -138,6 +139,7 @@ def load_topology(connection: Connection) -> Topology:
                 deadline_s=row.deadline_s,
                 intended_seq=Seq(row.intended_seq),
                 intended_ns=row.intended_ns,
+                trace=row.trace,
             )
             for row in connection.execute(select(action_table).where(action_table.c.outcome.is_(None)))
         ),

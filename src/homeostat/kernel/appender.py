@@ -30,6 +30,8 @@ from homeostat.kernel.journal import Catalogue, Receipt, Seq, Submission
 
 _log = structlog.get_logger(__name__)
 
+_LOOK_FOR_ROOM_S = 1.0
+
 Outcomes = Sequence[Receipt | Exception]
 
 
@@ -202,7 +204,7 @@ class Appender:
                 self._busy_since_ns = None
                 self._call(self._resolve, batch, outcomes, self._writer.head)
             elif not closing:
-                self._reconnect()
+                self._recover()
         self._writer.close()
         self._call(self._stopped.set)
 
@@ -227,9 +229,15 @@ class Appender:
         return batch, False
 
     def _patience_s(self) -> float | None:
-        if self._standing[0] is not Mode.UNAVAILABLE:
-            return None
-        return max(0.0, (self._retry_at_ns - self._clock.mono_ns()) / 1e9)
+        match self._standing[0]:
+            case Mode.WRITABLE:
+                return None
+            case Mode.FULL:
+                return _LOOK_FOR_ROOM_S
+            case Mode.UNAVAILABLE:
+                return max(0.0, (self._retry_at_ns - self._clock.mono_ns()) / 1e9)
+            case _ as never:
+                assert_never(never)
 
     def _settle(self, batch: Sequence[Prepared]) -> Outcomes:
         mode, why = self._standing
@@ -281,6 +289,15 @@ class Appender:
         self._stand(Mode.UNAVAILABLE, str(error) or type(error).__name__)
         self._retry_at_ns = self._clock.mono_ns() + int(self._backoff_s * 1e9)
         self._backoff_s = min(2 * self._backoff_s, self._settings.reconnect_longest_s)
+
+    def _recover(self) -> None:
+        if self._standing[0] is Mode.UNAVAILABLE:
+            self._reconnect()
+        elif self._ballast is not None:
+            # Nobody may want to write for long, and the health must not wait for that.
+            with suppress(OSError):
+                if self._ballast.create():
+                    self._stand(Mode.WRITABLE, "")
 
     def _reconnect(self) -> None:
         try:

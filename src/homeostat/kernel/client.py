@@ -6,6 +6,7 @@ turns every answer that is not 2xx into the error that the server meant.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -18,6 +19,7 @@ from typing import Any
 from homeostat.kernel.errors import (
     BadInput,
     Conflict,
+    CorruptState,
     GiveUp,
     HomeostatError,
     NotAllowed,
@@ -27,10 +29,17 @@ from homeostat.kernel.errors import (
 )
 
 TIMEOUT_S = 10.0
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""No proxy, whatever the environment says: it would get our token, and has no way to a loopback address."""
 
 
 class Unreachable(RetryLater):
     """No server answers there."""
+
+
+def segment(text: str) -> str:
+    """An id as one part of a path, whatever characters are in it."""
+    return urllib.parse.quote(text, safe="")
 
 
 def state_dir(given: Path | None = None) -> Path:
@@ -56,12 +65,14 @@ class Client:
             found = json.loads(path.read_text())
             return cls(found["url"], found["token"])
         except FileNotFoundError:
-            raise GiveUp(
+            raise Unreachable(
                 f"no server is known: {path} does not exist; start one with `homeostat up`, "
                 "or set HOMEOSTAT_URL and HOMEOSTAT_TOKEN"
             ) from None
         except (json.JSONDecodeError, KeyError, TypeError):
-            raise GiveUp(f"{path}: not readable; start `homeostat up` again, or set HOMEOSTAT_URL") from None
+            raise CorruptState(
+                f"{path}: not readable; start `homeostat up` again, or set HOMEOSTAT_URL"
+            ) from None
 
     def call(self, method: str, path: str, body: object = None, **query: str | int | None) -> Any:
         """The decoded answer of `/api/v1<path>`; a HomeostatError of the server's kind otherwise."""
@@ -73,12 +84,12 @@ class Client:
         if data is not None:
             request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            with _opener.open(request, timeout=TIMEOUT_S) as answer:
                 text = answer.read()
                 return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
             raise _meant(error.code, error.read()) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Unreachable(
                 f"no server answers at {self.url} ({reason}); is `homeostat up` running?"

@@ -1,9 +1,15 @@
-"""Settings from one YAML file: an unreadable file, an unknown field or a wrong value is one clear line."""
+"""Settings from one YAML file: an unreadable file, an unknown field or a wrong value is one clear line.
+
+What may be a secret is never in that line: the value of a field whose path sounds like one, and everything
+around a field that is missing.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,34 +18,67 @@ from homeostat.kernel.errors import BadInput
 
 S = TypeVar("S", bound=BaseModel)
 
+HIDDEN = "(hidden)"
+_SECRET_WORDS = ("secret", "password", "token", "parameters")
+_PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
+
 
 def load(kind: type[S], path: Path) -> S:
     """The settings in `path`; BadInput names the file and the first field that is wrong."""
     try:
-        given = yaml.safe_load(path.read_text())
+        given = yaml.safe_load(path.read_bytes())
     except OSError as error:
-        raise BadInput(str(path), error.strerror or "unreadable", "a readable settings file") from error
+        raise BadInput("--config", str(path), f"it cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(str(path), " ".join(str(error).split()), "a YAML file") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise BadInput("--config", str(path), f"it must be YAML and cannot be parsed{where}") from error
     if not isinstance(given, dict):
-        raise BadInput(str(path), given, "a mapping of settings; see docs/configuration.md")
+        wanted = ", ".join(name for name, field in kind.model_fields.items() if field.is_required())
+        raise BadInput("--config", str(path), f"it must be a mapping with {wanted}")
+    return checked(kind, given, path)
+
+
+def checked(kind: type[S], given: Mapping[str, Any], path: Path | None = None) -> S:
+    """The settings in a mapping; BadInput names the first field that is wrong."""
     try:
         return kind(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: {where}", first.get("input"), _accepted(kind, first)) from error
+        in_file = "" if path is None else f" (in {path})"
+        # What surrounds a missing field is not its value.
+        shown = None if first["type"] == "missing" else presentable(where, first.get("input"))
+        raise BadInput(where, shown, _accepted(kind, first) + in_file) from error
 
 
-def _accepted(kind: type[BaseModel], error: object) -> str:
+def presentable(field: str, value: object) -> object:
+    """What may be shown of a setting: nothing under a secret's name, no password in a URL, nothing nested."""
+    path = field.lower()
+    if not path.endswith("_file") and any(word in path for word in _SECRET_WORDS):
+        return HIDDEN
+    if isinstance(value, str):
+        return _PASSWORD.sub(rf"\1\2{HIDDEN}", value)
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else value
+
+
+def _accepted(kind: type[BaseModel], error: Mapping[str, Any]) -> str:
     """What would be accepted; for an unknown field, the known ones beside it."""
-    assert isinstance(error, dict)
+    if error["type"] == "missing":
+        return "it must be there"
     if error["type"] != "extra_forbidden":
         return str(error["msg"])
     model: type[BaseModel] | None = kind
     for part in error["loc"][:-1]:
-        field = None if model is None else model.model_fields.get(str(part))
-        inner = None if field is None else field.annotation
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        if not isinstance(part, int):
+            model = _model_in(model, str(part))
     known = ", ".join(sorted(model.model_fields)) if model else "see docs/configuration.md"
-    return f"there is no such field; known here: {known}"
+    return f"there is no such setting; known here: {known}"
+
+
+def _model_in(model: type[BaseModel] | None, name: str) -> type[BaseModel] | None:
+    field = None if model is None else model.model_fields.get(name)
+    if field is None:
+        return None
+    candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)

@@ -16,10 +16,13 @@ from typing import Annotated, Any
 
 import orjson
 import structlog
-from fastapi import Depends, FastAPI, HTTPException, Request, Security
+from fastapi import Depends, FastAPI, HTTPException, Request, Security, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,6 +49,16 @@ _RETRY_AFTER_S = "1"
 _SECRET_WORDS = ("secret", "password", "token", "authorization")
 _SHOWN_LENGTH = 80
 _log = structlog.get_logger("http")
+
+
+def _whole(text: str) -> str:
+    if "\x00" in text or text != _clean(text):
+        raise PydanticCustomError("text", "text without NUL and without halves of characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+"""Free text in a body. JSON may carry a NUL or half a character, which no database and no answer can hold."""
 
 
 class ErrorDetail(BaseModel):
@@ -125,6 +138,17 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """The type of a route's parameter that asks who calls."""
 
 
+async def _known_query(request: Request) -> None:
+    """Refuse a query that the route would ignore: who mistypes a filter must not get everything."""
+    route = request.scope.get("route")
+    if isinstance(route, APIRoute):
+        fields = get_flat_params(route.dependant)
+        known = sorted(field.alias for field in fields if isinstance(field.field_info, params.Query))
+        for name, value in request.query_params.multi_items():
+            if name not in known:
+                raise BadInput(name, value, f"known here: {', '.join(known) or 'no query at all'}")
+
+
 def make_app(
     callers: Callers, *, title: str = "Homeostat", version: str = "", body_bytes_max: int = BODY_BYTES_MAX
 ) -> FastAPI:
@@ -136,6 +160,7 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(_known_query)],
     )
     app.state.callers = callers
     app.add_middleware(BodyLimit, bytes_max=body_bytes_max)

@@ -122,15 +122,22 @@ async def _run_once(task: Task) -> BaseException | None:
         if current is None or current.cancelling():
             raise
         return Ended(f"{task.name}: cancelled from inside").with_traceback(error.__traceback__)
+    except BaseExceptionGroup as errors:
+        reason = _reason(errors)
+        if isinstance(reason, GiveUp):
+            raise reason from errors
+        return _unless_stopping(errors)
     except Exception as error:
-        if isinstance(error, ExceptionGroup) and (hopeless := error.subgroup(GiveUp)) is not None:
-            raise _reason(hopeless) from None
-        # A task group in which something failed while it was being cancelled tells of the failure only.
-        current = asyncio.current_task()
-        if current is not None and current.cancelling():
-            raise asyncio.CancelledError from error
-        return error
+        return _unless_stopping(error)
     return Ended(f"{task.name}: returned, but runs for ever") if task.forever else None
+
+
+def _unless_stopping(error: BaseException) -> BaseException:
+    """A task group in which something failed while it was being cancelled tells of the failure only."""
+    current = asyncio.current_task()
+    if current is not None and current.cancelling():
+        raise asyncio.CancelledError from error
+    return error
 
 
 async def _tell(on_crash: OnCrash, name: str, error: BaseException) -> None:

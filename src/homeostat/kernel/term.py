@@ -6,35 +6,33 @@ and every append after it sees the new epoch. Expiry goes by the database's cloc
 
 from __future__ import annotations
 
-import fcntl
-import os
-from pathlib import Path
-from types import TracebackType
-
-from sqlalchemy import ColumnElement, Connection, Double, Engine, cast, func, literal, or_, update
+from sqlalchemy import ColumnElement, Connection, Double, Engine, case, cast, func, literal, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from homeostat.kernel.database import term
-from homeostat.kernel.errors import AlreadyRunning
 
 
-def acquire(engine: Engine, holder: str, ttl_s: float, *, predecessor_is_dead: bool = False) -> int | None:
+def acquire(
+    engine: Engine, holder: str, ttl_s: float, *, predecessor_is_dead: bool = False, at_least: int = 1
+) -> int | None:
     """Take the term for `ttl_s` seconds: the new epoch, or None while another's has not run out.
 
     `predecessor_is_dead` is a proof, not a guess (we hold the file lock of its database). The same holder may
-    take its own term again, and gets a new epoch.
+    take its own term again, and gets a new epoch. `at_least` (the time, say) keeps the epochs of a database
+    that is new or was restored above those that nodes remember from the one before it.
     """
     with engine.begin() as connection:
         now = _now(connection)
         first = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(term)
         nobody = {"id": 1, "epoch": 0, "holder": "", "expires_at": 0.0}
         connection.execute(first.values(nobody).on_conflict_do_nothing(index_elements=["id"]))
+        following = case((term.c.epoch >= at_least, term.c.epoch + 1), else_=at_least)
         # One statement: PostgreSQL waits for the row and then looks at the condition again.
         taken = (
             update(term)
             .where(term.c.id == 1)
             .where(or_(term.c.expires_at <= now, term.c.holder == holder, literal(predecessor_is_dead)))
-            .values(epoch=term.c.epoch + 1, holder=holder, expires_at=now + ttl_s)
+            .values(epoch=following, holder=holder, expires_at=now + ttl_s)
             .returning(term.c.epoch)
         )
         return connection.execute(taken).scalar()
@@ -62,38 +60,3 @@ def _now(connection: Connection) -> ColumnElement[float]:
     if connection.dialect.name == "postgresql":
         return cast(func.extract("epoch", func.clock_timestamp()), Double)
     return (func.julianday("now", type_=Double) - 2440587.5) * 86400.0
-
-
-class FileLock:
-    """A lock on `path` for as long as this process lives; whoever held it before is dead.
-
-    The file stays: removing it would let two processes lock two files of one name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: int | None = None
-
-    def __enter__(self) -> FileLock:
-        """Lock, or AlreadyRunning with the holder's pid."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise AlreadyRunning(
-                f"{self.path}: held by process {pid}; stop it or use another state directory"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        self._handle = handle
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Unlock."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None

@@ -8,14 +8,12 @@ ended at the end, when nothing of the directory may live.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from homeostat.kernel.errors import AlreadyRunning, CorruptState, GiveUp
+from homeostat.kernel.errors import CorruptState
+from homeostat.kernel.locks import only_owner
 from homeostat.kernel.processes import Identity, is_alive
 from homeostat.lab.children import ChildSpec
 from homeostat.lab.leftovers import MARK, end_all, in_pid_files, marked, read_children, write_children
@@ -34,7 +32,8 @@ def hold(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
 
     AlreadyRunning when somebody else owns it; what `prepare` raises is passed on with nothing started.
     """
-    with _owned(state):
+    taken = f"`homeostat up` already runs on {state.root} as pid {{pid}}; stop it or choose another --dir"
+    with only_owner(state.lock_file, taken):
         return _supervise(state, prepare, screen)
 
 
@@ -86,26 +85,3 @@ def _take_over(state: StateDirectory, screen: Screen) -> None:
 def _everything(state: StateDirectory) -> set[Identity]:
     """Every living process of the directory but ourselves."""
     return marked(state.root) | in_pid_files(state.root / "hosts")
-
-
-@contextmanager
-def _owned(state: StateDirectory) -> Iterator[None]:
-    """The flock on the directory. The kernel drops it when we die, however we die."""
-    root = state.root
-    try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(state.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise GiveUp(f"{root}: cannot be used ({error.strerror}); choose another --dir") from error
-    with os.fdopen(descriptor, "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = file.read(20).strip() or "unknown"
-            raise AlreadyRunning(
-                f"`homeostat up` already runs on {root} as pid {pid}; stop it or choose another --dir"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield

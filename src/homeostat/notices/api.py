@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -163,7 +163,7 @@ async def put_subscription(
     _owner_for(caller, there.owner)
     if body.project is not None and body.project != there.owner:
         raise BadInput("project", body.project, f"it stays in {there.owner}; remove it and make it anew")
-    wanted = _subscription(name, there.owner, body, there.secret, there.key_id, there.created_ns)
+    wanted = _applied(there, body)
     if wanted != there:
         await parts.check(wanted.url)
         await _commit(parts, caller, wanted, store.replace_subscription(wanted))
@@ -207,7 +207,8 @@ async def _make(
     _refuse_too_many(parts, owner)
     await parts.check(body.url)
     made_here = None if body.secret is not None else secrets.token_urlsafe(32)
-    row = _subscription(name, owner, body, made_here or "", "default", parts.clock.wall_ns())
+    bare = Subscription(name, owner, body.url, made_here or "", "default", parts.clock.wall_ns())
+    row = _applied(bare, body)
     await _commit(parts, caller, row, store.insert_subscription(row))
     return MadeView(**_view(row), secret=made_here)
 
@@ -230,16 +231,13 @@ def _draft(parts: NoticesApi, caller: Caller, name: str, event: object) -> Draft
     )
 
 
-def _subscription(  # noqa: PLR0913
-    name: str, owner: Owner, body: SubscriptionBody, secret: str, key_id: str, created_ns: int
-) -> Subscription:
-    return Subscription(
-        name=name,
-        owner=owner,
+def _applied(row: Subscription, body: SubscriptionBody) -> Subscription:
+    """What the body asks for; a secret and a key id that it leaves out stay as they are."""
+    return replace(
+        row,
         url=body.url,
-        secret=body.secret or secret,
-        key_id=body.key_id or key_id,
-        created_ns=created_ns,
+        secret=body.secret or row.secret,
+        key_id=body.key_id or row.key_id,
         kinds=tuple(dict.fromkeys(body.kinds)),
         resources=tuple(dict.fromkeys(ResourceId(each) for each in body.resources)),
         minimum_severity=body.minimum_severity,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from homeostat.kernel.client import Client
+from homeostat.kernel.client import Client, segment
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
 commands = typer.Typer(help="Who is told of faults, and where.", no_args_is_help=True)
@@ -35,7 +34,7 @@ def ls(directory: Directory = None, as_json: AsJson = False) -> None:
 def show(name: Name, directory: Directory = None, as_json: AsJson = False) -> None:
     """Show one subscription. Example: homeostat subscription show on-call"""
     with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/subscriptions/{quote(name, safe='')}")
+        answer = Client.find(directory).call("GET", f"/subscriptions/{segment(name)}")
     if as_json:
         show_json(answer)
     else:
@@ -67,7 +66,7 @@ def create(
 def rm(name: Name, directory: Directory = None) -> None:
     """Remove a subscription. Example: homeostat subscription rm pager"""
     with errors_in_one_line():
-        Client.find(directory).call("DELETE", f"/subscriptions/{quote(name, safe='')}")
+        Client.find(directory).call("DELETE", f"/subscriptions/{segment(name)}")
     print(f"{name} is not told any more")
 
 

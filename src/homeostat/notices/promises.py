@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeostat.contracts.nouns import SetPoint, Standing
+from homeostat.kernel.access import Caller, Role
 from homeostat.notices.delivery import Delivery, Figures
 
 ROOM = "notices"
@@ -18,8 +19,10 @@ class NoticePromises:
     delivery: Delivery
     told_within_s: float
 
-    async def __call__(self) -> Sequence[SetPoint]:
-        """Measured now."""
+    async def __call__(self, caller: Caller) -> Sequence[SetPoint]:
+        """Measured now. How others are told is nobody else's business but an administrator's."""
+        if caller.role is not Role.ADMIN:
+            return ()
         return promises(self.delivery.figures(), self.told_within_s)
 
 
@@ -36,7 +39,9 @@ def promises(figures: Figures, told_within_s: float) -> tuple[SetPoint, ...]:
             "s",
             slowest_s,
             Standing.BROKEN if late else Standing.KEPT,
-            "slowest of the last 1000, from the commit to the consumer's answer",
+            "nobody had to be told yet"
+            if slowest_s is None
+            else "slowest of the last 1000, commit to answer",
         ),
         SetPoint(
             ROOM,

@@ -15,7 +15,7 @@ _Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 class NoticesSettings(BaseModel):
     """Part `notices` of server.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     allowed_networks: tuple[Network, ...] = ()
     """Where webhooks may be. Empty: public addresses only. Otherwise exactly these networks. Too wide, and a
@@ -37,13 +37,17 @@ class NoticesSettings(BaseModel):
     """Until the consumer's status line. Too small: slow consumers are told again and again."""
 
     first_wait_s: _Seconds = 0.2
+    """Back-off: after the n-th failure first_wait_s * 2^(n-1), half of it jitter. Too small: a dead consumer
+    is hammered. Too large: a hiccup delays a notice."""
+
     longest_wait_s: _Seconds = 30.0
-    """Back-off: after the n-th failure first_wait_s * 2^(n-1), at most longest_wait_s, half of it jitter. Too
-    small: a dead consumer is hammered. Too large: a consumer that returned waits for its notices."""
+    """The longest of these waits. Too large: a consumer that returned waits for its notices."""
 
     refused_first_wait_s: _Seconds = 5.0
+    """first_wait_s after an answer that says that repeating will hardly help (3xx, most of 4xx)."""
+
     refused_longest_wait_s: _Seconds = 300.0
-    """The same after an answer that says that repeating will hardly help (3xx, most of 4xx)."""
+    """longest_wait_s after an answer that says that repeating will hardly help (3xx, most of 4xx)."""
 
     retry_after_longest_s: _Seconds = 300.0
     """A consumer's Retry-After is honoured up to here. Too large: a consumer may silence itself for long."""
@@ -77,5 +81,7 @@ class NoticesSettings(BaseModel):
     """Where people reach this server's API, for the links in notices. Empty: links are paths."""
 
     subscriptions_max: _Count = 1_000
+    """Of all projects together. Each subscription costs memory, and time in the matching of every fault."""
+
     subscriptions_per_project: _Count = 100
     """Each subscription costs memory, and time in the matching of every fault."""

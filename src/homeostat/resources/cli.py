@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from homeostat.kernel.client import Client
+from homeostat.kernel.client import Client, segment
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
 commands = typer.Typer(help="OCF resources and the state they are in.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def show(
 ) -> None:
     """Show one resource. Example: homeostat resource show web-n1"""
     with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/resources/{resource}")
+        answer = Client.find(directory).call("GET", f"/resources/{segment(resource)}")
     if as_json:
         show_json(answer)
     else:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 import homeostat
 from homeostat.contracts.nouns import ResourceKind
+from homeostat.kernel.config import load
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.ocf import SHIPPED_PROVIDER, AgentName
 
@@ -176,36 +176,7 @@ class NodeFile(BaseModel):
 
 def read_node_file(path: Path) -> NodeFile:
     """The runner's view of node.yaml. BadInput in one line whatever is wrong with the file."""
-    try:
-        raw = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise BadInput("config", str(path), f"cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise BadInput("config", str(path), f"must be YAML; it cannot be parsed{where}") from error
-    if not isinstance(raw, dict):
-        raise BadInput("config", str(path), "must hold a mapping with host, state_dir and runner")
-    return checked_node_file(raw)
-
-
-def checked_node_file(raw: dict[str, Any]) -> NodeFile:
-    """The runner's view of a parsed node.yaml; BadInput names the first field that is wrong."""
-    try:
-        return NodeFile.model_validate(raw)
-    except ValidationError as error:
-        raise complaint(error) from error
-
-
-def complaint(error: ValidationError) -> BadInput:
-    """The first complaint of pydantic as field, value, remedy."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    remedy = first["msg"]
-    if first["type"] == "extra_forbidden":
-        remedy = "there is no such setting; correct its name or remove it"
-    shown = "(hidden)" if "parameters" in first["loc"] else first.get("input")
-    return BadInput(where, shown, remedy)
+    return load(NodeFile, path)
 
 
 def shipped_agents() -> Path:

@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("deadline_s", sa.Double(), nullable=False),
         sa.Column("intended_seq", BIG, nullable=False),
         sa.Column("intended_ns", BIG, nullable=False),
+        sa.Column("trace", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text()),
         sa.Column("took_ms", sa.Double()),
         sa.PrimaryKeyConstraint("id", name="pk_action"),

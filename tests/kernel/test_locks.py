@@ -1,4 +1,4 @@
-"""The lock beside a SQLite file: held by a living process only, and it says by which."""
+"""One owner of a file: told, handed on, and free when its holder was killed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from homeostat.kernel.errors import AlreadyRunning
+from homeostat.kernel.locks import only_owner
 from homeostat.kernel.processes import die_with_parent
-from homeostat.kernel.term import FileLock
 
 HOLD = """
 import sys, pathlib
-from homeostat.kernel.term import FileLock
-with FileLock(pathlib.Path(sys.argv[1])):
+from homeostat.kernel.locks import only_owner
+with only_owner(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -25,11 +25,11 @@ with FileLock(pathlib.Path(sys.argv[1])):
 
 def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
     path = tmp_path / "homeostat.db.lock"
-    with FileLock(path):
-        with pytest.raises(AlreadyRunning, match=f"held by process {os.getpid()};"), FileLock(path):
+    with only_owner(path):
+        with pytest.raises(AlreadyRunning, match=f"held by process {os.getpid()};"), only_owner(path):
             pass
         assert path.stat().st_mode & 0o777 == 0o600
-    with FileLock(path):
+    with only_owner(path):
         pass
 
 
@@ -45,19 +45,19 @@ def test_a_killed_holder_holds_no_longer(tmp_path: Path) -> None:
     assert child.stdout is not None
     assert child.stdin is not None
     assert child.stdout.readline() == "held\n"
-    with pytest.raises(AlreadyRunning, match=f"held by process {child.pid};"), FileLock(path):
+    with pytest.raises(AlreadyRunning, match=f"held by process {child.pid};"), only_owner(path):
         pass
     child.send_signal(signal.SIGKILL)
     child.wait(10)
     child.stdout.close()
     child.stdin.close()
-    with FileLock(path):
+    with only_owner(path):
         assert path.read_text() == f"{os.getpid()}\n"
 
 
 def test_a_lock_that_does_not_say_who_is_still_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "homeostat.db.lock"
-    with FileLock(path):
+    with only_owner(path):
         path.write_text("")
-        with pytest.raises(AlreadyRunning, match="held by process unknown"), FileLock(path):
+        with pytest.raises(AlreadyRunning, match="held by process unknown"), only_owner(path):
             pass

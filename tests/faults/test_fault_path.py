@@ -1,0 +1,212 @@
+"""The fault path on a real store: nothing is told before its commit, and a failed one loses nothing.
+
+The bus is a stand-in that keeps what was published; everything else is the real thing, on both engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from homeostat.contracts.events import CATALOGUE
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.wire import (
+    Heartbeat,
+    Intent,
+    Observations,
+    ResourceLevel,
+    Subjects,
+    Transition,
+    digest,
+    encode,
+)
+from homeostat.faults.herald import Herald
+from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.settings import FaultsSettings
+from homeostat.faults.store import fault_table
+from homeostat.fleet.settings import FleetSettings
+from homeostat.kernel.appender import Appender, AppenderSettings
+from homeostat.kernel.clock import SystemClock
+from homeostat.kernel.errors import Deposed, StoreFull
+from homeostat.kernel.journal import Receipt, Submission
+from homeostat.notices.model import Notice, Subscription
+from homeostat.notices.store import insert_subscription
+from homeostat.notices.subscriptions import Subscriptions
+from store_parts import Store, until
+
+UP, DOWN = ResourceState.UP, ResourceState.DOWN
+
+
+@dataclass
+class StandInBus:
+    """Keeps what is published; `say` is a node speaking."""
+
+    connected: bool = True
+    published: list[tuple[str, bytes]] = field(default_factory=list)
+    heard: dict[str, Callable[[str, bytes], None]] = field(default_factory=dict)
+
+    async def subscribe(self, pattern: str, hear: Callable[[str, bytes], None]) -> None:
+        self.heard[pattern] = hear
+
+    async def publish(self, subject: str, body: bytes) -> bool:
+        self.published.append((subject, body))
+        return True
+
+    def say(self, subject: str, message: object) -> None:
+        self.heard["node.*." + subject.split(".")[2]](subject, encode(message))
+
+    def answers(self, subject: str) -> int:
+        return sum(each == subject for each, _ in self.published)
+
+
+@dataclass
+class Offers:
+    """In the place of the delivery: what was offered, and how many faults were committed by then."""
+
+    store: Store
+    offered: list[Notice] = field(default_factory=list)
+    committed: list[int] = field(default_factory=list)
+
+    def offer(self, notices: tuple[Notice, ...], pictures: Any) -> None:
+        self.offered += notices
+        self.committed.append(self.store.rows(select(func.count()).select_from(fault_table))[0][0])
+
+
+class Stubborn:
+    """An appender that fails as told before it works."""
+
+    def __init__(self, appender: Appender, *errors: Exception) -> None:
+        self._appender, self._errors = appender, list(errors)
+
+    async def append(self, submission: Submission) -> Receipt:
+        if self._errors and submission.loop == "faults":
+            raise self._errors.pop(0)
+        return await self._appender.append(submission)
+
+
+@dataclass
+class Running:
+    """A fault path that runs, and what surrounds it."""
+
+    bus: StandInBus
+    offers: Offers
+    path: FaultPath
+    task: asyncio.Task[None]
+
+    def beat(self, host: str) -> None:
+        self.bus.say(Subjects(HostId(host)).heartbeat, Heartbeat(HostId(host), "b1", "i1", 0, digest({})))
+
+    def see(self, host: str, *transitions: Transition) -> None:
+        message = Observations(HostId(host), "b1", 10**12, 1, transitions)
+        self.bus.say(Subjects(HostId(host)).observations, message)
+
+    def acknowledged(self, host: str) -> int:
+        return self.bus.answers(Subjects(HostId(host)).acknowledged)
+
+    def told(self) -> list[str]:
+        return [f"{each.transition} {each.fault[:1]}" for each in self.offers.offered]
+
+
+def seen(resource: str, seq: int, state: ResourceState, action: str | None = None) -> Transition:
+    level = ResourceLevel(
+        ResourceId(resource), ResourceKind.SERVICE, Owner("blue"), "ocf:x:y", state, "because", seq, seq
+    )
+    return Transition(level, seq * 10**9, None if action is None else Intent(action, "restart", 20.0, "died"))
+
+
+@asynccontextmanager
+async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
+    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender.start()
+    subscription = Subscription("s", Owner("blue"), "http://127.0.0.1/", "x" * 16, "k", 0)
+    await appender.append(Submission("test", changes=(insert_subscription(subscription),)))
+    subscriptions = Subscriptions(store.readers)
+    await subscriptions.reload()
+    bus, offers = StandInBus(), Offers(store)
+    parts = Parts(
+        appender=Stubborn(appender, *errors),  # type: ignore[arg-type]
+        readers=store.readers,
+        bus=bus,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        herald=Herald(subscriptions, offers, store.readers),  # type: ignore[arg-type]
+        faults=FaultsSettings(clear_after_s=0.1),
+        fleet=FleetSettings(sweep_s=0.02),
+        epoch=1,
+        own_lag_s=lambda: 0.0,
+    )
+    path = FaultPath(parts)
+    await path.listen()
+    task = asyncio.create_task(path.run())
+    try:
+        yield Running(bus, offers, path, task)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await appender.close()
+
+
+async def join(here: Running, *hosts: str) -> None:
+    for host in hosts:
+        here.beat(host)
+    await until(lambda: set(hosts) <= here.path.world.topology.nodes.keys())
+
+
+async def test_an_outage_is_committed_then_acknowledged_and_told(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        here.see("n1", seen("web", 1, UP), seen("web", 2, DOWN, "web-1"))
+        await until(lambda: here.acknowledged("n1") == 1)
+        await until(lambda: here.told() == ["raised f"])
+        assert here.offers.committed == [1], "the fault was in its table before anybody was told"
+        here.see("n1", seen("web", 3, UP))
+        await until(lambda: here.told() == ["raised f", "cleared f"])
+        state, outage_ms = store.rows(select(fault_table.c.state, fault_table.c.outage_ms))[0]
+        assert (state, outage_ms) == ("cleared", 1000.0)
+
+
+async def test_what_is_sent_again_is_acknowledged_again_and_told_once(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        for count in (1, 2, 3):
+            here.see("n1", seen("web", 1, DOWN))
+            await until(lambda n=count: here.acknowledged("n1") == n)  # type: ignore[misc]
+        assert here.told() == ["raised f"]
+
+
+async def test_a_full_store_acknowledges_nothing_and_asks_again(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        here.path._parts.appender._errors.append(StoreFull("no room"))  # type: ignore[attr-defined]
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.bus.answers("to.n1.resync") >= 1)
+        assert here.acknowledged("n1") == 0
+        assert here.told() == []
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.told() == ["raised f"])
+        assert here.acknowledged("n1") == 1
+
+
+async def test_one_entry_that_the_store_refuses_does_not_take_the_others_with_it(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1", "n2")
+        here.see("n1", seen("web", 1, DOWN, "web-1"))
+        await until(lambda: here.told() == ["raised f"])
+        here.see("n2", seen("api", 1, DOWN, "web-1"))  # an act of that name exists: Conflict
+        here.see("n1", seen("db", 2, DOWN, "db-1"))
+        await until(lambda: here.told() == ["raised f", "raised f"])
+        await until(lambda: here.acknowledged("n1") == 2)
+        assert here.acknowledged("n2") == 0
+
+
+async def test_a_deposed_server_stops(store: Store) -> None:
+    async with running(store, Deposed("another server leads")) as here:
+        here.beat("n1")
+        with pytest.raises(Deposed):
+            await asyncio.wait_for(here.task, 10)
+        assert here.told() == []

@@ -1,0 +1,324 @@
+"""The command line as a program: how fast it starts, what it explains, and with which code it ends."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import typer.main
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from homeostat.cli import app
+from homeostat.kernel import terminal
+from homeostat.kernel.client import Client
+from homeostat.kernel.config import presentable
+from real_parts import free_port
+
+HOMEOSTAT = Path(sys.executable).with_name("homeostat")
+CPU_MAX_S = 0.3
+SECRET = "hunter2hunter2"
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command, without what this shell says of a server."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOMEOSTAT")}
+    return subprocess.run(
+        [str(HOMEOSTAT), *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=clean | environment,
+    )
+
+
+def cpu_s(*words: str, **environment: str) -> float:
+    """The least user and system seconds of five runs: what it needs, not what this machine was busy with."""
+    runs = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert run(*words, **environment).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        runs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(runs)
+
+
+class Pretended(http.server.BaseHTTPRequestHandler):
+    """Says what a server would say to the path asked for."""
+
+    ANSWERS: ClassVar[dict[str, tuple[int, object]]] = {
+        "/api/v1/status": (200, {"version": "1", "standing": "kept", "items": []}),
+        "/api/v1/faults?limit=100": (200, {"items": []}),
+    }
+
+    def do_GET(self) -> None:
+        word = self.path.rpartition("/")[2]
+        refusal = {"error": {"type": "x", "message": f"code {word}"}}
+        status, body = self.ANSWERS.get(self.path, (int(word) if word.isdigit() else 404, refusal))
+        sent = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(sent)))
+        self.end_headers()
+        self.wfile.write(sent)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    """A server that answers; the environment that leads to it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pretended) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.server_address[1]}"
+        yield {"HOMEOSTAT_URL": url, "HOMEOSTAT_TOKEN": "hs_x"}
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.mark.seed("order start-up under 300 ms CPU")
+def test_the_start_costs_little(server: dict[str, str]) -> None:
+    assert cpu_s("--help") < CPU_MAX_S
+    assert cpu_s("status", "--json", **server) < CPU_MAX_S
+
+
+@pytest.mark.parametrize("words", [("--help",), ("status", "--json"), ("fault", "ls", "--json")])
+def test_nothing_heavy_is_imported(server: dict[str, str], words: tuple[str, ...]) -> None:
+    code = (
+        "import sys, contextlib, homeostat.cli\n"
+        f"sys.argv = ['homeostat', *{words!r}]\n"
+        "with contextlib.suppress(SystemExit): homeostat.cli.main()\n"
+        "heavy = {'fastapi', 'sqlalchemy', 'pydantic_settings', 'uvicorn', 'aiohttp'}\n"
+        "heavy |= {'psutil', 'nats', 'alembic'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env=os.environ | server,
+    )
+    assert ended.stderr.strip() == "[]"
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command, as the words that lead to it."""
+    found: list[tuple[str, ...]] = []
+
+    def visit(command: Any, words: tuple[str, ...]) -> None:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found.append(words)
+        for name, each in (inner or {}).items():
+            visit(each, (*words, name))
+
+    visit(typer.main.get_command(app), ())
+    return found
+
+
+def test_the_commands_are_those_that_are_promised() -> None:
+    there = {" ".join(words) for words in commands()}
+    nouns = {
+        f"{noun} {verb}" for noun in ("node", "fault", "resource", "subscription") for verb in ("ls", "show")
+    }
+    assert there >= nouns | {"up", "run server", "run node", "status", "explain", "config check"}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_explains_itself_with_an_example_that_is_right(words: tuple[str, ...]) -> None:
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    text = " ".join(command.help.split())
+    assert "Example: homeostat " in text, words
+    example = text.partition("Example: homeostat ")[2].split()
+    assert tuple(example[: len(words)]) == words
+    # What it shows can be parsed by the command that shows it.
+    command.make_context(words[-1], example[len(words) :])
+
+
+def test_help_names_the_exit_codes_that_the_terminal_gives() -> None:
+    shown = " ".join(run("--help", COLUMNS="200").stdout.split())
+    for code in (
+        terminal.BROKEN,
+        terminal.BAD_INPUT,
+        terminal.NOT_NOW,
+        terminal.NOT_FOUND,
+        terminal.NOT_ALLOWED,
+    ):
+        assert f" {code} " in shown.partition("Exit codes:")[2]
+
+
+@pytest.mark.seed("order exit codes as documented, one line on stderr")
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("explain", "400"), 2, "400"),
+        (("explain", "401"), 5, "code 401"),
+        (("explain", "403"), 5, "code 403"),
+        (("explain", "404"), 4, "code 404"),
+        (("explain", "503"), 3, "code 503"),
+        (("fault", "show", "no such/thing ü?\n"), 4, "no%20such%2Fthing%20%C3%BC%3F%0A"),
+        (("resource", "show", "../status"), 4, "..%2Fstatus"),
+        (("node", "show", "a b"), 4, "a%20b"),
+        (("fault", "ls", "--limit", "0"), 2, "--limit"),
+        (("no", "such"), 2, "No such command"),
+        (("config", "check", "/nowhere/server.yaml"), 2, "/nowhere/server.yaml"),
+    ],
+)
+def test_exit_codes(server: dict[str, str], words: tuple[str, ...], code: int, says: str) -> None:
+    ended = run(*words, **server)
+    assert ended.returncode == code, ended
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_without_a_server_it_is_not_now(tmp_path: Path) -> None:
+    nowhere = run("status", "--dir", str(tmp_path))
+    assert nowhere.returncode == 3
+    assert "start one with `homeostat up`" in nowhere.stderr
+    gone = run("status", HOMEOSTAT_URL=f"http://127.0.0.1:{free_port()}", HOMEOSTAT_TOKEN="hs_x")
+    assert gone.returncode == 3
+    (tmp_path / "client.json").write_text("[")
+    broken = run("status", "--dir", str(tmp_path))
+    assert broken.returncode == 3
+    assert "client.json" in broken.stderr
+    for ended in (nowhere, gone, broken):
+        assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_proxy_of_the_environment_is_not_used(
+    server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    client = Client(server["HOMEOSTAT_URL"], server["HOMEOSTAT_TOKEN"])
+    assert client.call("GET", "/status")["standing"] == "kept"
+
+
+@pytest.mark.seed("order completion")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    script = run(_HOMEOSTAT_COMPLETE=f"source_{shell}")
+    assert script.returncode == 0, script.stderr
+    assert "_HOMEOSTAT_COMPLETE" in script.stdout
+
+
+def test_completion_knows_the_verbs() -> None:
+    words = {
+        "_HOMEOSTAT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "homeostat subscription ",
+        "COMP_CWORD": "2",
+    }
+    assert set(run(**words).stdout.split()) >= {"ls", "show", "create", "rm"}
+
+
+SERVER = {"state_dir": "/tmp/s", "database_url": f"postgresql+psycopg://me:{SECRET}@db/homeostat"}
+NODE = {
+    "host": "n1",
+    "state_dir": "/tmp/n1",
+    "nats": {"url": f"nats://me:{SECRET}@127.0.0.1:4222", "user": "n1", "password_file": "/etc/n1.password"},
+    "runner": {
+        "resources": [
+            {
+                "id": "db",
+                "agent": "ocf:homeostat:process",
+                "owner": "blue",
+                "parameters": {"command": f"db --password {SECRET}"},
+            }
+        ]
+    },
+}
+
+
+def check(path: Path, settings: object, *words: str) -> Result:
+    """`config check`, in this process: loading all settings takes a second."""
+    path.write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings))
+    ended = CliRunner().invoke(app, ["config", "check", str(path), *words])
+    assert SECRET not in ended.output, ended.output
+    assert ended.exception is None or isinstance(ended.exception, SystemExit)
+    return ended
+
+
+@pytest.mark.seed("order homeostat config check: merged settings, secrets hidden")
+def test_config_check_shows_the_merged_settings_without_secrets(tmp_path: Path) -> None:
+    good = check(tmp_path / "server.yaml", SERVER, "--json")
+    assert good.exit_code == 0, good.stderr
+    shown = json.loads(good.stdout)
+    assert shown["kind"] == "server"
+    assert shown["settings"]["api"]["port"] == 8700, "a default"
+    assert shown["settings"]["database_url"] == "postgresql+psycopg://me:(hidden)@db/homeostat"
+    assert "good settings of a server" in check(tmp_path / "server.yaml", SERVER).stdout
+    good = check(tmp_path / "node.yaml", NODE, "--json")
+    assert good.exit_code == 0, good.stderr
+    shown = json.loads(good.stdout)
+    assert shown["kind"] == "node"
+    assert shown["settings"]["heartbeat_s"] == 1.0, "a default"
+    assert shown["settings"]["nats"]["password_file"] == "/etc/n1.password"
+    assert shown["settings"]["runner"]["resources"][0]["parameters"] == {"command": "(hidden)"}
+
+
+@pytest.mark.seed("order homeostat config check: the first field that is wrong, in one line")
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            SERVER | {"api": {"prot": 1}},
+            "api.prot: 1 is not accepted; there is no such setting; known here: admin_tok",
+        ),
+        (SERVER | {"api": {"port": 70000}}, "api.port: 70000"),
+        (SERVER | {"api": {"token": SECRET}}, "api.token: '(hidden)'"),
+        (SERVER | {"nats": {"password": SECRET}}, "nats.password: '(hidden)'"),
+        (SERVER | {"database_url": f"mysql://me:{SECRET}@db/x"}, "database_url: 'mysql://me:(hidden)@db/x'"),
+        ({"database_url": SERVER["database_url"]}, "state_dir: None"),
+        (SERVER | {"log_level": {"secret": SECRET}}, "log_level: 'a dict'"),
+        (NODE | {"heartbeat": 1}, "heartbeat: 1 is not accepted; there is no such"),
+        (NODE | {"host": "n 1"}, "host: 'n 1'"),
+        (NODE | {"nats": {"url": "nats://x", "user": "n1", "password": SECRET}}, "nats."),
+        ({"host": "n1", "nats": NODE["nats"]}, "state_dir: None"),
+        ("[1, 2]", "it must be a mapping with"),
+        ("a: [", "YAML"),
+        ("host: [", "YAML"),
+        ("", "it must be a mapping with"),
+    ],
+)
+def test_config_check_names_the_field_that_is_wrong(tmp_path: Path, settings: object, says: str) -> None:
+    refused = check(tmp_path / "some.yaml", settings)
+    assert refused.exit_code == 2, refused.output
+    assert says in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+        ("nats://me:pass@h:1", "nats://me:(hidden)@h:1"),
+        ("postgresql+psycopg://me:p@ss/w@h/db", "postgresql+psycopg://me:(hidden)@h/db"),
+        (
+            "postgresql+psycopg://h/db?user=me&password=p&x=1",
+            "postgresql+psycopg://h/db?user=me&password=(hidden)&x=1",
+        ),
+        ("sqlite:////var/lib/homeostat.db", "sqlite:////var/lib/homeostat.db"),
+    ],
+)
+def test_no_password_of_a_url_is_shown(url: str, shown: str) -> None:
+    assert presentable("nats.url", url) == shown
