@@ -38,6 +38,9 @@ docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_traceability.py
 
+slow: setup ## long kills and crashes, 2000 simulated seeds
+	$(BIN)/pytest -m slow
+
 lint: setup ## types, layers, format
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests

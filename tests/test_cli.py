@@ -44,7 +44,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def cpu_s(*words: str, **environment: str) -> float:
-    """The least user and system seconds of five runs: what it needs, not what this machine was busy with."""
+    """The least user and system seconds of nine runs: what it needs, not what this machine was busy with."""
     runs = []
     for _ in range(9):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

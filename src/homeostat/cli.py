@@ -21,6 +21,7 @@ from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, sho
 from homeostat.lab.cli import commands as lab_commands
 from homeostat.notices.cli import commands as subscription_commands
 from homeostat.resources.cli import commands as resource_commands
+from homeostat.sim.cli import check
 from homeostat.web.cli import console
 
 EXIT_CODES = (
@@ -52,6 +53,7 @@ app.command("explain")(explain)
 app.command("arm")(arm)
 app.command("timeline")(timeline)
 app.command("console")(console)
+app.command("check")(check)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The settings, a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]

@@ -26,6 +26,7 @@ from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.kernel.locks import only_owner
 from homeostat.kernel.reader import Journal
+from homeostat.notices.outcomes import Appends
 from homeostat.settings import ServerSettings
 
 log = structlog.get_logger("leadership")
@@ -65,7 +66,7 @@ class Leadership:
             finally:
                 await leader._release()
 
-    async def announce(self, appender: Appender) -> None:
+    async def announce(self, appender: Appends) -> None:
         """Write down who leads."""
         at_ns, subject = self.clock.wall_ns(), f"term/{self.epoch}"
         draft = Draft(TermTaken(self.epoch, self.holder), subject, at_ns, "server", subject)

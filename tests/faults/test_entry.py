@@ -213,3 +213,12 @@ def test_lost_doubled_and_reordered_messages_change_nothing_in_the_end(
     told += [(telling.fault.id, telling.transition) for telling in rest.tellings]
     assert told == calm
     assert tormented.faults.keys() == straight.faults.keys()
+
+
+def test_an_answer_to_a_resync_that_was_overtaken_changes_nothing() -> None:
+    world = joined()
+    take(world, message(seen(1, DOWN), seen(2, UP)))
+    entry = an_entry(world)
+    entry.levels(Levels(N1, "b1", "i1", 1, (level(1, DOWN),)))
+    assert entry.events == []
+    assert world.topology.resources[WEB].state is UP

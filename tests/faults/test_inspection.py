@@ -235,3 +235,38 @@ def test_resource_up_is_only_told_when_it_was_not() -> None:
     world = World()
     assert kinds(see(world, ResourceState.UP, 1, 1.0)) == [ResourceUp]
     assert kinds(see(world, ResourceState.UP, 2, 2.0)) == []
+
+
+def test_one_life_of_a_node_may_fall_silent_twice_and_has_a_fault_each_time() -> None:
+    world = joined_world()
+    faults = []
+    for silent_s in (5.0, 15.0):
+        lost = on_silence(world, N1, 3.2, at(silent_s))
+        faults.append(lost.tellings[0].fault.id)
+        world.adopt(lost)
+        world.adopt(on_heartbeat(world, beat("i1"), at(silent_s + 1)))
+        world.adopt(tick(world, silent_s + 2))
+    assert len(set(faults)) == 2
+
+
+def test_two_returns_in_one_fault_are_not_taken_for_a_rerun_of_one() -> None:
+    world = joined_world()
+    returns = []
+    for number, at_s in ((2, 2.0), (3, 2.1)):
+        decision = on_heartbeat(world, beat(f"i{number}"), at(at_s))
+        world.adopt(decision)
+        world.settle([Seq(10 * number + index) for index in range(len(decision.events))])
+        returns += [each for each in decision.events if isinstance(each.event, AgentReturned)]
+    assert len(world.faults) == 1
+    assert all(each.cause is None or isinstance(each.cause, Local) for each in returns)
+
+
+def test_a_new_loss_when_the_old_fault_had_been_right_long_enough_clears_too() -> None:
+    world = joined_world()
+    world.adopt(on_heartbeat(world, beat("i2"), at(2)))
+    late = on_heartbeat(world, beat("i3"), at(9))
+    assert [telling.transition for telling in late.tellings] == ["raised", "cleared", "raised"][1:]
+    world.adopt(late)
+    assert world.faults["node/n1"].state is FaultState.CLEARING
+    assert [telling.transition for telling in tick(world, 12).tellings] == ["cleared"]
+    assert not world.faults

@@ -234,3 +234,42 @@ async def test_lag_sees_a_blocked_loop_and_forgets_it() -> None:
             await asyncio.sleep(0.02)
     measuring.cancel()
     await asyncio.gather(measuring, return_exceptions=True)
+
+
+@pytest.mark.looptime
+async def test_giving_up_inside_a_task_group_stops_everything_too() -> None:
+    async def deposed() -> None:
+        raise Deposed("another server holds the term")
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(deposed())
+
+    with pytest.raises(Deposed):
+        await run_tasks([Task("delivery", grouped)], stopping=asyncio.Event())
+
+
+@pytest.mark.looptime
+async def test_a_stop_that_meets_a_crash_inside_a_task_group_is_a_stop() -> None:
+    stopping = asyncio.Event()
+    starts = 0
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            raise RuntimeError("the connection is gone") from None
+
+    async def grouped() -> None:
+        nonlocal starts
+        starts += 1
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail_when_cancelled())
+
+    async def stop() -> None:
+        await asyncio.sleep(1)
+        stopping.set()
+
+    async with asyncio.timeout(100):
+        await run_tasks([Task("grouped", grouped), Task("stop", stop)], stopping=stopping)
+    assert starts == 1

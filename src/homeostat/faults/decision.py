@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from homeostat.contracts.nouns import HostId, ResourceId
+from homeostat.contracts.nouns import FaultId, HostId, ResourceId
 from homeostat.faults.model import Fault, FaultState
 from homeostat.fleet.model import Action, Node, Resource, Topology
 from homeostat.kernel.journal import Draft, Local, Seq
@@ -49,10 +49,14 @@ class Decision:
 
     def fault_about(self, about: str, world: World) -> Fault | None:
         """The fault of a subject that is not cleared, as this decision leaves it."""
+        touched: set[FaultId] = set()
         for fault in (*reversed(self.changed), *reversed(self.raised)):
-            if fault.about == about:
-                return None if fault.state is FaultState.CLEARED else fault
-        return world.faults.get(about)
+            if fault.about == about and fault.id not in touched:
+                touched.add(fault.id)
+                if fault.state is not FaultState.CLEARED:
+                    return fault
+        # One that was cleared here may have been followed by a new one, so all are looked at.
+        return None if touched else world.faults.get(about)
 
 
 @dataclass(slots=True)

@@ -91,9 +91,10 @@ class Entry:
             if self._is_foreign(message.host, level):
                 continue
             row = rows.get(level.resource)
-            if level.seq <= node.acked_seq and (
-                row is None or row.seq < level.seq or row.state != level.state
-            ):
+            # A message that was overtaken tells of the past: what came after it is in the row already.
+            drifted = row is None or (row.seq, row.state) != (level.seq, level.state)
+            overtaken = row is not None and row.seq > level.seq
+            if level.seq <= node.acked_seq and drifted and not overtaken:
                 self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
         if message.seq != node.acked_seq:
             return

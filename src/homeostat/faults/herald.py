@@ -62,9 +62,13 @@ class Herald:
         self._heard: dict[FaultId, frozenset[str]] = {}
 
     async def remember(self, faults: Iterable[FaultId]) -> None:
-        """Who heard that these open faults were raised, from the outbox."""
+        """Who heard that these open faults were raised, from the outbox.
+
+        An entry whose commit had no answer may be in the database: then its notices are nowhere else.
+        """
         wanted = tuple(faults)
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
+        self._delivery.catch_up(await self._readers.read(notice_store.with_pending))
 
     def announce(self, tellings: Sequence[Telling], first_index: int) -> Announcement:
         """Whom to tell. The drafts will stand from `first_index` on in the entry's submission."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import structlog
 
@@ -37,8 +37,7 @@ from homeostat.fleet.model import AgentState
 from homeostat.fleet.settings import FleetSettings
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Evidence, Judgement, Limits, Probed, judge
-from homeostat.kernel.appender import Appender
-from homeostat.kernel.bus import Bus
+from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import (
@@ -49,6 +48,7 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Seq, Submission
 from homeostat.kernel.positional_log import seconds
+from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("faults")
 
@@ -77,9 +77,9 @@ class Parts:
     `probed` is what outside probes say now; a result older than `probe_stale_s` is none.
     """
 
-    appender: Appender
+    appender: Appends
     readers: Readers
-    bus: Bus
+    bus: Messages
     clock: Clock
     herald: Herald
     faults: FaultsSettings
@@ -101,6 +101,8 @@ class Heard:
 
 class FaultPath:
     """The loop. `world` is what it last knew; others may read it and never change it."""
+
+    ENTRY: ClassVar[type[Entry]] = Entry
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -171,7 +173,7 @@ class FaultPath:
 
     async def _decide(self, batch: list[tuple[Message | Request, int]], *, sweep: bool) -> None:
         clock, faults = self._parts.clock, self._parts.faults
-        entry = Entry(
+        entry = self.ENTRY(
             self.world, clock.wall_ns(), clock.mono_ns(), faults.clear_after_s, faults.host_clear_after_s
         )
         waiting: list[tuple[Request, int]] = []

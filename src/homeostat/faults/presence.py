@@ -36,12 +36,13 @@ def on_heartbeat(world: World, beat: Heartbeat, now: Moment) -> Decision:
         return decision
     if node.incarnation == beat.incarnation:
         if node.agent is AgentState.LOST:
-            _return(world, decision, node, beat, now)
+            _return(world, decision, (node, None), beat, now)
         return decision
+    lost = None
     if node.agent is AgentState.PRESENT:
         reason = "the node process ended without a goodbye and was started again"
-        _lose(world, decision, node, reason, now)
-    _return(world, decision, node, beat, now)
+        lost = _lose(world, decision, node, reason, now)
+    _return(world, decision, (node, lost), beat, now)
     return decision
 
 
@@ -80,23 +81,30 @@ def _join(decision: Decision, beat: Heartbeat, now: Moment) -> None:
     )
 
 
-def _lose(world: World, decision: Decision, node: Node, reason: str, now: Moment) -> None:
+def _lose(world: World, decision: Decision, node: Node, reason: str, now: Moment) -> Local:
     subject = node_subject(node.host)
     fault = world.faults.get(subject)
     if fault is not None and fault.kind is not FaultKind.AGENT_LOST and fault.up_ns is not None:
         clear(decision, fault, "its host is back; only its agent is lost", fault.up_ns)
-    trace = _evidence(node, now)
+    fault = decision.fault_about(subject, world)
+    trace = _evidence(node, now) if fault is None else fault.trace
     cause = decision.add(Draft(AgentLost(node.host, reason), subject, now.wall_ns, "faults", trace))
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.DOWN, reason, now, cause))
+    return cause
 
 
-def _return(world: World, decision: Decision, node: Node, beat: Heartbeat, now: Moment) -> None:
+def _return(
+    world: World, decision: Decision, lost: tuple[Node, Local | None], beat: Heartbeat, now: Moment
+) -> None:
+    """`lost` is the node as it was, and the loss when it was noticed only now."""
+    node, noticed = lost
     subject = node_subject(node.host)
     fault = decision.fault_about(subject, world)
     event = AgentReturned(node.host, beat.incarnation)
     trace = f"{node.host}/{node.incarnation}" if fault is None else fault.trace
-    # Not caused by the fault alone: it may come back more than once before the fault is cleared.
-    cause = decision.add(Draft(event, subject, now.wall_ns, subject, trace))
+    # Never the fault's own event: a fault that went on over several losses has several returns, and the
+    # second one of the same cause would be taken for a re-run.
+    cause = decision.add(Draft(event, subject, now.wall_ns, subject, trace, noticed))
     decision.nodes.append(replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT))
     follow(world, decision, now.clear_after_s, _seen(node, ResourceState.UP, "it reports again", now, cause))
 

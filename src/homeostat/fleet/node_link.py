@@ -32,7 +32,7 @@ from homeostat.contracts.wire import (
     encode,
 )
 from homeostat.fleet.node_observations import ObservationStore
-from homeostat.kernel.bus import Bus
+from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.kernel.errors import BadInput, BusUnavailable, StoreFull, StoreUnavailable
 from homeostat.kernel.loops import Backoff, Task
@@ -48,19 +48,23 @@ _log = structlog.get_logger("link")
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """`heartbeat_s` must be well below the server's `lost_after_s`, or a healthy node looks silent."""
+    """`heartbeat_s` must be well below the server's `lost_after_s`, or a healthy node looks silent.
+
+    `incarnation` names this life of the node process; empty: a random name.
+    """
 
     host: HostId
     heartbeat_s: float = 1.0
+    incarnation: str = ""
 
 
 class NodeLink:
     """One node's link. Used from one event loop; the store's disk work runs in threads."""
 
     def __init__(
-        self, settings: LinkSettings, bus: Bus, store: ObservationStore, clock: Clock | None = None
+        self, settings: LinkSettings, bus: Messages, store: ObservationStore, clock: Clock | None = None
     ) -> None:
-        self.incarnation = uuid.uuid4().hex[:16]
+        self.incarnation = settings.incarnation or uuid.uuid4().hex[:16]
         self._settings, self._bus, self._store = settings, bus, store
         self._clock: Clock = clock or SystemClock()
         self._subjects = Subjects(settings.host)
@@ -98,7 +102,7 @@ class NodeLink:
     async def beat(self) -> None:
         """Heartbeats, at once after start and reconnect, else every `heartbeat_s` from a random phase on."""
         every_s = self._settings.heartbeat_s
-        wait_s = random.uniform(0, every_s)  # a thousand nodes must not beat in step
+        wait_s = random.Random(self.incarnation).uniform(0, every_s)  # a thousand nodes must not beat in step
         while True:
             self._beats.clear()
             seen = self._store.snapshot()

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -54,6 +54,10 @@ M = TypeVar("M")
 _log = structlog.get_logger("observations")
 
 
+def _new_boot() -> str:
+    return uuid.uuid4().hex[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What belongs together at one moment.
@@ -86,22 +90,27 @@ class _Memory:
 class ObservationStore:
     """One node's observations in one SQLite file."""
 
-    def __init__(self, path: Path, unacknowledged_max: int = UNACKNOWLEDGED_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        unacknowledged_max: int = UNACKNOWLEDGED_MAX,
+        new_boot: Callable[[], str] = _new_boot,
+    ) -> None:
         """Open or make `path`. An unreadable file is moved to `<path>.corrupt-<ns>` and a new one begun.
 
         Raises StoreUnavailable when the disk does not let us read or write there.
         """
-        self._path, self._max = path, unacknowledged_max
+        self._path, self._max, self._new_boot = path, unacknowledged_max, new_boot
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         try:
-            self._database, self._memory = _open(path)
+            self._database, self._memory = _open(path, new_boot)
         except CorruptState as error:
             aside = _move_aside(path)
             _log.error(
                 "observations were unreadable and are begun anew", moved_to=str(aside), reason=str(error)
             )
-            self._database, self._memory = _open(path)
+            self._database, self._memory = _open(path, new_boot)
 
     @property
     def boot(self) -> str:
@@ -245,7 +254,7 @@ class ObservationStore:
     def _renew(self, seq: int) -> None:
         """The server knows numbers that we never gave: this file was put back from a copy."""
         _log.error("observations went back in time and get a new name", had=self._memory.seq, server_has=seq)
-        boot = _new_boot()
+        boot = self._new_boot()
         with self._transaction() as database:
             database.execute(_SET_FACT, ("boot", boot))
         self._memory = replace(self._memory, boot=boot)
@@ -272,7 +281,7 @@ def _open_act(before: Intent | None, transition: Transition) -> Intent | None:
     return before
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, _Memory]:
+def _open(path: Path, new_boot: Callable[[], str]) -> tuple[sqlite3.Connection, _Memory]:
     with _named(path):
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
@@ -282,7 +291,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, _Memory]:
             if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise CorruptState(f"{path}: {found}")
             database.executescript(_TABLES)
-            database.execute("INSERT OR IGNORE INTO facts VALUES ('boot', ?)", (_new_boot(),))
+            database.execute("INSERT OR IGNORE INTO facts VALUES ('boot', ?)", (new_boot(),))
             return database, _load(database)
         except BaseException:
             database.close()
@@ -344,7 +353,3 @@ def _move_aside(path: Path) -> Path:
         if beside.exists():
             beside.rename(aside.with_name(aside.name + tail))
     return aside
-
-
-def _new_boot() -> str:
-    return uuid.uuid4().hex[:16]

@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -53,6 +54,21 @@ class BusSettings:
     name: str = "homeostat"
     ping_interval_s: float = 0.5
     inbox_prefix: str = "_INBOX"
+
+
+class Messages(Protocol):
+    """What loops need of a bus; see `Bus` for what each promises. The simulator has its own."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def on_reconnect(self, told: Callable[[], None]) -> None: ...
+
+    async def subscribe(self, pattern: str, hear: Hear) -> None: ...
+
+    async def publish(self, subject: str, body: bytes) -> bool: ...
+
+    async def flush(self, timeout_s: float = 1.0) -> bool: ...
 
 
 class Bus:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -109,6 +110,7 @@ token = Table(
 """Who may call us. Hashes only, never a token."""
 
 _ACCEPTED = "sqlite:////absolute/path.db or postgresql+psycopg://user@host/name"
+_BUSY_MS = 5000
 _UPGRADE_LOCK = 0x484F4D45  # any constant, the same in every server: "HOME"
 
 
@@ -234,9 +236,9 @@ def _open_sqlite(url: URL, *, read_only: bool) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object, *, read_only: bool) -> None:
     # The driver must not open transactions of its own: it would do so late, after a SAVEPOINT.
     connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").close()
+    _use_wal(connection)
     for pragma in (
-        "busy_timeout = 5000",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         "wal_autocheckpoint = 1000",  # pages of 4 KiB; larger only makes the one slow commit slower
@@ -245,6 +247,19 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object, *, read_onl
     ):
         connection.execute(f"PRAGMA {pragma}").close()
     connection.execute("SELECT count(*) FROM sqlite_master").close()
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """A new file becomes a WAL file once; who comes second meanwhile is refused, busy timeout or not."""
+    until_s = time.monotonic() + _BUSY_MS / 1e3
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_immediate(connection: Connection) -> None:

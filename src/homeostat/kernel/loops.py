@@ -126,10 +126,18 @@ async def _run_once(task: Task) -> BaseException | None:
         reason = _reason(errors)
         if isinstance(reason, GiveUp):
             raise reason from errors
-        return errors
+        return _unless_stopping(errors)
     except Exception as error:
-        return error
+        return _unless_stopping(error)
     return Ended(f"{task.name}: returned, but runs for ever") if task.forever else None
+
+
+def _unless_stopping(error: BaseException) -> BaseException:
+    """A task group in which something failed while it was being cancelled tells of the failure only."""
+    current = asyncio.current_task()
+    if current is not None and current.cancelling():
+        raise asyncio.CancelledError from error
+    return error
 
 
 async def _tell(on_crash: OnCrash, name: str, error: BaseException) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -86,6 +86,11 @@ class Delivery:
             name = notice.subscription
             if self._refill.is_behind(name) or not self._admit(notice, pictures.get(notice.fault)):
                 self._refill.fell_behind(name)
+
+    def catch_up(self, subscriptions: Iterable[str]) -> None:
+        """The outbox may hold notices of these that were never offered."""
+        for name in subscriptions:
+            self._refill.fell_behind(name)
 
     def release(self, subscription: str) -> None:
         """This subscription was changed or removed: look at its notices now, not at the next back-off."""

@@ -1,0 +1,58 @@
+"""`python -m homeostat.sim --seed N` tells the story of one run; `--seeds A:B` runs many."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from homeostat.sim.many import run_many
+from homeostat.sim.run import Verdict
+
+
+def main() -> int:
+    """0 when every run is green."""
+    parser = argparse.ArgumentParser(prog="python -m homeostat.sim", description=__doc__)
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--seed", type=int, help="run this one and tell its story")
+    wanted.add_argument("--seeds", type=_range, metavar="A:B", help="run these, B not included")
+    parser.add_argument("--processes", type=int, default=2, help="how many run at once [2]")
+    given = parser.parse_args()
+    if given.seed is not None:
+        verdict = next(run_many([given.seed], processes=1))
+        _tell(verdict)
+        return 0 if verdict.green else 1
+    began_s = time.monotonic()
+    red = 0
+    for verdict in run_many(given.seeds, processes=given.processes):
+        if not verdict.green:
+            red += 1
+            print(red_line(verdict), flush=True)
+    print(f"{len(given.seeds)} seeds, {red} red, {time.monotonic() - began_s:.1f} s")
+    return 1 if red else 0
+
+
+def red_line(verdict: Verdict) -> str:
+    """What a red run says: its seed, what is wrong, how to see it again."""
+    wrong = "\n".join(f"  {each}" for each in verdict.violations)
+    return f"seed {verdict.seed}\n{wrong}\n  replay: python -m homeostat.sim --seed {verdict.seed}"
+
+
+def _tell(verdict: Verdict) -> None:
+    print(f"seed {verdict.seed}: {verdict.plan}")
+    for line in verdict.story.lines:
+        print(line)
+    rest = (
+        "does not come to rest" if verdict.settled_s is None else f"is at rest at {verdict.settled_s:.1f} s"
+    )
+    print(f"the world {rest}; {verdict.commits} commits")
+    print("green" if verdict.green else red_line(verdict))
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition(":")
+    return range(int(first), int(last))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""One module an invariant. Each looks at evidence and yields what is wrong; none of them changes anything.
+
+The simulator gives them a database and the story of what really happened; `homeostat check` has the database
+only, and then a checker says what can be said from it.
+"""
+
+from homeostat.sim.checkers import (
+    acknowledged,
+    closed_acts,
+    committed_intent,
+    deaths,
+    epochs,
+    fault_pairs,
+    told,
+    told_once,
+)
+from homeostat.sim.checkers.evidence import Checker, Evidence, Record, Violation, read_record
+
+CHECKERS: tuple[Checker, ...] = (
+    committed_intent.check,
+    told.check,
+    told_once.check,
+    closed_acts.check,
+    fault_pairs.check,
+    deaths.check,
+    epochs.check,
+    acknowledged.check,
+)
+
+__all__ = ["CHECKERS", "Checker", "Evidence", "Record", "Violation", "read_record"]

@@ -1,0 +1,160 @@
+"""A simulated server: the real fault path, herald, delivery and term, on a simulated store and network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from homeostat.contracts.nouns import HostId
+from homeostat.contracts.wire import Acknowledged, decode
+from homeostat.faults.herald import recall
+from homeostat.faults.loop import Parts
+from homeostat.faults.settings import FaultsSettings
+from homeostat.fleet.settings import FleetSettings
+from homeostat.kernel.errors import GiveUp, RetryLater
+from homeostat.kernel.journal import Receipt, Submission
+from homeostat.kernel.loops import Task, run_tasks
+from homeostat.kernel.term import acquire
+from homeostat.leadership import Leadership
+from homeostat.notices.delivery import DeliveryParts
+from homeostat.notices.settings import NoticesSettings
+from homeostat.notices.subscriptions import Subscriptions
+from homeostat.sim import story
+from homeostat.sim.consumers import Consumer, SimTransport
+from homeostat.sim.disk import Disk, Fate, Mishap
+from homeostat.sim.network import Network
+from homeostat.sim.parts import SimParts
+from homeostat.sim.virtual import SimClock
+
+TERM_S = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of the rooms in a run."""
+
+    faults: FaultsSettings
+    fleet: FleetSettings
+    notices: NoticesSettings
+
+
+@dataclass(slots=True)
+class Site:
+    """What all servers of a run share. `choose` says what befalls a commit.
+
+    `committed` is the highest observation in the database, by host and store.
+    """
+
+    disk: Disk
+    network: Network
+    parts: SimParts
+    settings: Settings
+    consumers: dict[str, Consumer]
+    chance: Random
+    tell: Callable[[str, story.Fact], None]
+    choose: Callable[[], Mishap]
+    committed: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Server:
+    """One life of a server process."""
+
+    def __init__(self, name: str, site: Site, clock: SimClock) -> None:
+        self.name, self._site, self._clock = name, site, clock
+        self.alive = True
+        self.epoch = 0
+        self._bus = site.network.attach(name, self._on_publish)
+        self._transport = SimTransport(site.consumers, site.disk, site.chance, site.tell)
+        self._fate = Fate(site.chance, site.choose, self.kill, self._wrote)
+        self._main = asyncio.create_task(self._run())
+
+    def kill(self, why: str) -> None:
+        """As SIGKILL does: nothing that it still does reaches anybody."""
+        if self.alive:
+            self._tell(story.Said(f"ends: {why}"))
+            self.alive = False
+            self._site.network.detach(self._bus)
+            self._transport.die()
+            if self.epoch:
+                self._appender.die()
+            self._main.cancel()
+
+    async def _run(self) -> None:
+        site, clock = self._site, self._clock
+        await asyncio.sleep(site.chance.uniform(0.01, 0.3))
+        # The file lock shows that the predecessor is dead, or its term has run out: it is ours.
+        epoch = acquire(site.disk.engine, self.name, TERM_S, predecessor_is_dead=True)
+        assert epoch is not None
+        self.epoch = epoch
+        self._tell(story.TermTook(epoch))
+        self._appender = site.parts.appender(site.disk, epoch, self._fate)
+        leader = Leadership(site.disk.engine, self.name, epoch, TERM_S, clock)
+        try:
+            await leader.announce(self._appender)
+            await self._lead(leader)
+        except (RetryLater, GiveUp) as error:
+            self.kill(f"{type(error).__name__}: {error}")
+
+    async def _lead(self, leader: Leadership) -> None:
+        """What `server.serve` does, without the API."""
+        site, clock, readers = self._site, self._clock, self._site.disk.readers
+        subscriptions = Subscriptions(readers)
+        await subscriptions.reload()
+        made = DeliveryParts(
+            self._appender,
+            readers,
+            subscriptions,
+            self._transport,
+            partial(recall, readers),
+            clock,
+            site.chance.random,
+        )
+        delivery = site.parts.delivery(made, site.settings.notices)
+        path = site.parts.path(
+            Parts(
+                appender=self._appender,
+                readers=readers,
+                bus=self._bus,
+                clock=clock,
+                herald=site.parts.herald(subscriptions, delivery, readers),
+                faults=site.settings.faults,
+                fleet=site.settings.fleet,
+                epoch=leader.epoch,
+                own_lag_s=lambda: 0.0,
+            )
+        )
+        await path.listen()
+        await run_tasks(
+            [
+                Task("term", leader.keep, forever=True),
+                Task("fault path", path.run, forever=True),
+                Task("delivery", delivery.run, forever=True),
+            ],
+            stopping=asyncio.Event(),
+            on_crash=self._crashed,
+        )
+
+    async def _crashed(self, name: str, error: BaseException) -> None:
+        if self.alive:
+            self._tell(story.Crashed(name, f"{type(error).__name__}: {error}"))
+
+    def _on_publish(self, subject: str, body: bytes) -> None:
+        if subject.endswith(".acknowledged"):
+            said, host = decode(Acknowledged, body), HostId(subject.split(".")[1])
+            committed = self._site.committed.get((host, said.boot), 0)
+            self._tell(story.AckSent(host, said.boot, said.seq, committed))
+
+    def _wrote(self, submission: Submission, receipt: Receipt) -> None:
+        term = self._site.disk.number("SELECT epoch FROM term WHERE id = 1")
+        for host, boot, seq in self._site.disk.ask("SELECT host, boot, acked_seq FROM node"):
+            assert isinstance(seq, int)
+            key = (str(host), str(boot))
+            self._site.committed[key] = max(seq, self._site.committed.get(key, 0))
+        self._tell(story.Wrote(self.epoch, term, submission.loop, receipt.seqs))
+
+    def _tell(self, fact: story.Fact) -> None:
+        if self.alive:
+            self._site.tell(self.name, fact)

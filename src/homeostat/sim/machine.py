@@ -1,0 +1,195 @@
+"""The simulated machine: processes of services, agents that start, stop and look, and the runner that asks.
+
+The runner's decisions are the real ones (`resources.supervision`); processes and agents are played. Services
+outlive their node process, as they do on a real host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar, assert_never
+
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.roles import Report
+from homeostat.contracts.wire import Intent
+from homeostat.resources.model import (
+    Answered,
+    Died,
+    Due,
+    Event,
+    Leave,
+    Now,
+    OnDisk,
+    Policy,
+    Remembered,
+    Run,
+    Standing,
+    Tell,
+    Wait,
+)
+from homeostat.resources.ocf import Answer
+from homeostat.resources.supervision import decide
+from homeostat.sim import story
+from homeostat.sim.virtual import SimClock
+
+AGENT = "ocf:homeostat:process"
+POLICY = Policy(start_s=2.0, stop_s=2.0, monitor_s=1.0, interval_s=5.0, stable_s=10.0, backoff_most_s=4.0)
+
+E = TypeVar("E")
+Tells = Callable[[story.Fact], None]
+Record = Callable[[Report], "asyncio.Future[None]"]
+
+
+@dataclass(slots=True)
+class Service:
+    """One resource's process on a machine. `ended` is set at its death and renewed at its start."""
+
+    resource: ResourceId
+    owner: Owner
+    alive: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def rise(self) -> None:
+        """It runs."""
+        if not self.alive:
+            self.alive, self.ended = True, asyncio.Event()
+
+    def fall(self) -> None:
+        """It does not."""
+        if self.alive:
+            self.alive = False
+            self.ended.set()
+
+
+@dataclass(slots=True)
+class Machine:
+    """A host. `clumsiness` is the probability that an agent's start fails."""
+
+    host: HostId
+    clock: SimClock
+    chance: Random
+    tell: Tells
+    services: dict[ResourceId, Service]
+    clumsiness: float = 0.0
+    acts: int = 0
+
+    def kill(self, resource: ResourceId) -> bool:
+        """End the process of a service; False when there is none."""
+        service = self.services[resource]
+        if not service.alive:
+            return False
+        self.tell(story.Died(resource, self.host, self.clock.wall_ns()))
+        service.fall()
+        return True
+
+    def new_action(self, resource: ResourceId) -> str:
+        """A name that no act ever had."""
+        self.acts += 1
+        return f"{resource}-{self.acts:06d}"
+
+    async def act(self, resource: ResourceId, verb: str, action: str) -> Answered:
+        """One action of the agent. When it is cut short, a start may have succeeded all the same."""
+        service, chance = self.services[resource], self.chance
+        if verb == "monitor":
+            await asyncio.sleep(chance.uniform(0.001, 0.02))
+            return Answered(Answer.OK if service.alive else Answer.NOT_RUNNING)
+        self.tell(story.ActBegan(self.host, resource, verb, action))
+        try:
+            await asyncio.sleep(chance.uniform(0.005, 0.3))
+        except asyncio.CancelledError:
+            self.tell(story.Faltered(resource, self.host, f"its {verb} is cut short"))
+            if chance.random() < 0.5:
+                self._take_effect(service, verb)
+            raise
+        if verb == "start" and chance.random() < self.clumsiness:
+            self.tell(story.Faltered(resource, self.host, "its start fails"))
+            return Answered(Answer.SOFT, "the agent failed")
+        self._take_effect(service, verb)
+        return Answered(Answer.OK)
+
+    def _take_effect(self, service: Service, verb: str) -> None:
+        if verb == "start":
+            service.rise()
+        else:
+            service.fall()
+
+
+class SimRunner:
+    """Keeps one resource as `resources.node_resource.KeptResource` does, on a played machine."""
+
+    def __init__(self, machine: Machine, resource: ResourceId, record: Record) -> None:
+        self._machine, self._resource, self._record = machine, resource, record
+        self._service = machine.services[resource]
+        self._standing = Standing()
+        self._reports = 0
+        self._seen_ns = (0, 0)
+
+    async def keep(self, level: ResourceState | None, act: Intent | None) -> None:
+        """Until the node process is gone. `level` and `act` are what its store remembers."""
+        event: Event = Remembered(level, act)
+        while True:
+            clock = self._machine.clock
+            self._seen_ns = clock.wall_ns(), clock.mono_ns()
+            now = Now(self._seen_ns[1], self._machine.new_action(self._resource))
+            self._standing, step = decide(self._standing, event, now, POLICY)
+            match step:
+                case Tell():
+                    await self.report(step)
+                    event = OnDisk()
+                case Run():
+                    event = await self._run(step)
+                case Wait():
+                    event = await self._wait(step)
+                case Leave():
+                    return
+                case _:
+                    assert_never(step)
+
+    async def report(self, step: Tell) -> None:
+        """Returns when the report is on the node's disk: nothing may be done before."""
+        self._reports += 1
+        at_ns, mono_ns = self._seen_ns
+        report = Report(
+            number=self._reports,
+            resource=self._resource,
+            kind=ResourceKind.SERVICE,
+            owner=self._service.owner,
+            agent=AGENT,
+            state=step.state,
+            reason=step.reason,
+            at_ns=at_ns,
+            mono_ns=mono_ns,
+            intended=step.intended,
+            finished=step.finished,
+        )
+        await self._record(report)
+
+    async def _run(self, step: Run) -> Event:
+        act = self._standing.act
+        acting = asyncio.ensure_future(
+            self._machine.act(self._resource, step.verb, "" if act is None else act.action)
+        )
+        return await self._first(acting, step.watched)
+
+    async def _wait(self, step: Wait) -> Event:
+        left_s = max(0.0, (step.until_ns - self._machine.clock.mono_ns()) / 1e9)
+        return await self._first(asyncio.ensure_future(_due(left_s)), step.watched)
+
+    async def _first(self, doing: asyncio.Future[E], watched: bool) -> E | Died:
+        """What is being done, or the death of the process when that is watched and comes first."""
+        ended = asyncio.ensure_future(self._service.ended.wait())
+        waiting: list[asyncio.Future[object]] = [doing, ended] if watched else [doing]  # type: ignore[list-item]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else Died("pid 1")
+        finally:
+            ended.cancel()
+            doing.cancel()
+
+
+async def _due(left_s: float) -> Due:
+    await asyncio.sleep(left_s)
+    return Due()

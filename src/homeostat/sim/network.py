@@ -1,0 +1,172 @@
+"""The simulated NATS: messages are lost, late, repeated and reordered, links are cut and come back.
+
+One connection keeps the order of one subject; between subjects, and over a reconnect, nothing is promised.
+It keeps nothing, as core NATS does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from homeostat.kernel.bus import Hear
+
+NOTICED_AFTER_S = 1.0
+"""Until an endpoint notices that its link is cut: its unanswered pings."""
+
+
+@dataclass(slots=True)
+class Weather:
+    """How bad the network is now: probabilities of a loss and of a repetition, and the longest delay."""
+
+    lost: float = 0.0
+    repeated: float = 0.0
+    late_s: float = 0.005
+
+
+class Network:
+    """All links."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, chance: Random) -> None:
+        self.loop, self.chance = loop, chance
+        self.weather = Weather()
+        self.connections = 0
+        self._ends: list[SimBus] = []
+        self._cut: set[str] = set()
+        self._last_s: dict[tuple[int, int, str], float] = {}
+
+    def attach(self, name: str, on_publish: Callable[[str, bytes], None] | None = None) -> SimBus:
+        """A new connection of a process on machine `name`."""
+        bus = SimBus(name, self, on_publish)
+        self._ends.append(bus)
+        if name not in self._cut:
+            self.loop.call_later(self.chance.uniform(0.001, 0.05), bus.come_up)
+        return bus
+
+    def detach(self, bus: SimBus) -> None:
+        """The process is gone."""
+        bus.vanish()
+        self._ends.remove(bus)
+
+    def cut(self, name: str) -> None:
+        """Nothing passes to or from this machine; it notices a little later."""
+        if name in self._cut:
+            return
+        self._cut.add(name)
+        for bus in self._ends:
+            if bus.name == name:
+                self.loop.call_later(NOTICED_AFTER_S, self._notice, bus)
+
+    def mend(self, name: str) -> None:
+        """The link is back; its ends connect again, whether or not they had noticed."""
+        if name not in self._cut:
+            return
+        self._cut.discard(name)
+        for bus in self._ends:
+            if bus.name == name:
+                bus.go_down()
+                self.loop.call_later(self.chance.uniform(0.01, 0.6), bus.come_up)
+
+    def is_cut(self, name: str) -> bool:
+        """Whether nothing passes."""
+        return name in self._cut
+
+    def carry(self, sender: SimBus, subject: str, body: bytes) -> None:
+        """Send to everybody who listens, as well as the weather lets it."""
+        if sender.name in self._cut:
+            return
+        for bus in self._ends:
+            for hear in bus.listeners(subject):
+                if self.chance.random() < self.weather.lost:
+                    continue
+                times = 2 if self.chance.random() < self.weather.repeated else 1
+                for _ in range(times):
+                    self._send(sender, bus, subject, (hear, body))
+
+    def _send(self, sender: SimBus, bus: SimBus, subject: str, what: tuple[Hear, bytes]) -> None:
+        late_s = self.chance.uniform(0.0002, self.weather.late_s)
+        if self.weather.late_s > 0.01 and self.chance.random() < 0.8:
+            late_s = min(late_s, 0.01)
+        pipe = (sender.connection, bus.connection, subject)
+        at_s = max(self._last_s.get(pipe, 0.0), self.loop.time() + late_s)
+        self._last_s[pipe] = at_s
+        self.loop.call_at(at_s, self._arrive, bus, subject, what)
+
+    def _arrive(self, bus: SimBus, subject: str, what: tuple[Hear, bytes]) -> None:
+        if bus.name not in self._cut and bus.connected:
+            hear, body = what
+            hear(subject, body)
+
+    def _notice(self, bus: SimBus) -> None:
+        if bus.name in self._cut:
+            bus.go_down()
+
+
+class SimBus:
+    """One process's connection; what `kernel.bus.Bus` is to the rest."""
+
+    def __init__(self, name: str, network: Network, on_publish: Callable[[str, bytes], None] | None) -> None:
+        self.name, self._network, self._on_publish = name, network, on_publish
+        self.connected = False
+        self.connection = 0
+        self._gone = False
+        self._heard: list[tuple[list[str], Hear]] = []
+        self._told: list[Callable[[], None]] = []
+        self._by_subject: dict[str, list[Hear]] = {}
+
+    def on_reconnect(self, told: Callable[[], None]) -> None:
+        """Call `told` after every connection made."""
+        self._told.append(told)
+
+    async def subscribe(self, pattern: str, hear: Hear) -> None:
+        """Hear what matches."""
+        self._heard.append((pattern.split("."), hear))
+        self._by_subject.clear()
+
+    async def publish(self, subject: str, body: bytes) -> bool:
+        """False when there is no connection; True promises nothing."""
+        if not self.connected:
+            return False
+        if self._on_publish is not None:
+            self._on_publish(subject, body)
+        self._network.carry(self, subject, body)
+        return True
+
+    async def flush(self, timeout_s: float = 1.0) -> bool:
+        """Whether the other end has read what was published."""
+        await asyncio.sleep(min(timeout_s, 0.01))
+        return self.connected and not self._network.is_cut(self.name)
+
+    def listeners(self, subject: str) -> list[Hear]:
+        """Who hears this subject here."""
+        found = self._by_subject.get(subject)
+        if found is None:
+            parts = subject.split(".")
+            found = self._by_subject[subject] = [
+                hear for pattern, hear in self._heard if _matches(pattern, parts)
+            ]
+        return found
+
+    def come_up(self) -> None:
+        """A new connection."""
+        if self._gone or self.connected or self._network.is_cut(self.name):
+            return
+        self.connected = True
+        self._network.connections += 1
+        self.connection = self._network.connections
+        for told in self._told:
+            told()
+
+    def go_down(self) -> None:
+        """The connection is lost, and everybody here knows."""
+        self.connected = False
+
+    def vanish(self) -> None:
+        """The process is gone: nothing it still does reaches anybody."""
+        self._gone, self.connected = True, False
+
+
+def _matches(pattern: list[str], parts: list[str]) -> bool:
+    return len(pattern) == len(parts) and all(a in ("*", b) for a, b in zip(pattern, parts, strict=True))

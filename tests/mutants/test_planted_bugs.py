@@ -1,0 +1,26 @@
+"""For each invariant the simulation finds a planted bug; so a green run means something."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from planted import PLANTED
+
+from homeostat.sim.disk import Disk
+from homeostat.sim.run import run_seed
+
+SEEDS_MOST = 2000
+
+
+@pytest.mark.seed("order a planted bug of each invariant is found within 2000 seeds")
+@pytest.mark.parametrize("invariant", PLANTED)
+def test_a_planted_bug_is_found(invariant: str, record_property: pytest.RecordProperty) -> None:
+    parts, name = PLANTED[invariant]
+    with closing(Disk.in_memory()) as disk:
+        for seed in range(SEEDS_MOST):
+            verdict = run_seed(seed, disk, parts)
+            if any(each.invariant == name for each in verdict.violations):
+                record_property("found_by_seed", seed)
+                return
+    pytest.fail(f"{SEEDS_MOST} seeds did not find it")

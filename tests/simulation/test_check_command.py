@@ -1,0 +1,63 @@
+"""homeostat check: against a database that a run left behind, whole and spoiled."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from homeostat.cli import app
+from homeostat.sim.disk import Disk
+from homeostat.sim.run import run_seed
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A state directory with the database of a simulated run, open as that of a running server is."""
+    (tmp_path / "server").mkdir()
+    disk = Disk(tmp_path / "server")
+    run_seed(3, disk)
+    return tmp_path
+
+
+def checked(directory: Path, *options: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["check", "--dir", str(directory), *options])
+    return result.exit_code, result.output
+
+
+def test_a_good_database_is_called_good_and_left_alone(directory: Path) -> None:
+    code, said = checked(directory, "--json")
+    assert code == 0, said
+    answer = json.loads(said)
+    assert answer["violations"] == []
+    assert answer["events"] > 20
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        ("DELETE FROM journal WHERE kind = 'ActionIntended'", "I1"),
+        ("UPDATE outbox SET state = 'pending', queued_ns = 1", "I2"),
+        ("DELETE FROM outbox", "I3"),
+        ("UPDATE action SET outcome = NULL, intended_ns = 1", "I10"),
+        ("DELETE FROM journal WHERE kind = 'FaultRaised'", "raised before cleared"),
+        ("UPDATE journal SET payload = replace(payload, '\"epoch\":1', '\"epoch\":0')", "no write under"),
+    ],
+)
+def test_each_damage_is_named(directory: Path, spoil: str, name: str) -> None:
+    database = sqlite3.connect(directory / "server" / "homeostat.db")
+    database.execute(spoil)
+    database.commit()
+    database.close()
+    code, said = checked(directory)
+    assert code == 1
+    assert any(line.startswith(name) for line in said.splitlines()), said
+
+
+def test_without_a_database_it_says_what_to_do(tmp_path: Path) -> None:
+    code, said = checked(tmp_path)
+    assert code == 4
+    assert "--dir" in said

@@ -1,0 +1,27 @@
+"""Seeds that were red once, each with what was wrong then. The bug is gone when they stay green."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from homeostat.sim.__main__ import red_line
+from homeostat.sim.disk import Disk
+from homeostat.sim.run import run_seed
+
+FOUND = {
+    18: "notices of a commit whose answer was lost were not told before the next start",
+    209: "a node that was lost again while its fault was clearing stayed lost for ever",
+    225: "a node process that fell silent twice in one life jammed the fault path",
+    286: "an answer to a resync that was overtaken put an old level back",
+    2237: "a deposed server whose delivery was told so while it was being cancelled never ended",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_stays_mended(seed: int) -> None:
+    with closing(Disk.in_memory()) as disk:
+        verdict = run_seed(seed, disk)
+    assert verdict.green, f"{FOUND[seed]}\n{red_line(verdict)}"
+    assert verdict.settled_s is not None, FOUND[seed]
