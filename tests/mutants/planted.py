@@ -11,7 +11,7 @@ from homeostat.contracts.wire import Observations, Transition
 from homeostat.faults.decision import Telling
 from homeostat.faults.entry import Entry
 from homeostat.faults.herald import Announcement, Herald
-from homeostat.faults.loop import FaultPath
+from homeostat.faults.loop import FaultPath, Request
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.notices import store as notice_store
 from homeostat.notices.board import Board, Due
@@ -124,9 +124,9 @@ class WritesWhenDeposed(SimAppender):
 class AcknowledgesFirst(FaultPath):
     """Acknowledged means committed: the node is answered before the commit."""
 
-    async def _commit(self, entry: Entry) -> None:
+    async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         await self._answer(entry)
-        await super()._commit(entry)
+        return await super()._commit(entry, waiting)
 
 
 PLANTED: dict[str, tuple[SimParts, str]] = {

@@ -53,7 +53,7 @@ def hold(
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask that no harm be done to a host. Example: homeostat host hold n2 --reason "new disks" """
+    """Ask that no harm be done to a host. Example: homeostat host hold n2 --reason disks"""
     with errors_in_one_line():
         body = {"held": not off, "reason": reason}
         answer = Client.find(directory).call("PUT", f"/hosts/{host}/hold", body)
