@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import psutil
 
 from homeostat.kernel.client import Client
-from homeostat.kernel.processes import Identity, is_alive, send_signal
+from homeostat.kernel.processes import Identity, die_with_parent, is_alive, send_signal
 from homeostat.lab.plan import PREFERRED_PORTS
 from homeostat.lab.ports import is_free
 
@@ -176,6 +176,7 @@ def start(directory: Path) -> Lab:
         stdin=subprocess.DEVNULL,
         env={name: value for name, value in os.environ.items() if not name.startswith("HOMEOSTAT")},
         start_new_session=True,
+        preexec_fn=die_with_parent(signal.SIGTERM),  # an aborted test run leaves no lab behind
     )
     out.close()
     lab = Lab(directory, process)
