@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter as Count
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -185,15 +184,18 @@ def _parts(request: Request) -> Metrics:
 
 
 router = APIRouter(tags=["status"], responses=ERRORS)
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=Response, responses=_TEXT)
 async def metrics(
     request: Request, credentials: Credentials, parts: Annotated[Metrics, Depends(_parts)]
-) -> PlainTextResponse:
-    """For Prometheus. A token of project `infrastructure`, any role, unless `api.metrics_open` is true."""
+) -> Response:
+    """For Prometheus. An administrator's token, unless `api.metrics_open` is true."""
     if not parts.is_open:
         caller = await current_caller(request, credentials)
         if not caller.may_read(INFRASTRUCTURE):
-            raise NotAllowed("metrics are for project infrastructure; ask for a viewer's token of it")
-    return PlainTextResponse(await parts.page(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+            raise NotAllowed("metrics are for administrators")
+    return Response(await parts.page(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -40,10 +40,9 @@ def queries() -> list[str]:
     return [query.replace("$__rate_interval", "1m") for query in found]
 
 
-def test_only_the_project_infrastructure_reads_them(server: RunningServer) -> None:
-    tokens = {"scraper": "infrastructure", "tenant": "blue"}
-    for name, project in tokens.items():
-        body = {"role": "viewer", "project": project, "token": f"hs_{name:x<40}"}
+def test_only_administrators_read_them(server: RunningServer) -> None:
+    for name, role, project in (("scraper", "admin", "infrastructure"), ("tenant", "operator", "blue")):
+        body = {"role": role, "project": project, "token": f"hs_{name:x<40}"}
         server.client.call("PUT", f"/tokens/{name}", body)
     assert server.status("/metrics", None) == 401
     assert server.status("/metrics", f"hs_{'tenant':x<40}") == 403
