@@ -190,7 +190,7 @@ def belongings(lab: Lab, admin: Reader) -> Belongings:
         return found
 
     for row in items("resources"):
-        ids.add((row["id"], row["owner"]))
+        ids |= {(row["id"], row["owner"]), (row["host"], row["owner"])}
         texts |= {(row["owner"], row["owner"]), (f"resource/{row['id']}", row["owner"])}
     for fault in items("faults?limit=1000"):
         ids.add((fault["id"], fault["owner"]))
@@ -239,10 +239,9 @@ def test_nobody_reads_what_belongs_to_another_project_or_to_the_infrastructure(t
         assert hidden == {"admin"}, "tokens and notices have no page of their own"
     for tenant in troubled.tenants:
         foreign, foreign_ids = things.foreign(tenant.project), things.foreign_ids(tenant.project)
-        foreign_ids -= {id for id, owner in things.ids if owner == "hosts"} | {tenant.name}
-        hosts = {id for id, owner in things.ids if owner == "hosts"}
-        # Where one's own resources are is theirs to know, so host names are no secret; nor are numbers.
-        free = hosts | {f"node/{host}" for host in hosts} | {tenant.name}
+        foreign_ids -= {tenant.name}
+        # Where one's own resources are is theirs to know, and no number is a secret.
+        free = {f"node/{host}" for host in things.own(tenant.project)} | {tenant.name}
         words = {word for word in foreign - free if not word.isdecimal()}
         read = 0
         with closing(Reader(lab.client.url, tenant.token)) as reader:
@@ -252,7 +251,7 @@ def test_nobody_reads_what_belongs_to_another_project_or_to_the_infrastructure(t
                 leaked = seen_in(said, words - {answer.id})
                 assert not leaked, f"{leaked} leaked to {where}"
                 read += answer.status == 200
-                if answer.id in foreign_ids | hosts:
+                if answer.id in foreign_ids:
                     unknown = nothing_like(answer.id)
                     path = next(route for route in routes if route.path == answer.route).at(unknown)
                     status, text = reader.call("GET", path)
