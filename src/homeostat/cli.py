@@ -11,7 +11,7 @@ import typer
 
 from homeostat import __version__
 from homeostat.faults.cli import commands as fault_commands
-from homeostat.faults.cli import explain
+from homeostat.faults.cli import explain, timeline
 from homeostat.faults.what_if_cli import commands as what_if_commands
 from homeostat.fleet.cli import commands as node_commands
 from homeostat.fleet.hosts_cli import arm
@@ -21,6 +21,7 @@ from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, sho
 from homeostat.lab.cli import commands as lab_commands
 from homeostat.notices.cli import commands as subscription_commands
 from homeostat.resources.cli import commands as resource_commands
+from homeostat.web.cli import console
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a promise is broken (status) · 2 bad input · 3 not now (no server, port taken, "
@@ -49,6 +50,8 @@ app.add_typer(what_if_commands, name="what-if")
 app.add_typer(lab_commands, name="lab")
 app.command("explain")(explain)
 app.command("arm")(arm)
+app.command("timeline")(timeline)
+app.command("console")(console)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The settings, a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,14 +18,18 @@ from homeostat.faults import api as faults
 from homeostat.faults import what_if_api as what_if
 from homeostat.fleet import api as fleet
 from homeostat.fleet import hosts_api as hosts
-from homeostat.kernel.access import Caller
 from homeostat.kernel.errors import AlreadyRunning
 from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
+from homeostat.metrics import SetPoints
+from homeostat.metrics import router as metrics_router
 from homeostat.notices import api as notices
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
+from homeostat.web import api as console_links
+from homeostat.web import pages
 
-SetPoints = Callable[[Caller], Awaitable[Sequence[SetPoint]]]
+BACKLOG = 2048
+"""Connections that wait to be accepted; uvicorn's own number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +78,9 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    for router in (
-        own,
-        fleet.router,
-        hosts.router,
-        resources.router,
-        faults.router,
-        what_if.router,
-        notices.router,
-        tokens_router,
-    ):
+    rooms = (fleet, hosts, resources, faults, what_if, notices)
+    console = (console_links.router, pages.front, pages.router)
+    for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)
     return app
 
@@ -136,6 +133,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # now: two that only bind may both believe that the port is theirs
     except OSError as error:
         listener.close()
         raise AlreadyRunning(

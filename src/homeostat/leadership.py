@@ -7,6 +7,8 @@ With PostgreSQL a standby waits until the term has expired by the database's clo
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,14 +16,17 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Engine
 
+from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.fleet import TermTaken
 from homeostat.kernel import term
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.clock import Clock
-from homeostat.kernel.database import sqlite_file
+from homeostat.kernel.database import Readers, open_engine, sqlite_file, upgrade
 from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.kernel.locks import only_owner
+from homeostat.kernel.reader import Journal
+from homeostat.settings import ServerSettings
 
 log = structlog.get_logger("leadership")
 
@@ -113,3 +118,37 @@ async def _wait_for_term(engine: Engine, holder: str, ttl_s: float, clock: Clock
             log.info("standing by: another server leads")
             waited = True
         await asyncio.sleep(STANDBY_POLL_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The database, as its leader has it."""
+
+    leader: Leadership
+    appender: Appender
+    readers: Readers
+    journal: Journal
+
+
+@asynccontextmanager
+async def open_store(settings: ServerSettings, clock: Clock) -> AsyncIterator[Store]:
+    """The schema at this version, the term, the one writer, and readers."""
+    upgrade(settings.database_url)
+    engine, reading = open_engine(settings.database_url), open_engine(settings.database_url, read_only=True)
+    holder = f"{socket.gethostname()}/{os.getpid()}"
+    try:
+        async with Leadership.of(engine, holder, settings.term.ttl_s, clock) as leader:
+            appender = Appender(
+                engine, CATALOGUE, epoch=leader.epoch, settings=settings.appender_settings(), clock=clock
+            )
+            appender.start()
+            readers = Readers(reading)
+            try:
+                await leader.announce(appender)
+                yield Store(leader, appender, readers, Journal(readers, CATALOGUE))
+            finally:
+                await appender.close()
+                readers.close()
+    finally:
+        engine.dispose()
+        reading.dispose()

@@ -7,7 +7,7 @@ does I/O. An outcome that is not known is a value of its own, never an exception
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -22,11 +22,15 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The other side answered. `said` is the beginning of its body, for people."""
+    """The other side answered. `said` is the beginning of its body, for people.
+
+    `answered_mono_ns` is our monotonic clock when its status line was there, None when the driver cannot say.
+    """
 
     status: int
     retry_after_s: float | None = None
     said: str = ""
+    answered_mono_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class ApiSettings(BaseModel):
     body_max_bytes: int = Field(default=1024 * 1024, ge=1024)
     """Bytes of a request body. Too small: requests are refused (413). Too large: memory."""
 
+    metrics_open: bool = False
+    """True: /metrics asks for no token. Numbers of the whole installation, nothing of a single guest; only
+    where everybody who reaches this port may read them."""
+
     admin_token_file: Path | None = None
     """A file with the administrator's token; made valid at every start"""
 

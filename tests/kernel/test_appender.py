@@ -260,3 +260,19 @@ def test_after_a_kill_everything_acknowledged_is_there(database_url: str, receip
         assert max(int(name[2:]) for name in rows if name.startswith(f"{loop}-")) == seq
     assert store.rows(select(func.count()).select_from(database.cursor)) != [(0,)]
     store.close()
+
+
+# ---- what is measured ----
+
+
+async def test_every_transaction_is_measured_and_nothing_waits_afterwards(file_store: Store) -> None:
+    measured: list[tuple[float, float, int]] = []
+    async with file_store.appending() as appender:
+        appender.on_commit(lambda waited_s, took_s, count: measured.append((waited_s, took_s, count)))
+        appends = [asyncio.ensure_future(appender.append(seen(f"s{number}"))) for number in range(20)]
+        await asyncio.sleep(0)
+        assert appender.waiting == 20
+        await asyncio.gather(*appends)
+        await until(lambda: sum(count for _, _, count in measured) == 20)
+        assert appender.waiting == 0
+    assert all(0 <= waited_s < 10 and 0 < took_s < 10 for waited_s, took_s, _ in measured)

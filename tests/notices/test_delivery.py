@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import web
 from sqlalchemy import Connection
 
+from homeostat.contracts.events.notices import NoticeDelivered
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Deposed, StoreUnavailable
 from homeostat.kernel.journal import Receipt, Submission
@@ -379,3 +381,39 @@ async def test_each_row_knows_the_event_that_queued_it(here: World) -> None:
     assert [each.queued_seq for each in told] == [each.seq for each in events]
     raised = (await here.journal.read(0, 1))[0]  # type: ignore[arg-type]
     assert {each.cause for each in events} == {raised.seq}
+
+
+async def test_the_moment_of_telling_is_the_answers_first_line_not_its_end_nor_the_commit(
+    here: World,
+) -> None:
+    moments: list[int] = []
+    go_on = asyncio.Event()
+
+    async def behave(request: web.Request, _number: int) -> web.StreamResponse:
+        moments.append(time.time_ns())
+        answer = web.StreamResponse(headers={"Content-Length": "2"})
+        await answer.prepare(request)
+        moments.append(time.time_ns())
+        await go_on.wait()
+        moments.append(time.time_ns())
+        await answer.write(b"ok")
+        return answer
+
+    ended: list[tuple[NoticeState, float | None]] = []
+    async with consumer(behave) as there, here.delivering() as delivery:
+        delivery.on_end(lambda state, took_s: ended.append((state, took_s)))
+        await here.subscribe(subscription(url=there.url))
+        await here.tell(delivery, picture())
+        await until(lambda: len(moments) == 2)
+        asyncio.get_running_loop().call_later(0.2, go_on.set)
+        await here.until_none_pending()
+    events = await here.journal.read(0, 100, subject="notice/s:f-1:raised")  # type: ignore[arg-type]
+    told = events[1].event
+    assert isinstance(told, NoticeDelivered)
+    assert told.offered_ns is not None and told.sent_ns is not None
+    came_ns, answered_ns, finished_ns = moments
+    assert events[0].at_ns <= told.offered_ns <= told.sent_ns <= came_ns
+    assert came_ns <= events[1].at_ns < finished_ns - 100_000_000, "not when its body was there"
+    assert events[1].at_ns <= answered_ns + 150_000_000
+    assert [state for state, _ in ended] == [DELIVERED]
+    assert ended[0][1] == pytest.approx((events[1].at_ns - told.offered_ns) / 1e9, abs=0.001)

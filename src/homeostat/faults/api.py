@@ -1,4 +1,4 @@
-"""GET /api/v1/faults and /api/v1/explain: what is wrong, what was, and why."""
+"""GET /api/v1/faults and /api/v1/explain: what is wrong, what was, why, and where the time went."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from sqlalchemy import Connection, select
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, FaultId, FaultKind, Owner, Severity
 from homeostat.faults.affected import read
+from homeostat.faults.checkpoints import Numbering, Timeline
 from homeostat.faults.explanation import Explained, explained
 from homeostat.faults.herald import picture_of
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import load, load_latest
+from homeostat.faults.timeline import timeline
 from homeostat.fleet.store import action_table, resource_table
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import iso
@@ -113,11 +115,39 @@ async def show_fault(fault: Id, caller: CurrentCaller, parts: Parts) -> FaultVie
 @router.get("/explain/{id}")
 async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
     """The chain of causes around a fault, an act, or an event's number."""
+    return Explanation(id=id, items=explained(await chain_of(id, caller, parts)))
+
+
+async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
+    """The events of that chain that the caller may read; NotFound when there is none."""
     seq, owners = await parts.readers.read(lambda conn: _locate(conn, id))
     chain = [] if seq is None or not any(map(caller.may_read, owners)) else await parts.journal.chain(seq)
     if not chain:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
-    return Explanation(id=id, items=explained([each for each in chain if _may_see(caller, parts, each)]))
+    return [each for each in chain if _may_see(caller, parts, each)]
+
+
+@router.get("/faults/{fault}/timeline")
+async def show_timeline(
+    fault: Id,
+    caller: CurrentCaller,
+    parts: Parts,
+    numbering: Numbering = Numbering.BLUEPRINT,
+    consumer: Annotated[str | None, Query(max_length=200)] = None,
+) -> Timeline:
+    """Where the time went: the checkpoints from the failure to those told, of one consumer or the last."""
+    found = await parts.readers.read(lambda conn: load(conn, [FaultId(fault)]))
+    if not found or not _may_read(caller, found[0]):
+        raise NotFound(f"there is no fault {fault!r}, or it is not yours to read")
+    assert isinstance(found[0].raised_seq, int), "a stored fault is committed"
+    chain = await parts.journal.chain(found[0].raised_seq)
+    folded = timeline([each for each in chain if _may_see(caller, parts, each)], fault, numbering, consumer)
+    if folded is None:
+        who = "" if consumer is None else f" for {consumer!r}"
+        raise NotFound(
+            f"the journal has no timeline of {fault!r}{who} (any more), or it is not yours to read"
+        )
+    return folded
 
 
 def _locate(connection: Connection, id: str) -> tuple[Seq | None, frozenset[str]]:

@@ -1,15 +1,20 @@
-"""homeostat fault, homeostat explain."""
+"""homeostat fault, homeostat explain, homeostat timeline."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from homeostat.faults.timeline_text import compare, comparison_table, draw
 from homeostat.kernel.client import Client, segment
+from homeostat.kernel.errors import BadInput
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
+_WHAT = "A fault, or two to compare; a saved JSON file stands for its fault."
 commands = typer.Typer(help="What is wrong, and what was.", no_args_is_help=True)
 Directory = Annotated[Path | None, typer.Option("--dir", help="State directory of `homeostat up`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]
@@ -58,6 +63,58 @@ def explain(
         return
     rows = [{**row, "at": when(row["at"]), "after": f"{row['after_ms']:g} ms"} for row in answer["items"]]
     show_table(("seq", "cause", "at", "after", "by", "what"), rows, "nothing is known")
+
+
+def timeline(
+    what: Annotated[list[str], typer.Argument(metavar="FAULT | compare A B", help=_WHAT)],
+    consumer: Annotated[str | None, typer.Option(help="Whose way; default: who was told last.")] = None,
+    poc: Annotated[bool, typer.Option("--poc", help="Number the checkpoints T00 .. T09.")] = False,
+    directory: Directory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where the time went from the failure to those told; `compare A B`: what differs between two.
+
+    Example: homeostat timeline f-0123456789ab --json > before.json; homeostat timeline compare before.json
+    f-ba9876543210
+    """
+    with errors_in_one_line():
+        views = [_view(word, directory, consumer, poc) for word in _wanted(what)]
+    if len(views) == 2:
+        rows = {"a": views[0]["fault"], "b": views[1]["fault"], "items": compare(*views)}
+        show_json(rows) if as_json else print("\n".join(comparison_table(*views)))
+    elif as_json:
+        show_json(views[0])
+    else:
+        print(draw(views[0]), end="")
+
+
+def _wanted(words: list[str]) -> list[str]:
+    match words:
+        case ["compare", left, right]:
+            return [left, right]
+        case [one] if one != "compare":
+            return [one]
+        case _:
+            raise BadInput("timeline", " ".join(words), "FAULT, or: compare A B")
+
+
+def _view(word: str, directory: Path | None, consumer: str | None, poc: bool) -> dict[str, Any]:
+    """The API's answer for a fault, or one that was saved in a file."""
+    path = Path(word)
+    if not path.is_file():
+        numbering = "poc" if poc else None
+        route = f"/faults/{quote(word, safe='')}/timeline"
+        answer = Client.find(directory).call("GET", route, numbering=numbering, consumer=consumer)
+        return dict(answer)
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            "timeline", word, f"a file that `homeostat timeline FAULT --json` made ({error})"
+        ) from None
+    if not isinstance(found, dict) or not {"fault", "checkpoints", "costs", "total_ms"} <= found.keys():
+        raise BadInput("timeline", word, "a file that `homeostat timeline FAULT --json` made")
+    return found
 
 
 def _for_people(fault: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from homeostat.contracts.events import faults, fleet, notices, resources
+from homeostat.contracts.events import access, faults, fleet, notices, resources
 from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope
 
@@ -64,6 +64,14 @@ def _of_fleet(event: object | None) -> str:
             return f"{event.holder} became leader, epoch {event.epoch}"
         case fleet.LoopCrashed():
             return f"loop {event.loop} crashed and was started again: {event.error}"
+        case access.TokenIssued():
+            return f"token {event.token} works: {event.role} of {event.owner}"
+        case access.TokenRevoked():
+            return f"token {event.token} does not work any more"
+        case access.ConsoleOpened():
+            return f"{event.token} opened the dashboard in a browser, as {event.role} of {event.owner}"
+        case access.ConsoleClosed():
+            return f"{event.token} logged out of the dashboard"
         case _:
             return _of_hosts(event)
 

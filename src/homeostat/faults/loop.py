@@ -7,6 +7,7 @@ fails, the world is read again from its tables, and the nodes send again what wa
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,11 +44,11 @@ from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import (
     AlreadyDone,
     BadInput,
-    HomeostatError,
     RetryLater,
     StoreUnavailable,
 )
 from homeostat.kernel.journal import Seq, Submission
+from homeostat.kernel.positional_log import seconds
 
 log = structlog.get_logger("faults")
 
@@ -87,6 +88,7 @@ class Parts:
     own_lag_s: Callable[[], float]
     probed: Callable[[], Mapping[HostId, Probed]] = dict
     probe_stale_s: float = 1.0
+    doctor_log: logging.Logger | None = None
 
 
 @dataclass(slots=True)
@@ -147,7 +149,14 @@ class FaultPath:
             sweep = now_ns - swept_ns >= self._parts.fleet.sweep_s * 1e9
             if sweep:
                 swept_ns = now_ns
-            await self._decide(batch, sweep=sweep)
+            try:
+                await self._decide(batch, sweep=sweep)
+            except BaseException as error:
+                # This loop is started again, but nobody would answer who waits.
+                for message, _ in batch:
+                    if isinstance(message, Request):
+                        _refuse_request(message, error)
+                raise
 
     async def _next_batch(self) -> list[tuple[Message | Request, int]]:
         batch: list[tuple[Message | Request, int]] = []
@@ -175,8 +184,9 @@ class FaultPath:
                 case Goodbye():
                     entry.goodbye(message)
                 case Request():
+                    before = len(entry.events)
                     message.change(entry)
-                    waiting.append((message, len(entry.events)))
+                    waiting.append((message, len(entry.events) if len(entry.events) > before else 0))
         if sweep:
             self._sweep(entry)
         entry.tick()
@@ -258,11 +268,21 @@ class FaultPath:
             seqs = receipt.seqs
             self.world.settle(seqs)
             herald.tell(told, receipt)
+            self._log_for_doctor(entry)
         for request, end in waiting:
             if not request.done.done():
                 request.done.set_result(seqs[end - 1] if end else Seq(0))
         await self._answer(entry)
         return True
+
+    def _log_for_doctor(self, entry: Entry) -> None:
+        """One line a fault for Doctor's scripts; the time is the source's own, whenever this is written."""
+        doctor_log = self._parts.doctor_log
+        if doctor_log is None:
+            return
+        for telling in entry.tellings:
+            if telling.transition == "raised":
+                doctor_log.info("doctor monitor detected at %s", seconds(telling.fault.raised_ns))
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch
@@ -333,6 +353,6 @@ class FaultPath:
         log.warning("message refused", subject=subject, error=str(error), refused=self.refused)
 
 
-def _refuse_request(request: Request, error: HomeostatError) -> None:
+def _refuse_request(request: Request, error: BaseException) -> None:
     if not request.done.done():
         request.done.set_exception(StoreUnavailable(f"not committed: {error}"))

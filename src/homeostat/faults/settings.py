@@ -1,6 +1,8 @@
-"""When a fault is over."""
+"""When a fault is over, and what is promised about it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +21,10 @@ class FaultsSettings(BaseModel):
     """Seconds a host must be back before its fault is cleared. Formula: what its node needs to say how its
     guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
     as a fault of its own. Too large: the all-clear is late."""
+
+    doctor_log_file: Path | None = None
+    """A file for a line `doctor monitor detected at T` whenever a fault is raised, T in epoch seconds as the
+    tenth word (source: OPNFV Doctor, tests/monitor.py). Absent: no such file."""
 
     told_within_s: float = Field(default=1.0, gt=0)
     """The promise: seconds from detection until a consumer has been told (source: Doctor requirements,

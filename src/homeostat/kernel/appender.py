@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -33,6 +33,8 @@ _log = structlog.get_logger(__name__)
 _LOOK_FOR_ROOM_S = 1.0
 
 Outcomes = Sequence[Receipt | Exception]
+OnCommit = Callable[[float, float, int], None]
+"""Seconds that the oldest submission waited, seconds that the transaction took, number of submissions."""
 
 
 class Mode(Enum):
@@ -65,6 +67,7 @@ class AppenderSettings:
 class _Item:
     prepared: Prepared
     answer: asyncio.Future[Receipt]
+    queued_ns: int
 
 
 class Appender:
@@ -96,6 +99,8 @@ class Appender:
         self._busy_since_ns: int | None = None
         self._backoff_s = settings.reconnect_first_s
         self._retry_at_ns = 0
+        self._on_commit: list[OnCommit] = []
+        self._waiting = 0
 
     def start(self) -> None:
         """Connect, find the head, have the ballast, start the thread. StoreUnavailable, CorruptState.
@@ -139,6 +144,15 @@ class Appender:
         """One line for a person; empty while writable."""
         return self._now()[1]
 
+    @property
+    def waiting(self) -> int:
+        """Submissions that were handed in and have no answer yet, those in the transaction included."""
+        return self._waiting
+
+    def on_commit(self, told: OnCommit) -> None:
+        """Call `told` after every transaction, for those who measure; failed ones are measured too."""
+        self._on_commit.append(told)
+
     async def append(self, submission: Submission) -> Receipt:
         """Commit; returns when it is on the disk.
 
@@ -153,7 +167,8 @@ class Appender:
         if self._closed or loop is None or mode is Mode.UNAVAILABLE:
             self._room.release()
             raise StoreUnavailable(why or "the appender is not running")
-        item = _Item(prepared, loop.create_future())
+        item = _Item(prepared, loop.create_future(), self._clock.mono_ns())
+        self._waiting += 1
         self._queue.put(item)
         return await item.answer
 
@@ -175,7 +190,10 @@ class Appender:
 
     # ---- on the event loop, called from the thread ----
 
-    def _resolve(self, batch: Sequence[_Item], outcomes: Outcomes, head: int) -> None:
+    def _resolve(
+        self, batch: Sequence[_Item], outcomes: Outcomes, head: int, taken_ns: tuple[int, int]
+    ) -> None:
+        self._waiting -= len(batch)
         if head > self._head:
             self._head = Seq(head)
             self._wake()
@@ -187,6 +205,9 @@ class Appender:
                 item.answer.set_result(outcome)
             else:
                 item.answer.set_exception(outcome)
+        begun_ns, ended_ns = taken_ns
+        for told in self._on_commit:
+            told((begun_ns - batch[0].queued_ns) / 1e9, (ended_ns - begun_ns) / 1e9, len(batch))
 
     def _wake(self) -> None:
         self._advanced.set()
@@ -199,10 +220,11 @@ class Appender:
         while not closing:
             batch, closing = self._take()
             if batch:
-                self._busy_since_ns = self._clock.mono_ns()
+                self._busy_since_ns = begun_ns = self._clock.mono_ns()
                 outcomes = self._settle([item.prepared for item in batch])
                 self._busy_since_ns = None
-                self._call(self._resolve, batch, outcomes, self._writer.head)
+                taken_ns = (begun_ns, self._clock.mono_ns())
+                self._call(self._resolve, batch, outcomes, self._writer.head, taken_ns)
             elif not closing:
                 self._recover()
         self._writer.close()

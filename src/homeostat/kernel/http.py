@@ -120,11 +120,11 @@ class Callers:
 
 
 _bearer = HTTPBearer(auto_error=False, description="A token of this installation")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+"""The token of a request, for a route that itself decides whether it asks who calls."""
 
 
-async def current_caller(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Caller:
+async def current_caller(request: Request, credentials: Credentials) -> Caller:
     """Who calls; 401 without a token that we know."""
     callers: Callers = request.app.state.callers
     caller = None if credentials is None else await callers.find(credentials.credentials)

@@ -58,6 +58,26 @@ class Journal:
             query = query.where(_table.c.subject == subject)
         return await self._readers.read(partial(self._fetch, query))
 
+    async def latest(  # noqa: PLR0913 - a search has this many fields
+        self, before: Seq, limit: int, *, after: Seq, kind: str = "", subject: str = "", text: str = ""
+    ) -> list[Envelope]:
+        """At most `limit` events between two numbers, newest first.
+
+        Of this kind, with these letters in the subject, and these in subject, origin or payload; case is not
+        looked at. Empty lets all through.
+        """
+        query = select(*_COLUMNS).where(_table.c.seq > after, _table.c.seq < before)
+        if kind:
+            query = query.where(_table.c.kind == kind)
+        if subject:
+            query = query.where(_table.c.subject.icontains(subject, autoescape=True))
+        if text:
+            columns = (_table.c.subject, _table.c.origin, _table.c.payload)
+            query = query.where(or_(*(each.icontains(text, autoescape=True) for each in columns)))
+        return await self._readers.read(
+            partial(self._fetch, query.order_by(_table.c.seq.desc()).limit(limit))
+        )
+
     async def chain(self, seq: Seq) -> list[Envelope]:
         """The event, its causes up to the root, and everything that shares its trace, in order.
 

@@ -117,6 +117,7 @@ def server_settings(plan: LabPlan) -> dict[str, Any]:
             },
             "gate": {"armed": ["faults"]},
         },
+        "faults": {"doctor_log_file": str(state.doctor_monitor_log)},
         "notices": {"allowed_networks": [f"{LOOPBACK}/32"]},
     }
 

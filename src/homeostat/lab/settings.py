@@ -63,6 +63,14 @@ class StateDirectory:
         return self.root / "logs"
 
     @property
+    def doctor_monitor_log(self) -> Path:
+        return self.logs / "doctor_monitor.log"
+
+    @property
+    def doctor_consumer_log(self) -> Path:
+        return self.logs / "doctor_consumer.log"
+
+    @property
     def nats(self) -> Path:
         return self.root / "nats"
 

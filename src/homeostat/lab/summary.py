@@ -31,6 +31,7 @@ def green_summary(plan: LabPlan, *, coloured: bool, here: Path) -> str:
             f"  heard     {_short(plan.state.heard_file, here)}  (what the webhook consumer got)",
             f"  logs      {_short(plan.state.logs, here)}",
             "Try, in another terminal:",
+            f"  {call} console   # a link to the dashboard, good for one minute",
             f"  {call} status",
             f"  kill -9 $(cat {ready})   # {first.id} dies; watch this terminal",
             f"  {call} fault ls",

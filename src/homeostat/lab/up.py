@@ -88,6 +88,7 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
     ours = (plan.python, "-m")
     backends = [f"{each.id}={LOOPBACK}:{ports[each.id]}" for each in web_services()]
     keys_and_log = ("--keys-file", str(state.consumer_file), "--heard-file", str(state.heard_file))
+    doctor_log = ("--doctor-log", str(state.doctor_consumer_log))
     nodes = [
         ChildSpec(
             name=f"node-{host}",
@@ -136,7 +137,14 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
         ),
         ChildSpec(
             name="consumer",
-            argv=(*ours, "homeostat.lab.consumer", "--port", str(ports["consumer"]), *keys_and_log),
+            argv=(
+                *ours,
+                "homeostat.lab.consumer",
+                "--port",
+                str(ports["consumer"]),
+                *keys_and_log,
+                *doctor_log,
+            ),
             ready=listens(ports["consumer"]),
             shown_as="heard: ",
             stop_wave=3,

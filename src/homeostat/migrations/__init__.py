@@ -12,7 +12,12 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-SCHEMAS = ("homeostat.fleet.store", "homeostat.faults.store", "homeostat.notices.store")
+SCHEMAS = (
+    "homeostat.fleet.store",
+    "homeostat.faults.store",
+    "homeostat.notices.store",
+    "homeostat.web.store",
+)
 """Modules that register tables on `METADATA`, besides the kernel."""
 
 

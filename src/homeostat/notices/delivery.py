@@ -27,7 +27,7 @@ from homeostat.kernel.journal import Submission
 from homeostat.notices import outbox, signing, store
 from homeostat.notices.board import Board, Due, Limits
 from homeostat.notices.matching import may_hear_of
-from homeostat.notices.model import FaultPicture, Notice, Subscription
+from homeostat.notices.model import FaultPicture, Notice, NoticeState, Subscription
 from homeostat.notices.outcomes import Appends, Outcomes
 from homeostat.notices.refill import Recall, Refill
 from homeostat.notices.renderers import render
@@ -35,9 +35,12 @@ from homeostat.notices.schedule import Attempt, Delivered, GivenUp, GiveUpReason
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Reads, Subscriptions
 from homeostat.notices.targets import place_of
-from homeostat.ports import NoAnswer, Post, Reply, Transport
+from homeostat.ports import Answered, NoAnswer, Post, Reply, Transport
 
 _log = structlog.get_logger("notices")
+
+OnEnd = Callable[[NoticeState, float | None], None]
+"""How a notice ended, and when it was told, how many seconds that took from the commit to the answer."""
 
 _TOLD_KEPT = 1_000
 _NS = 1_000_000_000
@@ -73,6 +76,7 @@ class Delivery:
     def __init__(self, parts: DeliveryParts, settings: NoticesSettings) -> None:
         self._parts, self._settings = parts, settings
         self._told_ms: deque[float] = deque(maxlen=_TOLD_KEPT)
+        self._on_end: list[OnEnd] = []
         self._wake = asyncio.Event()
         self._begin()
 
@@ -97,6 +101,14 @@ class Delivery:
             suspects=self._board.suspects(),
             slowest_ms=max(self._told_ms, default=None),
         )
+
+    def on_end(self, told: OnEnd) -> None:
+        """Call `told` whenever a notice ends, for those who count."""
+        self._on_end.append(told)
+
+    def _tell_end(self, state: NoticeState, took_s: float | None) -> None:
+        for told in self._on_end:
+            told(state, took_s)
 
     async def run(self) -> None:
         """Deliver until cancelled; then send nothing new and commit what ended, for a bounded time."""
@@ -184,13 +196,14 @@ class Delivery:
             self._end(due, GivenUp(obstacle), due.attempts)
             return
         try:
-            reply = await self._send(due, *obstacle)
+            sent_ns, reply = await self._send(due, *obstacle)
         except Exception as error:
             _log.exception("a notice could not be sent", notice=due.key)
-            reply = NoAnswer(f"our own error: {type(error).__name__}")
-        self._conclude(due, reply)
+            sent_ns, reply = 0, NoAnswer(f"our own error: {type(error).__name__}")
+        self._conclude(due, sent_ns, reply)
 
-    async def _send(self, due: Due, subscription: Subscription, picture: FaultPicture) -> Reply:
+    async def _send(self, due: Due, subscription: Subscription, picture: FaultPicture) -> tuple[int, Reply]:
+        """When it went out, on the monotonic clock, and what came back."""
         settings = self._settings
         body = render(
             subscription,
@@ -206,17 +219,18 @@ class Delivery:
             signing.KEY_HEADER: due.key,
             signing.HEADER: signing.sign(subscription.secret, subscription.key_id, at_s, body),
         }
-        return await self._parts.transport.post(Post(subscription.url, headers, body))
+        sent_ns = self._parts.clock.mono_ns()
+        return sent_ns, await self._parts.transport.post(Post(subscription.url, headers, body))
 
-    def _conclude(self, due: Due, reply: Reply) -> None:
+    def _conclude(self, due: Due, sent_ns: int, reply: Reply) -> None:
         now_ns = self._parts.clock.mono_ns()
         attempt = Attempt(due.attempts + 1, (due.give_up_ns - now_ns) / _NS)
         verdict = judge(reply, attempt, self._parts.jitter(), self._settings)
         match verdict:
             case Delivered():
-                self._told_ms.append((now_ns - due.admitted_ns) / 1e6)
+                stamped_ns = reply.answered_mono_ns if isinstance(reply, Answered) else None
                 self._board.succeeded(due)
-                self._end(due, verdict, attempt.number)
+                self._told(due, attempt.number, (sent_ns, now_ns if stamped_ns is None else stamped_ns))
             case Retry(wait_s=wait_s, reason=reason):
                 _log.info("a notice is sent again", notice=due.key, wait_s=round(wait_s, 3), reason=reason)
                 self._board.failed(due, now_ns + round(wait_s * _NS))
@@ -226,11 +240,20 @@ class Delivery:
             case _:
                 assert_never(verdict)
 
-    def _end(self, due: Due, verdict: Delivered | GivenUp, attempts: int) -> None:
+    def _told(self, due: Due, attempts: int, moments_ns: tuple[int, int]) -> None:
+        """`moments_ns`: when it was sent and when it was answered, on the monotonic clock."""
+        sent_ns, answered_ns = moments_ns
+        took_ns = answered_ns - due.admitted_ns
+        self._told_ms.append(took_ns / 1e6)
+        self._tell_end(NoticeState.DELIVERED, took_ns / _NS)
+        # One reading of both clocks for all three, or the order of what happened could be lost between them.
+        ahead_ns = self._parts.clock.wall_ns() - self._parts.clock.mono_ns()
+        times = outbox.Times(due.admitted_ns + ahead_ns, sent_ns + ahead_ns, answered_ns + ahead_ns)
+        self._outcomes.add(due, outbox.delivered(due.notice, attempts, times))
+
+    def _end(self, due: Due, verdict: GivenUp, attempts: int) -> None:
         at_ns = self._parts.clock.wall_ns()
-        if isinstance(verdict, Delivered):
-            self._outcomes.add(due, outbox.delivered(due.notice, attempts, at_ns))
-            return
+        self._tell_end(NoticeState.GIVEN_UP, None)
         _log.warning("a notice is given up", notice=due.key, attempts=attempts, reason=str(verdict))
         self._outcomes.add(due, outbox.given_up(due.notice, attempts, at_ns, str(verdict)))
 

@@ -94,10 +94,20 @@ def settled(notices: Sequence[Notice], receipt: Receipt) -> tuple[Notice, ...]:
     )
 
 
-def delivered(notice: Notice, attempts: int, at_ns: int) -> Submission:
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of a notice that was accepted, on this server's wall clock: see `NoticeDelivered`."""
+
+    offered_ns: int
+    sent_ns: int
+    answered_ns: int
+
+
+def delivered(notice: Notice, attempts: int, times: Times) -> Submission:
     """The consumer has it."""
-    event = NoticeDelivered(notice.key, notice.subscription, attempts)
-    return _end(replace(notice, state=NoticeState.DELIVERED, attempts=attempts), event, at_ns)
+    event = NoticeDelivered(notice.key, notice.subscription, attempts, times.offered_ns, times.sent_ns)
+    ended = replace(notice, state=NoticeState.DELIVERED, attempts=attempts)
+    return _end(ended, event, times.answered_ns)
 
 
 def given_up(notice: Notice, attempts: int, at_ns: int, reason: str) -> Submission:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,25 @@ from pydantic import BaseModel, ConfigDict, Field
 Network = IPv4Network | IPv6Network
 _Count = Annotated[int, Field(ge=1, le=100_000)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
+
+
+class DeadManSettings(BaseModel):
+    """Where a sign of life goes: an endpoint that alarms when it stays out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    """The endpoint. Any network but link-local, metadata services and this server itself."""
+
+    interval_s: _Seconds = 30.0
+    """Seconds between two. The endpoint's own patience should be three times that. Too small: a short pause
+    alarms people. Too large: nobody knows for that long that nobody watches."""
+
+    secret_file: Path
+    """A file with the secret that signs them, as notices are signed."""
+
+    key_id: str = "dead-man"
+    """What the signature calls that secret."""
 
 
 class NoticesSettings(BaseModel):
@@ -85,3 +105,6 @@ class NoticesSettings(BaseModel):
 
     subscriptions_per_project: _Count = 100
     """Each subscription costs memory, and time in the matching of every fault."""
+
+    dead_man: DeadManSettings | None = None
+    """A sign of life for somebody else to watch. Absent: nobody hears that this server is silent."""

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -153,6 +154,12 @@ def with_pending(connection: Connection) -> tuple[str, ...]:
     """The names of the subscriptions, removed ones too, that have pending notices."""
     query = select(outbox.c.subscription).where(outbox.c.state == NoticeState.PENDING.value).distinct()
     return tuple(connection.execute(query.order_by(outbox.c.subscription)).scalars())
+
+
+def count_pending(connection: Connection) -> int:
+    """How many notices are still to be told."""
+    query = select(func.count()).select_from(outbox).where(outbox.c.state == NoticeState.PENDING.value)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def pending_of(connection: Connection, name: str, after: int, limit: int) -> tuple[Notice, ...]:

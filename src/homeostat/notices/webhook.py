@@ -18,6 +18,7 @@ from time import time
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import BadInput
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.targets import Address, Guard, Target, check, choose
@@ -79,7 +80,7 @@ class WebhookTransport:
     """Kept-alive connections to webhooks. Made and closed on one event loop."""
 
     def __init__(self, guard: Guard, lookup: Lookup, settings: NoticesSettings) -> None:
-        self._guard, self._settings = guard, settings
+        self._guard, self._settings, self._clock = guard, settings, SystemClock()
         connector = aiohttp.TCPConnector(
             limit=settings.workers,
             limit_per_host=settings.sends_per_host,
@@ -103,6 +104,7 @@ class WebhookTransport:
             answer = await self._session.post(
                 request.url, data=request.body, headers=dict(request.headers), allow_redirects=False
             )
+            answered_mono_ns = self._clock.mono_ns()
         except BadInput as error:
             return Refused(str(error))
         except TimeoutError as error:
@@ -116,6 +118,7 @@ class WebhookTransport:
             answer.status,
             _retry_after_s(answer.headers.get("Retry-After")),
             await self._rest(answer),
+            answered_mono_ns,
         )
 
     async def close(self) -> None:

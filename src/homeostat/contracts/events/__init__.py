@@ -7,4 +7,6 @@ higher VERSION and an upcast from the old one; an unknown name is kept and skipp
 from homeostat.contracts.events import access, faults, fleet, notices, resources
 from homeostat.kernel.journal import Catalogue
 
-CATALOGUE = Catalogue((*access.EVENTS, *fleet.EVENTS, *resources.EVENTS, *faults.EVENTS, *notices.EVENTS))
+CATALOGUE = Catalogue(
+    (*access.EVENTS, *fleet.EVENTS, *resources.EVENTS, *faults.EVENTS, *notices.EVENTS), notices.UPCASTS
+)

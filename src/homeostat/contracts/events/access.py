@@ -26,4 +26,22 @@ class TokenRevoked:
     token: str
 
 
-EVENTS = (TokenIssued, TokenRevoked)
+@dataclass(frozen=True, slots=True)
+class ConsoleOpened:
+    """Somebody with this token came in by a one-time link and has the dashboard in a browser."""
+
+    VERSION: ClassVar[int] = 1
+    token: str
+    role: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleClosed:
+    """Somebody logged out of the dashboard. A session that is simply over leaves no event."""
+
+    VERSION: ClassVar[int] = 1
+    token: str
+
+
+EVENTS = (TokenIssued, TokenRevoked, ConsoleOpened, ConsoleClosed)

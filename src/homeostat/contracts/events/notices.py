@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from homeostat.contracts.nouns import FaultId, Owner
+from homeostat.kernel.journal import Upcast
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,19 @@ class NoticeQueued:
 
 @dataclass(frozen=True, slots=True)
 class NoticeDelivered:
-    """The consumer answered 2xx. `attempts` counts this server's tries."""
+    """The consumer answered 2xx; the event's own time is when its answer began to arrive.
 
-    VERSION: ClassVar[int] = 1
+    `attempts` counts this server's tries. `offered_ns` is when this server was first ready to send it: the
+    commit that queued it was known, or the notice was read again after a start; `sent_ns` when the attempt
+    that was answered began. Both are this server's wall clock, None in journals of before.
+    """
+
+    VERSION: ClassVar[int] = 2
     key: str
     subscription: str
     attempts: int
+    offered_ns: int | None = None
+    sent_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +66,5 @@ class NoticeGivenUp:
     reason: str
 
 
+UPCASTS: dict[tuple[str, int], Upcast] = {("NoticeDelivered", 1): lambda old: old}
 EVENTS = (SubscriptionCreated, SubscriptionRemoved, NoticeQueued, NoticeDelivered, NoticeGivenUp)

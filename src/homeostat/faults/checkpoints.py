@@ -1,0 +1,138 @@
+"""The checkpoints of a fault's way to the people told of it, and what a timeline is made of. No decisions.
+
+Names, numbers and bands are the performance profiler's (source: OPNFV Doctor, blueprint "Performance
+Profiler"); its proof of concept numbers them T00 .. T09 and has 3 and 4 the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, StrEnum
+
+from pydantic import BaseModel
+
+
+class Numbering(StrEnum):
+    """Whose numbers the checkpoints carry."""
+
+    BLUEPRINT = "blueprint"
+    POC = "poc"
+
+
+_IN_THE_COMMIT = "no act of its own: our own rows are marked in the commit that 5 follows"
+
+
+class Step(Enum):
+    """(number in the blueprint, its name, band, why it may be missing)."""
+
+    HOST_DOWN = (0, "host down", "monitor", "nobody who was there said when it happened")
+    RAW_FAILURE = (1, "raw failure", "monitor", "the journal has no evidence that the fault began with")
+    FOUND_AFFECTED = (2, "found affected", "inspector", "nobody had to be told, so nobody was looked for")
+    MARKED_HOST_DOWN = (3, "marked host down", "inspector", _IN_THE_COMMIT)
+    SET_VM_ERROR = (4, "set VM error", "inspector", _IN_THE_COMMIT)
+    NOTIFIED_VM_ERROR = (5, "notified VM error", "controller", "no notice was handed over and delivered")
+    TRANSFORMED_EVENT = (6, "transformed event", "notifier", "no such step: the event is sent as it is")
+    EVALUATED_EVENT = (7, "evaluated event", "notifier", "no such step: subscriptions are matched in 2")
+    FIRED_ALARM = (8, "fired alarm", "notifier", "no notice was sent and accepted")
+    RECEIVED_ALARM = (9, "received alarm", "notifier", "no consumer has answered")
+    HANDLED_ALARM = (10, "handled alarm", "consumer", "what a consumer does then, only it knows")
+
+    def __init__(self, number: int, label: str, band: str, why_missing: str) -> None:
+        self.number, self.label, self.band, self.why_missing = number, label, band, why_missing
+
+
+ALIASES: Mapping[str, str] = {
+    "monitor": "sample monitor",
+    "inspector": "sample inspector",
+    "controller": "nova",
+    "notifier": "ceilometer, aodh",
+    "consumer": "",
+}
+"""What the blueprint calls our bands."""
+
+BESIDE = (Step.MARKED_HOST_DOWN, Step.SET_VM_ERROR)
+"""Acts: people are told at once and not after them, so these may run beside the way of the notice."""
+
+ORDERS: Mapping[Numbering, tuple[tuple[str, Step], ...]] = {
+    Numbering.BLUEPRINT: tuple((str(step.number), step) for step in Step),
+    Numbering.POC: tuple(
+        (f"T{at:02d}", step)
+        for at, step in enumerate(
+            (
+                *tuple(Step)[:3],
+                Step.SET_VM_ERROR,
+                Step.MARKED_HOST_DOWN,
+                *tuple(Step)[5:10],
+            )
+        )
+    ),
+}
+
+
+class Checkpoint(BaseModel):
+    """`ms` counts from the first one known; `clock` is where it was stamped. All None: not known, see `what`.
+
+    `beside` is true for an act that ended when the consumer was being told already.
+    """
+
+    id: str
+    name: str
+    at: str | None
+    ms: float | None
+    clock: str | None
+    event: int | None
+    what: str
+    beside: bool = False
+
+
+class Span(BaseModel):
+    """Between two checkpoints that are known, one after the other. `clocks_differ`: see the module."""
+
+    begin: str
+    end: str
+    ms: float
+    bands: list[str]
+    clocks_differ: bool
+
+
+class Cost(BaseModel):
+    """A band, or several that cannot be told apart, and what it took of the whole."""
+
+    component: str
+    alias: str
+    ms: float
+    percent: float
+
+
+class Told(BaseModel):
+    """One consumer. Milliseconds from checkpoint 1, None for what is not known or did not happen."""
+
+    subscription: str
+    state: str
+    handed_over_ms: float | None
+    fired_ms: float | None
+    received_ms: float | None
+    attempts: int
+    reason: str = ""
+
+
+class Timeline(BaseModel):
+    """One fault. `consumer` is whose checkpoints 5, 8 and 9 these are: who was told last, if none was chosen.
+
+    `first_told_ms`, `last_told_ms` and `resolved_ms` count from checkpoint 1, `total_ms` from the first known
+    to the last known checkpoint.
+    """
+
+    fault: str
+    kind: str
+    about: str
+    numbering: Numbering
+    consumer: str | None
+    checkpoints: list[Checkpoint]
+    spans: list[Span]
+    costs: list[Cost]
+    told: list[Told]
+    first_told_ms: float | None
+    last_told_ms: float | None
+    resolved_ms: float | None
+    total_ms: float | None

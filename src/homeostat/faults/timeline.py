@@ -1,0 +1,276 @@
+"""Where the time went between a failure and the people told of it. Pure: folds the chain of one fault.
+
+A checkpoint of which the journal has no stamp is None and says why; nothing is interpolated. Stamps are wall
+clocks of the place where a thing happened. A span between two places is marked: it also holds the difference
+of their clocks, so it may even be negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from homeostat.faults.checkpoints import (
+    ALIASES,
+    BESIDE,
+    ORDERS,
+    Checkpoint,
+    Cost,
+    Numbering,
+    Span,
+    Step,
+    Timeline,
+    Told,
+)
+from homeostat.kernel.clock import iso
+from homeostat.kernel.journal import Envelope, Seq
+
+_RAW = ("ResourceDown", "HostDown", "AgentLost")
+_MARKS_HOST = frozenset({"mark_host_down", "force_down"})
+_MARKS_GUEST = frozenset({"mark_guest_error", "reset_state"})
+_RAISED = "raised"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    at_ns: int
+    clock: str
+    seq: Seq
+    what: str
+
+
+@dataclass(slots=True)
+class _Telling:
+    """What the journal has of one consumer."""
+
+    queued: Envelope
+    ended: Envelope | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.queued.payload["subscription"])
+
+    @property
+    def received_ns(self) -> int | None:
+        return self.ended.at_ns if self.ended is not None and self.ended.kind == "NoticeDelivered" else None
+
+    def stamp(self, name: str) -> int | None:
+        value = None if self.received_ns is None or self.ended is None else self.ended.payload.get(name)
+        return value if isinstance(value, int) else None
+
+
+@dataclass(slots=True)
+class _Found:
+    """The events of one fault, picked out of its chain."""
+
+    raised: Envelope
+    raw: Envelope | None = None
+    cleared: Envelope | None = None
+    tellings: list[_Telling] = field(default_factory=list)
+    acts: list[tuple[str, Envelope]] = field(default_factory=list)
+
+
+def timeline(
+    chain: Sequence[Envelope],
+    fault: str,
+    numbering: Numbering = Numbering.BLUEPRINT,
+    consumer: str | None = None,
+) -> Timeline | None:
+    """Fold the chain. None when the fault is not in it, or when `consumer` was not to be told of it."""
+    found = _find(chain, fault)
+    if found is None:
+        return None
+    chosen = _chosen(found.tellings, consumer)
+    if consumer is not None and chosen is None:
+        return None
+    stamps = _stamps(found, chosen)
+    beside = _beside(stamps)
+    order = ORDERS[numbering]
+    path = [(id, step, stamps[step]) for id, step in order if step in stamps and step not in beside]
+    zero_ns = path[0][2].at_ns
+    detected_ns = stamps[Step.RAW_FAILURE].at_ns
+    told = [_told(each, detected_ns) for each in found.tellings]
+    received = sorted(each.received_ms for each in told if each.received_ms is not None)
+    spans = _spans(path, [step for _, step in order])
+    total_ms = _ms(path[-1][2].at_ns - zero_ns) if len(path) > 1 else None
+    return Timeline(
+        fault=fault,
+        kind=str(found.raised.payload["kind"]),
+        about=str(found.raised.payload["about"]),
+        numbering=numbering,
+        consumer=None if chosen is None else chosen.name,
+        checkpoints=[_checkpoint(id, step, stamps.get(step), zero_ns, step in beside) for id, step in order],
+        spans=spans,
+        costs=_costs(spans, total_ms),
+        told=sorted(told, key=lambda each: (each.received_ms is None, each.received_ms or 0.0)),
+        first_told_ms=received[0] if received else None,
+        last_told_ms=received[-1] if received else None,
+        resolved_ms=None if found.cleared is None else _since(_seen_ns(found.cleared), detected_ns),
+        total_ms=total_ms,
+    )
+
+
+def _find(chain: Sequence[Envelope], fault: str) -> _Found | None:
+    by_seq = {each.seq: each for each in chain}
+    about = [each for each in chain if each.payload.get("fault") == fault]
+    raised = next((each for each in about if each.kind == "FaultRaised"), None)
+    if raised is None:
+        return None
+    found = _Found(raised, _first_up(raised, by_seq, lambda each: each.kind in _RAW))
+    found.cleared = next((each for each in about if each.kind == "FaultCleared"), None)
+    tellings: dict[str, _Telling] = {}
+    for each in about:
+        if each.kind == "NoticeQueued" and each.payload.get("transition") == _RAISED:
+            tellings[str(each.payload["key"])] = _Telling(each)
+    for each in chain:
+        if each.kind in ("NoticeDelivered", "NoticeGivenUp") and each.payload.get("key") in tellings:
+            tellings[str(each.payload["key"])].ended = each
+        if each.kind == "ActionFinished" and each.payload.get("outcome") == "ok" and each.cause in by_seq:
+            found.acts.append((str(by_seq[each.cause].payload.get("verb", "")), each))
+    found.tellings = list(tellings.values())
+    return found
+
+
+def _first_up(
+    event: Envelope, by_seq: Mapping[Seq, Envelope], wanted: Callable[[Envelope], bool]
+) -> Envelope | None:
+    """The nearest cause that is wanted."""
+    seen: set[Seq] = set()
+    cause = event.cause
+    while cause is not None and cause in by_seq and cause not in seen:
+        seen.add(cause)
+        if wanted(by_seq[cause]):
+            return by_seq[cause]
+        cause = by_seq[cause].cause
+    return None
+
+
+def _chosen(tellings: Sequence[_Telling], consumer: str | None) -> _Telling | None:
+    if consumer is not None:
+        return next((each for each in tellings if each.name == consumer), None)
+    told = [each for each in tellings if each.received_ns is not None]
+    return max(told, key=lambda each: each.received_ns or 0, default=None)
+
+
+def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
+    raw = found.raw or found.raised
+    stamps = {
+        Step.RAW_FAILURE: _Stamp(
+            _seen_ns(raw), _clock(raw), raw.seq, f"{raw.kind}: the source's stamp of what it saw first"
+        )
+    }
+    if found.raw is not None and found.raw.kind == "HostDown":
+        _put(stamps, Step.FOUND_AFFECTED, found.raw, "HostDown: the server declares it, with who is affected")
+    elif found.tellings:
+        queued = found.tellings[0].queued
+        _put(stamps, Step.FOUND_AFFECTED, queued, "NoticeQueued: the server knows who is to be told")
+    hosts = [act for verb, act in found.acts if verb in _MARKS_HOST]
+    guests = [act for verb, act in found.acts if verb in _MARKS_GUEST]
+    if hosts:
+        first = min(hosts, key=lambda each: each.at_ns)
+        _put(stamps, Step.MARKED_HOST_DOWN, first, "ActionFinished: the host is marked")
+    if guests:
+        last = max(guests, key=lambda each: each.at_ns)
+        _put(stamps, Step.SET_VM_ERROR, last, "ActionFinished: the last guest is set to error")
+    if chosen is None or chosen.ended is None or chosen.received_ns is None:
+        return stamps
+    for step, at_ns, what in (
+        (Step.NOTIFIED_VM_ERROR, chosen.stamp("offered_ns"), "the commit is known, the notice handed over"),
+        (Step.FIRED_ALARM, chosen.stamp("sent_ns"), "the accepted attempt began"),
+        (Step.RECEIVED_ALARM, chosen.received_ns, "the consumer has answered 2xx"),
+    ):
+        if at_ns is not None:
+            what = f"NoticeDelivered: {what}"
+            stamps[step] = _Stamp(at_ns, _clock(chosen.ended), chosen.ended.seq, what)
+    return stamps
+
+
+def _put(stamps: dict[Step, _Stamp], step: Step, event: Envelope, what: str) -> None:
+    stamps[step] = _Stamp(event.at_ns, _clock(event), event.seq, what)
+
+
+def _seen_ns(event: Envelope) -> int:
+    seen_ns = event.payload.get("seen_ns")
+    return seen_ns if isinstance(seen_ns, int) and seen_ns > 0 else event.at_ns
+
+
+def _clock(event: Envelope) -> str:
+    """Whose clock stamped it: a node's, or the server's under its many names."""
+    return event.origin if event.origin.startswith("node/") else "server"
+
+
+def _beside(stamps: Mapping[Step, _Stamp]) -> frozenset[Step]:
+    later = [stamps[step].at_ns for step in stamps if step.number > Step.SET_VM_ERROR.number]
+    return frozenset(step for step in BESIDE if step in stamps and later and stamps[step].at_ns > min(later))
+
+
+def _checkpoint(id: str, step: Step, stamp: _Stamp | None, zero_ns: int, beside: bool) -> Checkpoint:
+    if stamp is None:
+        missing = step.why_missing
+        return Checkpoint(id=id, name=step.label, at=None, ms=None, clock=None, event=None, what=missing)
+    return Checkpoint(
+        id=id,
+        name=step.label,
+        at=iso(stamp.at_ns),
+        ms=_ms(stamp.at_ns - zero_ns),
+        clock=stamp.clock,
+        event=stamp.seq,
+        what=stamp.what,
+        beside=beside,
+    )
+
+
+def _spans(path: Sequence[tuple[str, Step, _Stamp]], order: Sequence[Step]) -> list[Span]:
+    spans = []
+    for (begin, first, left), (end, last, right) in pairwise(path):
+        passed = order[order.index(first) + 1 : order.index(last) + 1]
+        spans.append(
+            Span(
+                begin=begin,
+                end=end,
+                ms=_ms(right.at_ns - left.at_ns),
+                bands=list(dict.fromkeys(step.band for step in passed)),
+                clocks_differ=left.clock != right.clock,
+            )
+        )
+    return spans
+
+
+def _costs(spans: Sequence[Span], total_ms: float | None) -> list[Cost]:
+    sums: dict[tuple[str, ...], float] = {}
+    for span in spans:
+        sums[tuple(span.bands)] = sums.get(tuple(span.bands), 0.0) + span.ms
+    costs = [
+        Cost(
+            component=" + ".join(bands),
+            alias=" + ".join(ALIASES[band] for band in bands),
+            ms=round(ms, 3),
+            percent=round(100 * ms / total_ms, 1) if total_ms else 0.0,
+        )
+        for bands, ms in sums.items()
+    ]
+    return sorted(costs, key=lambda cost: -cost.ms)
+
+
+def _told(telling: _Telling, detected_ns: int) -> Told:
+    ended = telling.ended
+    waiting = "waiting" if ended is None else "told" if ended.kind == "NoticeDelivered" else "given up"
+    payload = {} if ended is None else ended.payload
+    return Told(
+        subscription=telling.name,
+        state=waiting,
+        handed_over_ms=_since(telling.stamp("offered_ns"), detected_ns),
+        fired_ms=_since(telling.stamp("sent_ns"), detected_ns),
+        received_ms=_since(telling.received_ns, detected_ns),
+        attempts=int(payload.get("attempts", 0)),
+        reason=str(payload.get("reason", "")),
+    )
+
+
+def _since(at_ns: int | None, zero_ns: int) -> float | None:
+    return None if at_ns is None else _ms(at_ns - zero_ns)
+
+
+def _ms(span_ns: int) -> float:
+    return round(span_ns / 1e6, 3)

@@ -1,0 +1,199 @@
+"""/metrics for Prometheus: the set points, and how the parts of this server do.
+
+Nothing here is per guest, per resource or per subscription: what belongs to a project is read through the
+API, filtered by owner. Everything is made in the composition root; there is no registry of the process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from homeostat import __version__
+from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, SetPoint, Standing
+from homeostat.faults.loop import FaultPath
+from homeostat.fleet.model import AgentState
+from homeostat.kernel.access import Caller, Role
+from homeostat.kernel.appender import Appender
+from homeostat.kernel.database import Readers
+from homeostat.kernel.errors import NotAllowed, RetryLater
+from homeostat.kernel.http import ERRORS, Credentials, current_caller
+from homeostat.kernel.loops import LoopLag
+from homeostat.notices import store as notice_store
+from homeostat.notices.delivery import Delivery
+from homeostat.notices.model import NoticeState
+
+SetPoints = Callable[[Caller], Awaitable[Sequence[SetPoint]]]
+"""A room's set points, as this caller may see them."""
+
+_SCRAPER = Caller("metrics", Role.ADMIN, INFRASTRUCTURE)
+"""Whoever may read the page reads numbers of the whole installation."""
+
+_TOLD_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0, 3600.0)
+_DISK_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+_SET_POINT = ("room", "promise", "unit")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is measured. `health` is empty while all is well, else what is wrong."""
+
+    promises: tuple[SetPoints, ...]
+    health: Callable[[], str]
+    appender: Appender
+    readers: Readers
+    delivery: Delivery
+    path: FaultPath
+    lag: LoopLag
+    epoch: int
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    """What had to be asked for; the rest is read when the page is made."""
+
+    set_points: list[SetPoint] = field(default_factory=list)
+    pending: int | None = None
+
+
+class Metrics:
+    """One for a server: `app.state.metrics`. With `is_open` no token is asked for."""
+
+    def __init__(self, sources: Sources, *, is_open: bool) -> None:
+        self.is_open = is_open
+        self._sources = sources
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._page = _Page(sources)
+        self._registry.register(self._page)
+        self._ended = Counter(
+            "homeostat_notices_ended", "Notices that ended.", ("outcome",), registry=self._registry
+        )
+        for outcome in (NoticeState.DELIVERED, NoticeState.GIVEN_UP):
+            self._ended.labels(outcome.value)
+        self._told = self._histogram("notice_told", "From the commit to the consumer's answer.", _TOLD_S)
+        self._waited = self._histogram(
+            "append_wait", "What a submission waited for its transaction.", _DISK_S
+        )
+        self._committed = self._histogram("append_commit", "A transaction with its flush.", _DISK_S)
+        self._submissions = Counter(
+            "homeostat_append_submissions", "Submissions that got an answer.", registry=self._registry
+        )
+        sources.delivery.on_end(self._on_end)
+        sources.appender.on_commit(self._on_commit)
+
+    async def page(self) -> bytes:
+        """The page now. A store that does not answer leaves its own numbers out, never the others."""
+        snapshot = _Snapshot()
+        for promise in self._sources.promises:
+            try:
+                snapshot.set_points += await promise(_SCRAPER)
+            except RetryLater:
+                continue
+        try:
+            snapshot.pending = await self._sources.readers.read(notice_store.count_pending)
+        except RetryLater:
+            snapshot.pending = None
+        self._page.snapshot = snapshot
+        return generate_latest(self._registry)
+
+    def _histogram(self, name: str, about: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"homeostat_{name}_seconds", about, buckets=buckets, registry=self._registry)
+
+    def _on_end(self, state: NoticeState, took_s: float | None) -> None:
+        self._ended.labels(state.value).inc()
+        if took_s is not None:
+            self._told.observe(took_s)
+
+    def _on_commit(self, waited_s: float, took_s: float, submissions: int) -> None:
+        self._waited.observe(waited_s)
+        self._committed.observe(took_s)
+        self._submissions.inc(submissions)
+
+
+class _Page(Collector):
+    """What has a value of its own at any moment: read when asked."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self.snapshot = _Snapshot()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, with or without values."""
+        yield from _of_set_points(self.snapshot.set_points)
+        sources, figures = self._sources, self._sources.delivery.figures()
+        yield _gauge("info", "This server.", {(("version", __version__),): 1})
+        yield _gauge("healthy", "1 while this server can write and hear.", {(): int(not sources.health())})
+        yield _gauge("epoch", "The term that this server leads in.", {(): sources.epoch})
+        yield _gauge("journal_head", "The last committed sequence number.", {(): sources.appender.head})
+        yield _gauge("append_waiting", "Submissions without an answer.", {(): sources.appender.waiting})
+        yield _gauge("loop_lag_seconds", "Worst of the last 10 s.", {(): sources.lag.worst_s})
+        kinds = Count(fault.kind for fault in sources.path.world.faults.values())
+        yield _gauge(
+            "faults_open", "Faults not cleared.", {(("kind", kind.value),): kinds[kind] for kind in FaultKind}
+        )
+        agents = Count(node.agent for node in sources.path.world.topology.nodes.values())
+        yield _gauge(
+            "nodes", "Nodes by their agent.", {(("agent", each.value),): agents[each] for each in AgentState}
+        )
+        pending = self.snapshot.pending
+        yield _gauge("notices_pending", "Notices to be told.", {} if pending is None else {(): pending})
+        yield _gauge("notices_in_flight", "Being sent now.", {(): figures.in_flight})
+        yield _gauge("subscriptions_silent", "That do not answer.", {(): len(figures.suspects)})
+        refused = CounterMetricFamily("homeostat_messages_refused", "Messages of nodes that were not taken.")
+        refused.add_metric((), sources.path.refused)
+        yield refused
+
+
+def _of_set_points(rows: Sequence[SetPoint]) -> Iterator[Metric]:
+    value = GaugeMetricFamily("homeostat_set_point_value", "Measured, in its unit.", labels=_SET_POINT)
+    limit = GaugeMetricFamily("homeostat_set_point_limit", "Promised, in its unit.", labels=_SET_POINT)
+    standing = GaugeMetricFamily(
+        "homeostat_set_point_standing", "1 for where it stands.", labels=("room", "promise", "standing")
+    )
+    for row in rows:
+        labels = (row.room, row.promise, row.unit)
+        limit.add_metric(labels, row.limit)
+        if row.value is not None:
+            value.add_metric(labels, row.value)
+        for each in Standing:
+            standing.add_metric((row.room, row.promise, each.value), int(row.standing is each))
+    yield from (value, limit, standing)
+
+
+def _gauge(name: str, about: str, values: dict[tuple[tuple[str, str], ...], float]) -> Metric:
+    """One family; each value under its labels."""
+    labels = next(([label for label, _ in key] for key in values), [])
+    family = GaugeMetricFamily(f"homeostat_{name}", about, labels=labels)
+    for key, value in values.items():
+        family.add_metric([text for _, text in key], value)
+    return family
+
+
+def _parts(request: Request) -> Metrics:
+    parts: Metrics = request.app.state.metrics
+    return parts
+
+
+router = APIRouter(tags=["status"], responses=ERRORS)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(
+    request: Request, credentials: Credentials, parts: Annotated[Metrics, Depends(_parts)]
+) -> PlainTextResponse:
+    """For Prometheus. A token of project `infrastructure`, any role, unless `api.metrics_open` is true."""
+    if not parts.is_open:
+        caller = await current_caller(request, credentials)
+        if not caller.may_read(INFRASTRUCTURE):
+            raise NotAllowed("metrics are for project infrastructure; ask for a viewer's token of it")
+    return PlainTextResponse(await parts.page(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,139 @@
+"""What a running server shows of itself: health, every room's set points, metrics, the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import FastAPI
+
+from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint
+from homeostat.faults.aftermath import Aftermath
+from homeostat.faults.api import FaultsApi
+from homeostat.faults.loop import FaultPath
+from homeostat.faults.promises import FaultPromises
+from homeostat.faults.what_if_api import WhatIfApi
+from homeostat.fleet.arming import Arming
+from homeostat.fleet.hosts_api import HostsApi
+from homeostat.fleet.promises import promises as fleet_promises
+from homeostat.http_api import Overview, assemble
+from homeostat.kernel.access import Caller
+from homeostat.kernel.appender import Mode
+from homeostat.kernel.loops import LoopLag
+from homeostat.leadership import Store
+from homeostat.metrics import Metrics, SetPoints, Sources
+from homeostat.monitors.probes import OutsideProbes
+from homeostat.notices.api import NoticesApi
+from homeostat.notices.dead_man import DeadMan
+from homeostat.notices.promises import NoticePromises
+from homeostat.settings import ServerSettings
+from homeostat.telling import Telling
+from homeostat.tokens_api import Registry
+from homeostat.web.console import Console
+from homeostat.web.live import Tail
+from homeostat.web.sessions import Links, Sessions
+
+
+def health_of(store: Store, path: FaultPath) -> str:
+    """Empty while this server can write and hear, else what is wrong."""
+    if store.appender.mode is not Mode.WRITABLE:
+        return store.appender.why
+    return "" if path.hears else "NATS is not connected: nothing is heard from the nodes"
+
+
+def promises_of(
+    settings: ServerSettings, store: Store, telling: Telling, path: FaultPath, dead_man: DeadMan | None
+) -> tuple[SetPoints, ...]:
+    """Every room's set points, in the order of `homeostat status`."""
+
+    async def of_fleet(caller: Caller) -> tuple[SetPoint, ...]:
+        mine = caller.may_read(INFRASTRUCTURE)
+        return fleet_promises(path.world.topology, path.doubt) if mine else ()
+
+    faults = FaultPromises(store.readers, store.leader.clock, settings.faults)
+    notices = NoticePromises(telling.delivery, settings.faults.told_within_s)
+    return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
+
+
+def _hosts_parts(
+    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, aftermath: Aftermath
+) -> Mapping[str, object]:
+    """What the routes about hosts stand on."""
+    return {
+        "hosts": HostsApi(
+            topology=lambda: path.world.topology,
+            probed=lambda: outside.latest,
+            doubt=lambda: path.doubt,
+            doubts=lambda: path.doubts,
+            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
+            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            arming=arming,
+        ),
+        "what_if": WhatIfApi(
+            lambda: path.world.topology, telling.subscriptions, aftermath.verdict, aftermath.driver
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The parts of a server that can be looked at."""
+
+    store: Store
+    telling: Telling
+    path: FaultPath
+    outside: OutsideProbes
+    arming: Arming
+    aftermath: Aftermath
+    registry: Registry
+    dead_man: DeadMan | None
+    lag: LoopLag
+    tail: Tail
+
+
+def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
+    """The API: what each room's routes find in `app.state`."""
+    store, telling, path = shown.store, shown.telling, shown.path
+    health = partial(health_of, store, path)
+    promises = promises_of(settings, store, telling, path, shown.dead_man)
+    sources = Sources(
+        promises=promises,
+        health=health,
+        appender=store.appender,
+        readers=store.readers,
+        delivery=telling.delivery,
+        path=path,
+        lag=shown.lag,
+        epoch=store.leader.epoch,
+    )
+    return assemble(
+        Overview(promises, health),
+        shown.registry.callers,
+        settings.api.body_max_bytes,
+        {
+            "topology": lambda: path.world.topology,
+            "faults": FaultsApi(store.readers, store.journal, telling.subscriptions),
+            "notices": NoticesApi(
+                store.appender,
+                store.readers,
+                telling.subscriptions,
+                telling.check,
+                telling.delivery.release,
+                shown.registry.clock,
+                settings.notices,
+            ),
+            "tokens": shown.registry,
+            "console": Console(
+                Links(shown.registry.clock),
+                Sessions(store.appender, store.readers, shown.registry.clock),
+                promises,
+                telling.transport,
+                store.readers,
+                shown.tail,
+                shown.registry.clock,
+            ),
+            "metrics": Metrics(sources, is_open=settings.api.metrics_open),
+            **_hosts_parts(telling, path, shown.outside, shown.arming, shown.aftermath),
+        },
+    )

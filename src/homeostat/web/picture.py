@@ -1,0 +1,140 @@
+"""A fault's chain as a picture: lanes on a time axis. Pure.
+
+The axis is logarithmic: what follows a fault within milliseconds and what ends it after seconds are seen side
+by side. Positions are percent of the width, so that the same picture fits a phone and a wall.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from homeostat.contracts.events import faults, fleet, notices, resources
+from homeostat.kernel.journal import Envelope
+
+_MARKS_MS = (0, 1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 36_000_000, 864_000_000)
+_WORDS = ("0", "1 ms", "10 ms", "100 ms", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h", "10 d")
+_NARROWEST = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One line of the picture. `end_ms` is None for what is not over; a moment ends when it begins."""
+
+    label: str
+    kind: str
+    start_ms: float
+    end_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A lane in its place: `x` and `width` in percent of the picture's, `time` is written beside it."""
+
+    label: str
+    kind: str
+    x: float
+    width: float
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Bars from top to bottom, and marks of the axis as (percent, word)."""
+
+    bars: tuple[Bar, ...]
+    marks: tuple[tuple[float, str], ...]
+
+
+def lanes(chain: Sequence[Envelope]) -> list[Lane]:
+    """What happened, as it began; an end is joined to its beginning by cause or by fault."""
+    if not chain:
+        return []
+    zero_ns = min(each.at_ns for each in chain)
+    ends = {each.cause: each for each in chain if isinstance(each.event, _ENDS)}
+    cleared = next((each for each in chain if isinstance(each.event, faults.FaultCleared)), None)
+
+    def after_ms(each: Envelope | None) -> float | None:
+        return None if each is None else max(0.0, (each.at_ns - zero_ns) / 1e6)
+
+    found: list[Lane] = []
+    for each in chain:
+        start_ms = after_ms(each) or 0.0
+        match each.event:
+            case faults.FaultRaised():
+                found.append(Lane("the fault is open", "fault", start_ms, after_ms(cleared)))
+            case resources.ActionIntended(verb=verb, owner_of_act=who):
+                found.append(Lane(f"{who}: {verb}", "act", start_ms, after_ms(ends.get(each.seq))))
+            case notices.NoticeQueued(subscription=name, transition=transition):
+                end = ends.get(each.seq)
+                given_up = end is not None and isinstance(end.event, notices.NoticeGivenUp)
+                words = f"{name} is not told: {transition}" if given_up else f"{name} is told: {transition}"
+                found.append(Lane(words, "lost" if given_up else "told", start_ms, after_ms(end)))
+            case faults.FaultCleared():
+                found.append(Lane("over", "good", start_ms, start_ms))
+                told_ms = [after_ms(other) or 0.0 for other in chain if other.cause == each.seq]
+                if told_ms and min(told_ms) > start_ms:
+                    found.append(Lane("watched until it counts as over", "held", start_ms, min(told_ms)))
+            case event if isinstance(event, _ENDS):
+                continue
+            case _:
+                found.append(Lane(*_moment(each), start_ms, start_ms))
+    return sorted(found, key=lambda lane: (lane.start_ms, lane.kind != "seen", lane.kind != "fault"))
+
+
+_ENDS = (resources.ActionFinished, notices.NoticeDelivered, notices.NoticeGivenUp)
+
+
+def _moment(each: Envelope) -> tuple[str, str]:
+    match each.event:
+        case resources.ResourceDown(resource=resource, state=state):
+            return f"{each.origin} sees {resource} {state}", "seen"
+        case resources.ResourceUp(resource=resource):
+            return f"{each.origin} sees {resource} up", "good"
+        case fleet.AgentLost(host=host):
+            return f"node/{host} is silent", "seen"
+        case fleet.AgentReturned(host=host):
+            return f"node/{host} reports again", "good"
+        case _:
+            return f"{each.kind} by {each.origin}", "seen"
+
+
+def picture(found: Sequence[Lane], now_ms: float) -> Picture:
+    """Lanes in their places. `now_ms` is how far the axis goes when something is not over."""
+    ends = [lane.start_ms if lane.end_ms is None else lane.end_ms for lane in found]
+    running = any(lane.end_ms is None for lane in found)
+    longest_ms = max([1.0, *ends, *([now_ms] if running else [])])
+
+    def x(ms: float) -> float:
+        return 100 * math.log1p(ms) / math.log1p(longest_ms)
+
+    def bar(lane: Lane) -> Bar:
+        left, right = x(lane.start_ms), x(longest_ms if lane.end_ms is None else lane.end_ms)
+        wide = max(_NARROWEST, right - left)
+        return Bar(lane.label, lane.kind, round(min(left, 100 - wide), 2), round(wide, 2), _time(lane))
+
+    return Picture(tuple(bar(lane) for lane in found), tuple(_marks(x, longest_ms)))
+
+
+def _marks(x: object, longest_ms: float) -> Iterator[tuple[float, str]]:
+    assert callable(x)
+    for ms, word in zip(_MARKS_MS, _WORDS, strict=True):
+        if ms <= longest_ms:
+            yield round(x(ms), 2), word
+
+
+def _time(lane: Lane) -> str:
+    start = f"at {_ms(lane.start_ms)}"
+    if lane.end_ms is None:
+        return f"{start}, goes on"
+    took_ms = lane.end_ms - lane.start_ms
+    return start if took_ms == 0 else f"{start}, for {_ms(took_ms)}"
+
+
+def _ms(ms: float) -> str:
+    if ms < 100:
+        return "0 ms" if ms == 0 else f"{ms:.1f} ms"
+    if ms < 1_000:
+        return f"{ms:.0f} ms"
+    return f"{ms / 1_000:.2f} s" if ms < 120_000 else f"{ms / 60_000:.0f} min"
