@@ -187,7 +187,7 @@ def _parts(request: Request) -> Metrics:
 router = APIRouter(tags=["status"], responses=ERRORS)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 async def metrics(
     request: Request, credentials: Credentials, parts: Annotated[Metrics, Depends(_parts)]
 ) -> PlainTextResponse:
