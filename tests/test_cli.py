@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import threading
@@ -145,7 +146,7 @@ def test_every_command_explains_itself_with_an_example_that_is_right(words: tupl
         command = command.commands[word]
     text = " ".join(command.help.split())
     assert "Example: homeostat " in text, words
-    example = text.partition("Example: homeostat ")[2].split()
+    example = shlex.split(text.partition("Example: homeostat ")[2])
     assert tuple(example[: len(words)]) == words
     # What it shows can be parsed by the command that shows it.
     command.make_context(words[-1], example[len(words) :])

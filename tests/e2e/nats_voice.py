@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from types import TracebackType
 
 
@@ -18,7 +19,8 @@ class Voice:
         self._socket.sendall(f"CONNECT {json.dumps(told)}\r\n".encode())
 
     def publish(self, subject: str, body: bytes) -> None:
-        self._socket.sendall(f"PUB {subject} {len(body)}\r\n".encode() + body + b"\r\n")
+        with suppress(ConnectionResetError, BrokenPipeError):  # `flush` says that it was closed
+            self._socket.sendall(f"PUB {subject} {len(body)}\r\n".encode() + body + b"\r\n")
 
     def flush(self) -> list[str]:
         """What NATS said up to the answer to a PING, or up to the end of the connection."""

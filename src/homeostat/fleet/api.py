@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId
 from homeostat.fleet.model import AgentState, Node, Topology
+from homeostat.kernel.access import Caller
 from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 
 
 class NodeView(BaseModel):
-    """A node. `observations` counts those that are committed, of store `boot`."""
+    """A node. `resources`: those you may read. `observations` counts those committed, of store `boot`."""
 
     host: str
     agent: AgentState
@@ -48,7 +49,7 @@ async def list_nodes(caller: CurrentCaller, topology: CurrentTopology) -> NodeLi
     """All nodes, or none when they are not yours to read."""
     if not caller.may_read(INFRASTRUCTURE):
         return NodeList(items=[])
-    return NodeList(items=[_view(topology, node) for _, node in sorted(topology.nodes.items())])
+    return NodeList(items=[_view(topology, node, caller) for _, node in sorted(topology.nodes.items())])
 
 
 @router.get("/{host}")
@@ -57,14 +58,14 @@ async def show_node(host: str, caller: CurrentCaller, topology: CurrentTopology)
     node = topology.nodes.get(HostId(host))
     if node is None or not caller.may_read(INFRASTRUCTURE):
         raise NotFound(f"there is no node {host!r}, or it is not yours to read")
-    return _view(topology, node)
+    return _view(topology, node, caller)
 
 
-def _view(topology: Topology, node: Node) -> NodeView:
+def _view(topology: Topology, node: Node, caller: Caller) -> NodeView:
     return NodeView(
         host=node.host,
         agent=node.agent,
-        resources=sorted(row.id for row in topology.on_host(node.host)),
+        resources=sorted(row.id for row in topology.on_host(node.host) if caller.may_read(row.owner)),
         observations=node.acked_seq,
         boot=node.boot,
         incarnation=node.incarnation,
