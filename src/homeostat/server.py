@@ -90,6 +90,7 @@ async def serve(settings: ServerSettings) -> None:
         fence = driver_of(settings.fleet.fencing)
         aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, store.leader.epoch, clock))
         await path.listen()
+        await path.load()
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)

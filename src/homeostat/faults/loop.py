@@ -141,6 +141,10 @@ class FaultPath:
         await bus.subscribe("node.*.goodbye", partial(self._on_message, Goodbye))
         self._listening_ns = self._parts.clock.mono_ns()
 
+    async def load(self) -> None:
+        """Know what the tables say, before anybody asks."""
+        await self._reload("the server started")
+
     async def run(self) -> None:
         """Load, ask every node for what it knows, then decide batch after batch until cancelled."""
         await self._reload("the server started")
