@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 
-.PHONY: help up test lint format slow e2e docs setup clean
+.PHONY: help up test lint format bench slow e2e docs setup clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -28,8 +28,12 @@ test: setup ## all tests but the slow ones, and how much of the code they ran
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-slow: setup ## long kills, crashes and soaks
+slow: setup ## long kills and crashes, 2000 simulated seeds
 	$(BIN)/pytest -m slow -s
+
+B ?= told
+bench: setup ## one benchmark beside its peer: make bench B=told, QUICK=1 for a short one
+	$(BIN)/python bench/$(B).py
 
 e2e: setup ## only the tests on a running lab
 	$(BIN)/pytest tests/e2e -m "not slow"
@@ -38,18 +42,15 @@ docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_traceability.py
 
-slow: setup ## long kills and crashes, 2000 simulated seeds
-	$(BIN)/pytest -m slow
-
 lint: setup ## types, layers, format
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests docs bench
+	$(BIN)/ruff check src tests docs bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 format: setup ## put the code in shape
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests docs bench
+	$(BIN)/ruff check --fix src tests docs bench
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
