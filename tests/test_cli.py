@@ -33,7 +33,9 @@ SECRET = "hunter2hunter2"
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The installed command, without what this shell says of a server."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOMEOSTAT")}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HOMEOSTAT", "COVERAGE"))
+    }
     return subprocess.run(
         [str(HOMEOSTAT), *words],
         capture_output=True,

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -55,10 +56,20 @@ def test_they_are_open_when_the_settings_say_so(tmp_path: Path, nats: NatsServer
         assert server.status("/api/v1/status", None) == 401
 
 
+def both(server: RunningServer) -> tuple[list[dict[str, Any]], dict[str, list[tuple[dict[str, str], float]]]]:
+    """Status and metrics of one moment: nothing changed its standing between them."""
+    for _ in range(100):
+        rows = server.client.call("GET", "/status")["items"]
+        found = samples(server.get("/metrics")[1])
+        after = server.client.call("GET", "/status")["items"]
+        if [row["standing"] for row in rows] == [row["standing"] for row in after]:
+            break
+    return after, found
+
+
 def test_they_say_what_status_says_and_nothing_of_a_single_guest(server: RunningServer) -> None:
     server.client.call("PUT", "/tokens/somebody", {"role": "viewer", "project": "blue"})  # a commit
-    found = samples(server.get("/metrics")[1])
-    rows = server.client.call("GET", "/status")["items"]
+    rows, found = both(server)
     limits = {
         (labels["room"], labels["promise"]): value for labels, value in found["homeostat_set_point_limit"]
     }
