@@ -128,7 +128,7 @@ def _promise(row: SetPoint) -> Promise:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The listening socket, taken before anything else is touched; AlreadyRunning when it cannot be had."""
+    """The listening socket; AlreadyRunning when it cannot be had."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -58,10 +58,10 @@ async def serve(settings: ServerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     clock, lag = SystemClock(), LoopLag()
-    listener = bind(settings.api.host, settings.api.port)
     nats = settings.nats
     bus = Bus(BusSettings(nats.url, nats.user, nats.password(), "homeostat server", nats.ping_interval_s))
     async with open_store(settings, clock) as store, open_telling(settings, store, clock) as telling:
+        listener = bind(settings.api.host, settings.api.port)  # a standby must not seem to answer
         log.info("leading", epoch=store.leader.epoch, database=store.leader.engine.dialect.name)
         registry = Registry(store.appender, store.readers, Callers(store.readers, clock), clock)
         await _let_administrator_in(settings, registry)
