@@ -343,10 +343,12 @@ def test_a_taken_port_is_named(lab: Lab, tmp_path: Path) -> None:
         assert refused.returncode == 3
         assert f"ports.balancer: {port}" in refused.stderr
         assert f"pid {os.getpid()}" in refused.stderr
-    # A second server: on the port of the first, and on its database.
+    # A second server: on the port of the first with a database of its own, and on its database.
     settings = yaml.safe_load((lab.directory / "server" / "server.yaml").read_text())
-    for api_port, says in ((lab.port("api"), "api.port"), (free_port(), str(lab.child("server").pid))):
-        settings["api"]["port"] = api_port
+    first, own = settings["database_url"], f"sqlite:///{tmp_path}/own.db"
+    server = str(lab.child("server").pid)
+    for database, api_port, says in ((own, lab.port("api"), "api.port"), (first, free_port(), server)):
+        settings["database_url"], settings["api"]["port"] = database, api_port
         file = tmp_path / "server.yaml"
         file.write_text(yaml.safe_dump(settings))
         second = homeostat("run", "server", "--config", str(file))
