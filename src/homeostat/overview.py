@@ -12,6 +12,7 @@ from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint
 from homeostat.faults.aftermath import Aftermath
 from homeostat.faults.api import FaultsApi
 from homeostat.faults.loop import FaultPath
+from homeostat.faults.marking import Marker
 from homeostat.faults.promises import FaultPromises
 from homeostat.faults.what_if_api import WhatIfApi
 from homeostat.fleet.arming import Arming
@@ -57,9 +58,10 @@ def promises_of(
 
 
 def _hosts_parts(
-    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, aftermath: Aftermath
+    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, acts: tuple[Aftermath, Marker]
 ) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
+    aftermath, marker = acts
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -71,7 +73,11 @@ def _hosts_parts(
             arming=arming,
         ),
         "what_if": WhatIfApi(
-            lambda: path.world.topology, telling.subscriptions, aftermath.verdict, aftermath.driver
+            lambda: path.world.topology,
+            telling.subscriptions,
+            aftermath.verdict,
+            aftermath.driver,
+            marker.cloud,
         ),
     }
 
@@ -86,6 +92,7 @@ class Shown:
     outside: OutsideProbes
     arming: Arming
     aftermath: Aftermath
+    marker: Marker
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
@@ -134,6 +141,6 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 shown.registry.clock,
             ),
             "metrics": Metrics(sources, is_open=settings.api.metrics_open),
-            **_hosts_parts(telling, path, shown.outside, shown.arming, shown.aftermath),
+            **_hosts_parts(telling, path, shown.outside, shown.arming, (shown.aftermath, shown.marker)),
         },
     )

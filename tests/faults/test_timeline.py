@@ -89,7 +89,7 @@ def test_an_act_that_ends_after_the_telling_began_is_beside_the_way() -> None:
 def test_a_failed_act_is_no_checkpoint() -> None:
     chain = Chain()
     raised = chain.raised("HostDown", 0, 8)
-    chain.act(raised, "mark_host_down", 9, 10, outcome="failed")
+    chain.act(raised, "mark_down", 9, 10, outcome="failed")
     assert times(folded(chain))["3"] is None
 
 
@@ -168,7 +168,7 @@ def test_whatever_the_clocks_say_the_costs_are_the_whole_and_it_can_be_drawn(
     chain = Chain()
     raised = chain.raised("ResourceDown", seen, seen, kind="resource_down")
     notice = chain.queued(raised, "blue", queued)
-    chain.act(raised, "mark_host_down", marked, marked)
+    chain.act(raised, "mark_down", marked, marked)
     chain.delivered(notice, offered, offered + 1, answered)
     view = folded(chain, numbering)
     assert view.total_ms == pytest.approx(sum(cost.ms for cost in view.costs), abs=0.01)

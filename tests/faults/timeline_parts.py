@@ -67,8 +67,8 @@ def host_down(*, marked_ms: float = 11, errors_ms: float = 14) -> Chain:
     raised = chain.raised("HostDown", seen_ms=0, at_ms=8)
     first = chain.queued(raised, "blue", 8)
     second = chain.queued(raised, "green", 8)
-    chain.act(raised, "mark_host_down", 9, marked_ms)
-    chain.act(raised, "mark_guest_error", 9, errors_ms)
+    chain.act(raised, "mark_down", 9, marked_ms)
+    chain.act(raised, "set_error", 9, errors_ms)
     chain.delivered(first, 15, 15.5, 18)
     chain.delivered(second, 15, 16, 20, attempts=2)
     cleared = chain.add(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from homeostat.contracts.events.fleet import ObservationsLost
 from homeostat.contracts.events.resources import ActionFinished
-from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
+from homeostat.contracts.nouns import HostId, Mark, ResourceState, node_subject, resource_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.hosts import (
@@ -25,6 +25,7 @@ from homeostat.faults.hosts import (
     on_refusal,
 )
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
+from homeostat.faults.marks import MarkAct, on_mark_ended, on_mark_intended, on_marked
 from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
 from homeostat.faults.store import fault_changed, fault_raised
 from homeostat.fleet.fencing import Attempt, Ended
@@ -147,6 +148,18 @@ class Entry:
     def fence_ended(self, host: HostId, ended: Ended) -> None:
         """An attempt to fence ended."""
         self._take(on_fence_ended(self.world, host, ended, self._moment()))
+
+    def mark_intended(self, act: MarkAct, cause: Seq | None) -> None:
+        """A cloud is about to be told of a host."""
+        self._take(on_mark_intended(act, cause, self._moment()))
+
+    def mark_ended(self, action: str, ended: tuple[Outcome, float, str]) -> None:
+        """How that ended, after how many milliseconds, and what was said."""
+        self._take(on_mark_ended(self.world, action, ended, self._moment()))
+
+    def marked(self, host: HostId, mark: Mark, cloud: str, count: int) -> None:
+        """A cloud shows it so, of this many guests and services."""
+        self._take(on_marked(self.world, host, (mark, cloud, count), self._moment()))
 
     def fenced(self, host: HostId, driver: str, receipt: str) -> None:
         """A person says that nothing runs on a dead host."""

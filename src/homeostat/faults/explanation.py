@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from homeostat.contracts.events import access, faults, fleet, notices, resources
+from homeostat.contracts.nouns import Mark
 from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope
 
@@ -84,6 +85,8 @@ def _of_hosts(event: object | None) -> str:
             return f"host {event.host} is back: {event.reason}"
         case fleet.HostFenced():
             return f"host {event.host} is fenced ({event.driver}): {event.receipt}"
+        case fleet.HostMarked():
+            return f"cloud {event.cloud} shows {_shown(event)}"
         case fleet.HostHeld():
             asked = "asked that no harm be done to" if event.held else "lets harm be done again to"
             return f"{event.by} {asked} host {event.host}: {event.reason}"
@@ -97,6 +100,18 @@ def _of_hosts(event: object | None) -> str:
             return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
         case _:
             return ""
+
+
+def _shown(event: fleet.HostMarked) -> str:
+    match event.mark:
+        case Mark.MARK_DOWN:
+            return f"host {event.host} as down"
+        case Mark.SET_ERROR:
+            return f"{event.count} guests and services on {event.host} in error"
+        case Mark.MARK_UP:
+            return f"host {event.host} as it is"
+        case Mark.CLEAR_ERROR:
+            return f"guests and services on {event.host} as they are seen"
 
 
 def _tries(attempts: int) -> str:

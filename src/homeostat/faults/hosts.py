@@ -24,8 +24,10 @@ from homeostat.contracts.nouns import (
     INFRASTRUCTURE,
     FaultKind,
     HostId,
+    Mark,
     ResourceState,
     Severity,
+    cloud_subject,
     node_subject,
 )
 from homeostat.contracts.wire import Heartbeat, Outcome
@@ -42,6 +44,7 @@ from homeostat.kernel.journal import Draft, Local, Seq
 
 ORIGIN = "faults"
 FENCING = "fleet/fencing"
+_MARKS = frozenset(mark.value for mark in Mark)
 SUPERSEDED = "its whole host is down: told as host_down"
 
 
@@ -132,7 +135,8 @@ def on_evidence(world: World, reason: str, now: Moment) -> Decision:
 def on_refusal(world: World, asked: Asked, refusal: Refusal, cause: Seq | None, now: Moment) -> Decision:
     """The gate said no."""
     decision = Decision(now.base)
-    about = node_subject(asked.host)
+    # The same death may be the cause of both: two subjects keep the two refusals apart.
+    about = cloud_subject(asked.host) if asked.act in _MARKS else node_subject(asked.host)
     event = ActRefused(asked.room, asked.act, refusal.why.name.lower(), refusal.sentence)
     decision.add(Draft(event, about, now.wall_ns, "fleet/gate", _trace(world, asked.host), cause))
     return decision

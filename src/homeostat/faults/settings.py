@@ -22,6 +22,14 @@ class FaultsSettings(BaseModel):
     guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
     as a fault of its own. Too large: the all-clear is late."""
 
+    mark_deadline_s: float = Field(default=10.0, gt=0, le=600)
+    """Seconds that the cloud has to show a host as down, or what runs there in error. Formula: calls of all
+    guests of a host, over those that the cloud takes at once. Too small: ends as unknown and is done again.
+    Too large: a cloud that hangs is noticed late."""
+
+    mark_retry_s: float = Field(default=5.0, gt=0, le=600)
+    """Seconds until a cloud that did not do it is asked again. Too small: it is kept busy with refusing."""
+
     doctor_log_file: Path | None = None
     """A file for a line `doctor monitor detected at T` whenever a fault is raised, T in epoch seconds as the
     tenth word (source: OPNFV Doctor, tests/monitor.py). Absent: no such file."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from homeostat.contracts.nouns import Mark
 from homeostat.faults.checkpoints import (
     ALIASES,
     BESIDE,
@@ -27,8 +28,6 @@ from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope, Seq
 
 _RAW = ("ResourceDown", "HostDown", "AgentLost")
-_MARKS_HOST = frozenset({"mark_host_down", "force_down"})
-_MARKS_GUEST = frozenset({"mark_guest_error", "reset_state"})
 _RAISED = "raised"
 
 
@@ -165,14 +164,14 @@ def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
     elif found.tellings:
         queued = found.tellings[0].queued
         _put(stamps, Step.FOUND_AFFECTED, queued, "NoticeQueued: the server knows who is to be told")
-    hosts = [act for verb, act in found.acts if verb in _MARKS_HOST]
-    guests = [act for verb, act in found.acts if verb in _MARKS_GUEST]
-    if hosts:
-        first = min(hosts, key=lambda each: each.at_ns)
-        _put(stamps, Step.MARKED_HOST_DOWN, first, "ActionFinished: the host is marked")
-    if guests:
-        last = max(guests, key=lambda each: each.at_ns)
-        _put(stamps, Step.SET_VM_ERROR, last, "ActionFinished: the last guest is set to error")
+    for step, mark, what in (
+        (Step.MARKED_HOST_DOWN, Mark.MARK_DOWN, "ActionFinished: the cloud shows the host as down"),
+        (Step.SET_VM_ERROR, Mark.SET_ERROR, "ActionFinished: the cloud shows what ran there in error"),
+    ):
+        ended = [act for verb, act in found.acts if verb == mark.value]
+        if ended:
+            # A fault that went on over several deaths has several; its timeline is of the first.
+            _put(stamps, step, min(ended, key=lambda each: each.at_ns), what)
     if chosen is None or chosen.ended is None or chosen.received_ns is None:
         return stamps
     for step, at_ns, what in (

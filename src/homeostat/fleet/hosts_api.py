@@ -45,7 +45,10 @@ class HostsApi:
 
 
 class HostView(BaseModel):
-    """A host. `probe` is what outside probes say, `fenced` the receipt, `held` why it is spared."""
+    """A host. `probe` is what outside probes say, `fenced` the receipt, `held` why it is spared.
+
+    `marked_at` is since when its cloud shows it as down, `error_at` since when what runs there is in error.
+    """
 
     host: str
     state: HostState
@@ -55,6 +58,8 @@ class HostView(BaseModel):
     doubt: str
     fenced: str
     held: str
+    marked_at: str | None
+    error_at: str | None
 
 
 class HostList(BaseModel):
@@ -184,4 +189,6 @@ def _view(parts: HostsApi, node: Node) -> HostView:
         doubt=parts.doubts().get(node.host, doubt),
         fenced=node.fenced,
         held=node.held,
+        marked_at=None if node.marked_ns is None else iso(node.marked_ns),
+        error_at=None if node.error_ns is None else iso(node.error_ns),
     )

@@ -35,6 +35,8 @@ node_table = Table(
     Column("down_ns", BIG),
     Column("fenced", Text, nullable=False),
     Column("held", Text, nullable=False),
+    Column("marked_ns", BIG),
+    Column("error_ns", BIG),
 )
 
 resource_table = Table(
@@ -143,6 +145,8 @@ def load_topology(connection: Connection) -> Topology:
                 down_ns=row.down_ns,
                 fenced=row.fenced,
                 held=row.held,
+                marked_ns=row.marked_ns,
+                error_ns=row.error_ns,
             )
             for row in connection.execute(select(node_table))
         ),
