@@ -21,6 +21,7 @@ from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble
 from homeostat.kernel.access import Caller
 from homeostat.kernel.appender import Mode
+from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.loops import LoopLag
 from homeostat.leadership import Store
 from homeostat.metrics import Metrics, SetPoints, Sources
@@ -61,7 +62,7 @@ def _hosts_parts(
     telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, acts: tuple[Aftermath, Marker]
 ) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
-    aftermath, marker = acts
+    (aftermath, marker), clock = acts, SystemClock()
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -70,6 +71,10 @@ def _hosts_parts(
             doubts=lambda: path.doubts,
             fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
             hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            injected=lambda host, what, at_ns, by: path.record(
+                lambda entry: entry.injected(host, what, at_ns, by)
+            ),
+            wall_ns=clock.wall_ns,
             arming=arming,
         ),
         "what_if": WhatIfApi(

@@ -25,12 +25,14 @@ class Answered:
     """The other side answered. `said` is the beginning of its body, for people.
 
     `answered_mono_ns` is our monotonic clock when its status line was there, None when the driver cannot say.
+    `consumer_ns` is when it had read and when it had handled the request, on its own wall clock, if it says.
     """
 
     status: int
     retry_after_s: float | None = None
     said: str = ""
     answered_mono_ns: int | None = field(default=None, compare=False)
+    consumer_ns: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from running_lab import Lab, eventually
 
 from homeostat.contracts.nouns import HostId
+from homeostat.kernel.client import Client
 from homeostat.kernel.errors import Conflict
 from homeostat.kernel.processes import is_alive
 from homeostat.lab.machines import switch_off
@@ -81,7 +82,10 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
     said = command(lab, "what-if", "host", "n2")
     assert sorted(row["id"] for row in said["resources"]) == AFFECTED["on-call"]
     assert foretold(said, "raised") == foretold(said, "cleared") == AFFECTED
-    assert said["acts"] == [{"act": "fence", "driver": "command", "allowed": True, "reason": ""}]
+    assert said["acts"] == [
+        {"act": act, "driver": driver, "allowed": True, "reason": ""}
+        for act, driver in (("mark_down", "local"), ("set_error", "local"), ("fence", "command"))
+    ]
     assert the_fault(lab, "host_down") is None, "asking changes nothing"
     living = [lab.service(name) for name in AFFECTED["on-call"]]
     try:
@@ -94,12 +98,17 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
         eventually(lambda: len(host_notices(lab, "raised", fault["id"])) == 4, 10, "all were told")
         assert host_notices(lab, "raised", fault["id"]) == AFFECTED
         dead = {row["id"]: row["state"] for row in lab.get("/resources")["items"] if row["host"] == "n2"}
-        assert dead == dict.fromkeys(AFFECTED["on-call"], "unknown")
+        assert dead == dict.fromkeys(AFFECTED["on-call"], "error")
+        assert host(lab)["marked_at"] and host(lab)["error_at"]
+        mine = Client(lab.client.url, lab.secrets["projects"]["blue"]).call("GET", "/resources")["items"]
+        assert {row["id"]: row["state"] for row in mine}["guest-n2-a"] == "error", "its tenant sees it too"
         kinds = [row["kind"] for row in lab.get("/faults", state="open")["items"]]
         assert kinds == ["host_down"], "neither agent_lost nor the guests are told beside it"
         story = [row["kind"] for row in lab.get(f"/explain/{fault['id']}")["items"]]
-        order = ["HostDown", "FaultRaised", "ActionIntended", "ActionFinished", "HostFenced"]
+        order = ["HostDown", "FaultRaised", "HostFenced"]
         assert [kind for kind in story if kind in order] == order
+        assert story.index("FaultRaised") < story.index("ActionIntended") < story.index("HostMarked")
+        assert (story.count("ActionIntended"), story.count("HostMarked")) == (3, 2)
         assert not is_started(lab), "a fenced host stays off"
     finally:
         command(lab, "lab", "start-host", "n2")
@@ -107,6 +116,7 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
     eventually(lambda: len(host_notices(lab, "cleared", fault["id"])) == 4, 20, "all were told so")
     assert host_notices(lab, "cleared", fault["id"]) == AFFECTED
     assert (host(lab)["state"], host(lab)["fenced"]) == ("up", "")
+    assert (host(lab)["marked_at"], host(lab)["error_at"]) == (None, None)
     others = [row for row in lab.get("/faults")["items"] if row["raised_at"] >= fault["raised_at"]]
     assert [row["id"] for row in others] == [fault["id"]], "one fault told it all"
 
@@ -148,7 +158,9 @@ def test_an_unarmed_room_writes_down_what_it_would_do_and_a_person_gives_the_rec
         eventually(lambda: "ActRefused" in story(), 10, "the refusal is written down")
         command(lab, "host", "fenced", "n1", "--receipt", "I pulled the plug")
         assert host(lab, "n1")["fenced"] == "I pulled the plug"
-        assert story().count("ActRefused") == 1
+        eventually(lambda: story().count("ActRefused") == 2, 10, "once an act")
+        states = {row["state"] for row in lab.get("/resources")["items"] if row["host"] == "n1"}
+        assert (states, host(lab, "n1")["marked_at"]) == ({"unknown"}, None), "nobody shows it in error"
         assert "ActionIntended" not in story()
     finally:
         command(lab, "arm", "faults")

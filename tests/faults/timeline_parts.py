@@ -47,11 +47,17 @@ class Chain:
         sent_ms: float | None,
         answered_ms: float,
         attempts: int = 1,
+        **more_ms: float,
     ) -> int:
+        """`more_ms`: further stamps of the notice, by their names without `_ns`."""
         notice = self.events[queued - 1].payload
         stamps = {
             name: None if value is None else START + round(value * MS)
-            for name, value in (("offered_ns", offered_ms), ("sent_ns", sent_ms))
+            for name, value in (
+                ("offered_ns", offered_ms),
+                ("sent_ns", sent_ms),
+                *((f"{name}_ns", value) for name, value in more_ms.items()),
+            )
         }
         more = {"key": notice["key"], "subscription": notice["subscription"], "attempts": attempts}
         return self.add("NoticeDelivered", answered_ms, queued, **more, **stamps)

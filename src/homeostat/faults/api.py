@@ -30,6 +30,7 @@ from homeostat.notices.subscriptions import Subscriptions
 
 LIMIT_MAX = 1000
 SEQ_DIGITS_MAX = 18
+INJECTIONS_WITHIN = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ async def show_timeline(
         raise NotFound(f"there is no fault {fault!r}, or it is not yours to read")
     assert isinstance(found[0].raised_seq, int), "a stored fault is committed"
     chain = await parts.journal.chain(found[0].raised_seq)
+    chain += await _injections(parts, found[0].about, found[0].raised_seq)
     folded = timeline([each for each in chain if _may_see(caller, parts, each)], fault, numbering, consumer)
     if folded is None:
         who = "" if consumer is None else f" for {consumer!r}"
@@ -150,6 +152,13 @@ async def show_timeline(
             f"the journal has no timeline of {fault!r}{who} (any more), or it is not yours to read"
         )
     return folded
+
+
+async def _injections(parts: FaultsApi, about: str, raised: Seq) -> list[Envelope]:
+    """Stamps of what was broken on purpose around the time of a fault. They may come in after it was seen."""
+    first, last = Seq(max(0, raised - INJECTIONS_WITHIN)), Seq(raised + INJECTIONS_WITHIN)
+    near = await parts.journal.latest(last, 20, after=first, kind="FaultInjected", subject=about)
+    return [each for each in near if each.subject == about]
 
 
 def _is_number(id: str) -> bool:

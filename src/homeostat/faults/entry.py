@@ -22,6 +22,7 @@ from homeostat.faults.hosts import (
     on_hold,
     on_host_back,
     on_host_down,
+    on_injected,
     on_refusal,
 )
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
@@ -164,6 +165,10 @@ class Entry:
     def fenced(self, host: HostId, driver: str, receipt: str) -> None:
         """A person says that nothing runs on a dead host."""
         self._take(on_fenced(self.world, host, (driver, receipt), self._moment()))
+
+    def injected(self, host: HostId, what: str, injected_ns: int, by: str) -> None:
+        """Somebody broke a host on purpose."""
+        self._take(on_injected(host, (what, injected_ns, by), self._moment()))
 
     def hold(self, host: HostId, reason: str, by: str) -> None:
         """No harm to this host, or (empty reason) again."""

@@ -31,6 +31,8 @@ def sentence(event: object | None, kind: str) -> str:
         case faults.FaultCleared():
             outage = "" if event.outage_ms is None else f" after {event.outage_ms:.0f} ms"
             return f"fault {event.fault} cleared{outage}: {event.reason}"
+        case faults.FaultInjected():
+            return f"{event.by} broke host {event.host} on purpose: {event.what}"
         case _:
             return _of_notices(event) or _of_fleet(event) or f"{kind} (this version cannot read it)"
 

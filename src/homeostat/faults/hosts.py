@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from homeostat.contracts.events.faults import FaultInjected
 from homeostat.contracts.events.fleet import (
     ActRefused,
     EvidenceBack,
@@ -188,6 +189,16 @@ def on_hold(world: World, host: HostId, asked: tuple[str, str], now: Moment) -> 
     event = HostHeld(host, bool(reason), reason or "released", by)
     decision.add(Draft(event, about, now.wall_ns, "api", f"{about}/held/{now.wall_ns}"))
     decision.nodes.append(replace(node, held=reason))
+    return decision
+
+
+def on_injected(host: HostId, injected: tuple[str, int, str], now: Moment) -> Decision:
+    """`injected`: what was broken on purpose, when on the injector's wall clock, and who says so."""
+    decision = Decision(now.base)
+    what, injected_ns, by = injected
+    about = node_subject(host)
+    event = FaultInjected(host, what, injected_ns, by)
+    decision.add(Draft(event, about, injected_ns, "injector", f"{about}/injected/{injected_ns}"))
     return decision
 
 

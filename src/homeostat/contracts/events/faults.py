@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +40,18 @@ class FaultCleared:
     outage_ms: float | None
 
 
-EVENTS = (FaultRaised, FaultCleared)
+@dataclass(frozen=True, slots=True)
+class FaultInjected:
+    """Somebody broke this host on purpose and says when: `injected_ns` is the injector's wall clock.
+
+    Only a stamp for timelines; nothing is concluded from it.
+    """
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    what: str
+    injected_ns: int
+    by: str
+
+
+EVENTS = (FaultRaised, FaultCleared, FaultInjected)
