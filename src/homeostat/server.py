@@ -120,8 +120,8 @@ async def serve(settings: ServerSettings) -> None:
         )
 
 
-async def _show(path: FaultPath, host: HostId, mark: Mark, count: int) -> None:
-    await path.record(lambda entry: entry.marked(host, mark, LocalCloud.name, count))
+async def _show(path: FaultPath, host: HostId, mark: Mark) -> None:
+    await path.record(lambda entry: entry.marked(host, mark, LocalCloud.name))
 
 
 def _doctor_log(file: Path | None) -> logging.Logger | None:

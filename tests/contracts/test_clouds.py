@@ -36,7 +36,7 @@ def local() -> Driven:
     )
     failing = False
 
-    async def write(host: HostId, mark: Mark, _count: int) -> None:
+    async def write(host: HostId, mark: Mark) -> None:
         await asyncio.sleep(0)
         if failing:
             raise StoreUnavailable("no database")

@@ -46,7 +46,7 @@ class ShownCloud(SimCloud):
         return await self._shown(host, Mark.CLEAR_ERROR, await super().clear_error(host, list(seen)))  # type: ignore[call-overload]
 
     async def _shown(self, host: str, mark: Mark, said: Marking) -> Marking:
-        await self.here.path.record(lambda entry: entry.marked(HostId(host), mark, "sim", 2))
+        await self.here.path.record(lambda entry: entry.marked(HostId(host), mark, "sim"))
         return said
 
 

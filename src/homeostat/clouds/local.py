@@ -15,8 +15,8 @@ from homeostat.fleet.model import Topology
 from homeostat.kernel.errors import RetryLater
 from homeostat.ports import CloudView, Marked, Marking, MarkUnknown, NotMarked
 
-Write = Callable[[HostId, Mark, int], Awaitable[object]]
-"""Commits the row of a host; the number is of how many guests and services."""
+Write = Callable[[HostId, Mark], Awaitable[object]]
+"""Commits the row of a host."""
 
 
 class LocalCloud:
@@ -61,7 +61,7 @@ class LocalCloud:
         if name not in self._topology().nodes:
             return NotMarked(f"there is no host {host!r}")
         try:
-            await self._write(name, mark, count)
+            await self._write(name, mark)
         except RetryLater as error:
             return MarkUnknown(f"the row of the host: {error}")
         return Marked(count, _SAID[mark].format(host=host, count=count))

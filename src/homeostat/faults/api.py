@@ -15,6 +15,7 @@ from homeostat.faults.checkpoints import Numbering, Timeline
 from homeostat.faults.explanation import Explained, explained
 from homeostat.faults.herald import picture_of
 from homeostat.faults.model import Fault, FaultState
+from homeostat.faults.ownership import owners
 from homeostat.faults.store import load, load_latest
 from homeostat.faults.timeline import timeline
 from homeostat.fleet.store import action_table, resource_table
@@ -120,14 +121,18 @@ async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
 
 
 async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
-    """The events of that chain that the caller may read; NotFound when there is none."""
+    """The events of that chain that are the caller's business; NotFound when there is none.
+
+    A viewer of `infrastructure` sees what is the infrastructure's, and no tenant's.
+    """
     if _is_number(id) and caller.role is not Role.ADMIN:  # it may be anybody's event
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
-    seq, owners = await parts.readers.read(lambda conn: _locate(conn, id))
-    chain = [] if seq is None or not any(map(caller.may_read, owners)) else await parts.journal.chain(seq)
+    seq, projects = await parts.readers.read(lambda conn: _locate(conn, id))
+    chain = [] if seq is None or not any(map(caller.may_read, projects)) else await parts.journal.chain(seq)
     if not chain:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
-    return [each for each in chain if _may_see(caller, parts, each)]
+    known = await parts.readers.read(lambda conn: owners(conn, chain))
+    return [each for each in chain if any(map(caller.may_read, known.projects(each)))]
 
 
 @router.get("/faults/{fault}/timeline")

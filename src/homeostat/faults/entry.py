@@ -158,9 +158,9 @@ class Entry:
         """How that ended, after how many milliseconds, and what was said."""
         self._take(on_mark_ended(self.world, action, ended, self._moment()))
 
-    def marked(self, host: HostId, mark: Mark, cloud: str, count: int) -> None:
-        """A cloud shows it so, of this many guests and services."""
-        self._take(on_marked(self.world, host, (mark, cloud, count), self._moment()))
+    def marked(self, host: HostId, mark: Mark, cloud: str) -> None:
+        """A cloud shows it so."""
+        self._take(on_marked(self.world, host, (mark, cloud), self._moment()))
 
     def fenced(self, host: HostId, driver: str, receipt: str) -> None:
         """A person says that nothing runs on a dead host."""

@@ -109,11 +109,11 @@ def _shown(event: fleet.HostMarked) -> str:
         case Mark.MARK_DOWN:
             return f"host {event.host} as down"
         case Mark.SET_ERROR:
-            return f"{event.count} guests and services on {event.host} in error"
+            return f"what runs on {event.host} in error"
         case Mark.MARK_UP:
             return f"host {event.host} as it is"
         case Mark.CLEAR_ERROR:
-            return f"guests and services on {event.host} as they are seen"
+            return f"what runs on {event.host} as it is seen"
 
 
 def _tries(attempts: int) -> str:

@@ -70,10 +70,10 @@ def on_mark_intended(act: MarkAct, cause: Seq | None, now: Moment) -> Decision:
     return decision
 
 
-def on_marked(world: World, host: HostId, done: tuple[Mark, str, int], now: Moment) -> Decision:
-    """A cloud shows it. `done`: what, which cloud, and of how many guests and services."""
+def on_marked(world: World, host: HostId, done: tuple[Mark, str], now: Moment) -> Decision:
+    """A cloud shows it. `done`: what, and which cloud."""
     decision = Decision(now.base)
-    mark, cloud, count = done
+    mark, cloud = done
     node = world.topology.nodes[host]
     after = marked(node, mark, now.wall_ns)
     if after == node:
@@ -81,7 +81,7 @@ def on_marked(world: World, host: HostId, done: tuple[Mark, str, int], now: Mome
     act = open_act(world, host, mark)
     cause: Seq | Local | None = None if act is None else act.intended_seq
     trace = trace_of(world, host) if act is None else act.trace
-    event = HostMarked(host, mark, cloud, count)
+    event = HostMarked(host, mark, cloud)
     decision.add(Draft(event, cloud_subject(host), now.wall_ns, f"clouds/{cloud}", trace, cause))
     decision.nodes.append(after)
     return decision

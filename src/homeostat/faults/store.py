@@ -48,6 +48,7 @@ fault_table = Table(
     Column("affected", Text, nullable=False),
     Index("ix_fault_state", "state"),
     Index("ix_fault_raised_seq", "raised_seq"),
+    Index("ix_fault_trace", "trace"),
 )
 
 _CHANGING = ("state", "up_ns", "up_mono_ns", "up_seq", "cleared_ns", "cleared_reason", "outage_ms")

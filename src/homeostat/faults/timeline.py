@@ -189,8 +189,7 @@ def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
         )
     }
     if found.injected is not None:
-        who = f"FaultInjected: {found.injected.payload.get('by')} says when it was broken"
-        _put(stamps, Step.HOST_DOWN, found.injected, who)
+        _put(stamps, Step.HOST_DOWN, found.injected, "FaultInjected: who broke it says when")
     if found.raw is not None and found.raw.kind == "HostDown":
         _put(stamps, Step.FOUND_AFFECTED, found.raw, "HostDown: the server declares it, with who is affected")
     elif found.tellings:

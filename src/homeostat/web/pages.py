@@ -199,7 +199,6 @@ async def journal(  # noqa: PLR0913 - a search has this many fields
     request: Request,
     visitor: CurrentVisitor,
     parts: FaultParts,
-    topology: CurrentTopology,
     kind: Word = "",
     subject: Word = "",
     text: Word = "",
@@ -208,7 +207,7 @@ async def journal(  # noqa: PLR0913 - a search has this many fields
     """Newest first; the stream adds rows on top of the first page."""
     search = Search(kind, subject.strip(), text.strip())
     pages = JournalPages(parts.journal, parts.readers)
-    found = await pages.page(visitor.caller, topology(), search, before, JOURNAL_ROWS)
+    found = await pages.page(visitor.caller, search, before, JOURNAL_ROWS)
     since = await parts.journal.head() if not found.events else found.events[0].seq
     asked = {"kind": search.kind, "subject": search.subject, "text": search.text}
     wanted = {name: value for name, value in asked.items() if value}
@@ -297,7 +296,6 @@ async def events(  # noqa: PLR0913 - a search has this many fields
     visitor: CurrentVisitor,
     console: Parts,
     parts: FaultParts,
-    topology: CurrentTopology,
     journal: bool = False,
     since: Annotated[int | None, Query(ge=0, le=2**62)] = None,
     kind: Word = "",
@@ -310,7 +308,6 @@ async def events(  # noqa: PLR0913 - a search has this many fields
         tail=console.tail,
         pages=JournalPages(parts.journal, parts.readers),
         sessions=console.sessions,
-        topology=topology,
         secret=visitor.secret,
         since=head if since is None else Seq(min(head, since)),
         search=Search(kind, subject, text) if journal else None,

@@ -94,16 +94,12 @@ class HostFenced:
 
 @dataclass(frozen=True, slots=True)
 class HostMarked:
-    """The cloud shows it so now: the host down or up, or what runs there in error or as it is.
-
-    `count` is how many guests and services ran there.
-    """
+    """The cloud shows it so now: the host down or up, or what runs there in error or as it is."""
 
     VERSION: ClassVar[int] = 1
     host: HostId
     mark: Mark
     cloud: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Hosts that their cloud shows as down, and those whose guests it shows in error."""
+"""Hosts that their cloud shows as down, those whose guests it shows in error; faults found by their trace."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ def upgrade() -> None:
     """Add the columns."""
     for column in COLUMNS:
         op.add_column("node", sa.Column(column, BIG))
+    op.create_index("ix_fault_trace", "fault", ["trace"])
 
 
 def downgrade() -> None:
     """Remove them."""
+    op.drop_index("ix_fault_trace", "fault")
     for column in reversed(COLUMNS):
         op.drop_column("node", column)
