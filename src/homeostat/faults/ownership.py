@@ -2,8 +2,8 @@
 
 Not the place where anything is decided about the event itself. Invariants: what nobody can name an owner of
 belongs to `infrastructure`, that is, to administrators; of a dead host a project sees that it is down, how
-it is shown and that it is back, when something of its own ran there, and of guests only its own. What a person or a program wrote about
-a host (receipts, refusals, acts) may name anybody, so it is for administrators.
+it is shown and that it is back, when something of its own ran there, and of guests only its own. What a
+person or a program wrote about a host (receipts, refusals, acts) may name anybody: it is for administrators.
 """
 
 from __future__ import annotations

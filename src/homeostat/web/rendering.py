@@ -12,8 +12,17 @@ from homeostat.web.assets import asset_url
 
 SIGNS = {
     "good": ("kept", "up", "present", "cleared", "delivered", "ok"),
-    "bad": ("broken", "down", "failed", "open", "lost", "given_up", "critical"),
-    "unsure": ("unknown", "starting", "clearing", "pending", "stopped", "suspected"),
+    "bad": ("broken", "down", "failed", "error", "open", "lost", "agent lost", "given_up", "critical"),
+    "unsure": (
+        "unknown",
+        "starting",
+        "clearing",
+        "pending",
+        "stopped",
+        "suspected",
+        "back",
+        "held",
+    ),
 }
 _SIGN_OF = {word: sign for sign, words in SIGNS.items() for word in words}
 
