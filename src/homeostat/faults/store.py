@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Double,
     Index,
@@ -107,13 +108,17 @@ def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:
     return [record(row) for row in connection.execute(select(fault_table).where(fault_table.c.id.in_(ids)))]
 
 
+def concerns(owner: Owner) -> ColumnElement[bool]:
+    """The faults of a project, and those from which something of it suffers."""
+    # A project's name holds neither quotes nor wildcards.
+    return or_(fault_table.c.owner == owner, fault_table.c.affected.contains(f'"{owner}":['))
+
+
 def load_latest(connection: Connection, owner: Owner | None, state: str | None, limit: int) -> list[Fault]:
     """The newest faults first; those that concern one owner, or all when `owner` is None."""
     query = select(fault_table).order_by(fault_table.c.raised_seq.desc()).limit(limit)
     if owner is not None:
-        # A project's name holds neither quotes nor wildcards.
-        suffers = fault_table.c.affected.contains(f'"{owner}":[')
-        query = query.where(or_(fault_table.c.owner == owner, suffers))
+        query = query.where(concerns(owner))
     if state is not None:
         query = query.where(fault_table.c.state == state)
     return [record(row) for row in connection.execute(query)]
