@@ -59,7 +59,7 @@ def take_dead_host(lab: Lab, browser: Browser) -> None:
         return rows[0]["id"] if known and fenced else ""
 
     fault = eventually(told, 30, "everybody was told of a dead host that is fenced")
-    for path, name, height in (("", "host-down", 620), (f"faults/{fault}", "host-down-fault", 800)):
+    for path, name, height in (("", "host-down", 720), (f"faults/{fault}", "host-down-fault", 800)):
         with browser.visit(lab, width=1280, height=860) as page:
             page.goto(f"{lab.client.url}/console/{path}")
             page.wait_for_selector("#link[data-state=on]")
