@@ -27,6 +27,7 @@ from homeostat.monitors.probes import OutsideProbes
 from homeostat.notices.api import NoticesApi
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
+from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -57,9 +58,10 @@ def promises_of(
 
 
 def _hosts_parts(
-    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, aftermath: Aftermath
+    shown: Shown,
 ) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
+    path, outside, aftermath, placing = shown.path, shown.outside, shown.aftermath, shown.placing
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -68,10 +70,15 @@ def _hosts_parts(
             doubts=lambda: path.doubts,
             fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
             hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
-            arming=arming,
+            arming=shown.arming,
         ),
         "what_if": WhatIfApi(
-            lambda: path.world.topology, telling.subscriptions, aftermath.verdict, aftermath.driver
+            lambda: path.world.topology,
+            shown.telling.subscriptions,
+            aftermath.verdict,
+            aftermath.driver,
+            placing.foretell,
+            placing.verdict,
         ),
     }
 
@@ -86,6 +93,7 @@ class Shown:
     outside: OutsideProbes
     arming: Arming
     aftermath: Aftermath
+    placing: Placing
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
@@ -134,6 +142,6 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 shown.registry.clock,
             ),
             "metrics": Metrics(sources, is_open=settings.api.metrics_open),
-            **_hosts_parts(telling, path, shown.outside, shown.arming, shown.aftermath),
+            **_hosts_parts(shown),
         },
     )
