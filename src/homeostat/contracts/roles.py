@@ -73,4 +73,6 @@ def from_node(line: bytes) -> Recorded | Assigned:
     try:
         return _FROM_NODE.validate_json(line)
     except ValidationError as error:
-        raise BadInput("line", "(hidden)", error.errors(include_url=False)[0]["msg"]) from error
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(where or "line", first.get("input"), first["msg"]) from error
