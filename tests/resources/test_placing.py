@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +18,7 @@ from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.journal import Seq
 from homeostat.resources.loop import Placing, PlacingParts
+from real_parts import eventually
 
 
 @dataclass
@@ -63,22 +64,16 @@ async def placing(written: Written) -> AsyncIterator[Placing]:
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is another task's
-            await asyncio.sleep(0.01)
-
-
 async def looks(written: Written, count: int = 3) -> None:
     """Wait until the loop has looked again."""
     before = len(written.asked)
-    await until(lambda: len(written.asked) >= before + count)
+    await eventually(lambda: len(written.asked) >= before + count)
 
 
 async def test_all_guests_of_a_fenced_host_move_in_one_entry() -> None:
     written = Written(dead(site({"a": N1, "b": N2, "c": N2}), N2))
     async with placing(written):
-        await until(lambda: written.placements)
+        await eventually(lambda: written.placements)
         assert [(each.resource, each.to) for each in written.placements[0].assigned] == [
             ("b", N3),
             ("c", N1),
@@ -93,7 +88,7 @@ async def test_a_host_without_a_receipt_keeps_its_guests() -> None:
     topology.adopt([replace(topology.nodes[N2], fenced="")])
     written = Written(dead(topology, N1))
     async with placing(written):
-        await until(lambda: written.placements)
+        await eventually(lambda: written.placements)
     assert {each.from_host for placement in written.placements for each in placement.assigned} == {N1}
     assert topology.resources[ResourceId("b")].host == N2
 
@@ -101,14 +96,14 @@ async def test_a_host_without_a_receipt_keeps_its_guests() -> None:
 async def test_a_refusal_is_written_once_and_the_move_follows_when_it_ends() -> None:
     written = Written(dead(site({"b": N2}), N2), Refusal(Why.NOT_ARMED, "no"))
     async with placing(written):
-        await until(lambda: written.refusals)
+        await eventually(lambda: written.refusals)
         await looks(written)
         assert written.refusals == [(N2, Why.NOT_ARMED)]
         assert not written.placements
         written.refusal = Refusal(Why.RATE, "slowly")
-        await until(lambda: len(written.refusals) == 2)
+        await eventually(lambda: len(written.refusals) == 2)
         written.refusal = None
-        await until(lambda: written.placements)
+        await eventually(lambda: written.placements)
 
 
 async def test_one_that_can_go_nowhere_is_told_once_and_moves_when_a_host_is_there() -> None:
@@ -117,19 +112,19 @@ async def test_one_that_can_go_nowhere_is_told_once_and_moves_when_a_host_is_the
     topology.adopt(nodes)
     written = Written(topology)
     async with placing(written):
-        await until(lambda: written.placements)
+        await eventually(lambda: written.placements)
         await looks(written)
         assert [each.reason for each in written.placements[0].stranded] == ["no_host"]
         assert len(written.placements) == 1
         topology.adopt([replace(nodes[1], held="")])
-        await until(lambda: len(written.placements) == 2)
+        await eventually(lambda: len(written.placements) == 2)
         assert [each.to for each in written.placements[1].assigned] == [N3]
 
 
 async def test_what_could_not_be_written_is_tried_again() -> None:
     written = Written(dead(site({"b": N2}), N2), fails=1)
     async with placing(written):
-        await until(lambda: written.placements)
+        await eventually(lambda: written.placements)
     assert written.fails == 0
 
 
@@ -139,7 +134,7 @@ async def test_a_guest_that_is_offered_gets_its_home_without_asking_the_gate() -
     written = Written(topology, Refusal(Why.NOT_ARMED, "no"))
     async with placing(written) as loop:
         topology.offers[N3] = {ResourceId("a"): offer("a", "n3")}
-        await until(lambda: written.placements)
+        await eventually(lambda: written.placements)
         assert loop.verdict(N1) == written.refusal
     assert [(each.to, each.from_host) for each in written.placements[0].assigned] == [(N3, None)]
     assert topology.resources[ResourceId("a")].host == N3
