@@ -206,7 +206,7 @@ def test_heartbeats_ask_until_the_assignment_is_known() -> None:
     assert site.beat(N2, assigned=assigned_digest({})).assign == set()
     asked = site.beat(N1, said="other")
     assert (asked.assign, asked.resync) == ({N1}, {}), "one thing after the other"
-    site.world.topology.offers.clear()
+    site.world.topology.offered.clear()
     assert N1 in site.beat(N1, assigned=mine).resync, "a new server does not know what it could run"
     assert site.levels(N1, level(UP, 1, 1)).assign == {N1}
 

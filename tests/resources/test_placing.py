@@ -130,10 +130,11 @@ async def test_what_could_not_be_written_is_tried_again() -> None:
 
 async def test_a_guest_that_is_offered_gets_its_home_without_asking_the_gate() -> None:
     topology = site({})
-    topology.offers = {host: {ResourceId("a"): offer("a", "n3")} for host in (N1, N2)}
+    for host in (N1, N2):
+        topology.hear_offers(host, [offer("a", "n3")])
     written = Written(topology, Refusal(Why.NOT_ARMED, "no"))
     async with placing(written) as loop:
-        topology.offers[N3] = {ResourceId("a"): offer("a", "n3")}
+        topology.hear_offers(N3, [offer("a", "n3")])
         await eventually(lambda: written.placements)
         assert loop.verdict(N1) == written.refusal
     assert [(each.to, each.from_host) for each in written.placements[0].assigned] == [(N3, None)]

@@ -90,7 +90,7 @@ class Entry:
         self._catch_up(message)
         node = self.world.topology.nodes[message.host]
         rows = self.world.topology.resources
-        self.world.topology.offers[message.host] = {offer.resource: offer for offer in message.offers}
+        self.world.topology.hear_offers(message.host, message.offers)
         if message.offers and all(
             (row := rows.get(offer.resource)) is not None and row.generation for offer in message.offers
         ):
@@ -126,7 +126,7 @@ class Entry:
             self.resync[beat.host] = "its observation store is new"
         elif beat.first > node.acked_seq + 1:
             self.resync[beat.host] = f"observation {node.acked_seq + 1} is gone for good"
-        elif beat.offers != self.world.topology.offers_digest(beat.host):
+        elif beat.offers != self.world.topology.offered.get(beat.host, ""):
             self.resync[beat.host] = "what it could run is not known"
         elif beat.offers and beat.assigned != self.world.topology.assigned_digest(beat.host):
             self.assign.add(beat.host)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -112,13 +112,16 @@ class Action:
 class Topology:
     """Hosts and what runs on them, in memory; the tables are its snapshot.
 
-    `offers` is in no table: what each node that was heard since could run, by host.
+    `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
+    `offerings` how often any of it was told.
     """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
     resources: dict[ResourceId, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
     offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
+    offered: dict[HostId, str] = field(default_factory=dict)
+    offerings: int = 0
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
@@ -143,9 +146,11 @@ class Topology:
         """What the node's own digest of its assignment should be."""
         return assigned_digest(self.assignment(host))
 
-    def offers_digest(self, host: HostId) -> str:
-        """What the node's own digest of its offers should be."""
-        return offers_digest(self.offers.get(host, {}).values())
+    def hear_offers(self, host: HostId, offers: Sequence[Offer]) -> None:
+        """A node says what it could run: all of it."""
+        self.offers[host] = {offer.resource: offer for offer in offers}
+        self.offered[host] = offers_digest(offers)
+        self.offerings += 1
 
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()

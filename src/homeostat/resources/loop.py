@@ -51,6 +51,7 @@ class Placing:
 
     def __init__(self, parts: PlacingParts) -> None:
         self._parts = parts
+        self._heard: tuple[Topology | None, int] = (None, 0)
         self._since_s: dict[ResourceId, float] = {}
         self._stranded: dict[ResourceId, tuple[int, str]] = {}
         self._refused: dict[HostId, tuple[int, str]] = {}
@@ -76,8 +77,10 @@ class Placing:
                 await asyncio.sleep(RETRY_S)
 
     async def _assign_first(self) -> None:
-        now_s = self._parts.clock.mono_ns() / 1e9
-        waiting = homeless(self._parts.topology())
+        topology, now_s = self._parts.topology(), self._parts.clock.mono_ns() / 1e9
+        if topology is self._heard[0] and topology.offerings == self._heard[1] and not self._since_s:
+            return  # nothing was offered since all of it found its place
+        self._heard, waiting = (topology, topology.offerings), homeless(topology)
         self._since_s = {each: self._since_s.get(each, now_s) for each in waiting}
         if not waiting:
             return

@@ -7,6 +7,7 @@ guests gets it, by name when they are equal; several guests are spread, since ea
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -44,11 +45,8 @@ class Hosts:
     def loads(self) -> dict[HostId, int]:
         """How many guests each ready host has."""
         rows = self.topology.resources.values()
-        return {
-            host: sum(row.host == host and row.kind is ResourceKind.GUEST for row in rows)
-            for host in sorted(self.topology.nodes)
-            if self.ready(host)
-        }
+        guests = Counter(row.host for row in rows if row.kind is ResourceKind.GUEST)
+        return {host: guests[host] for host in self.topology.nodes if self.ready(host)}
 
 
 def guests_of(topology: Topology, host: HostId) -> list[Resource]:
