@@ -37,7 +37,8 @@ def site(guests: dict[str, HostId], hosts: list[HostId] = HOSTS[:3]) -> Topology
     """Every host offers every guest."""
     topology = Topology()
     topology.adopt((node(host) for host in hosts), (guest(name, host) for name, host in guests.items()))
-    topology.offers = {host: {ResourceId(name): offer(name) for name in guests} for host in hosts}
+    for host in hosts:
+        topology.hear_offers(host, [offer(name) for name in guests])
     return topology
 
 

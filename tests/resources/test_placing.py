@@ -121,6 +121,28 @@ async def test_one_that_can_go_nowhere_is_told_once_and_moves_when_a_host_is_the
         assert [each.to for each in written.placements[1].assigned] == [N3]
 
 
+async def test_a_new_leader_waits_until_all_that_live_have_spoken() -> None:
+    topology = dead(site({"b": N2, "c": N2}), N2)
+    offers = topology.offers.pop(N1)
+    del topology.offered[N1]
+    written = Written(topology)
+    async with placing(written):
+        await looks(written)
+        assert not written.placements
+        topology.hear_offers(N1, tuple(offers.values()))
+        await eventually(lambda: written.placements)
+    assert [each.to for each in written.placements[0].assigned] == [N1, N3]
+
+
+async def test_one_that_lives_and_never_speaks_is_not_waited_for_for_ever() -> None:
+    topology = dead(site({"b": N2}), N2)
+    del topology.offers[N1], topology.offered[N1]
+    written = Written(topology)
+    async with placing(written):
+        await eventually(lambda: written.placements)
+    assert [each.to for each in written.placements[0].assigned] == [N3]
+
+
 async def test_what_could_not_be_written_is_tried_again() -> None:
     written = Written(dead(site({"b": N2}), N2), fails=1)
     async with placing(written):

@@ -122,6 +122,8 @@ class Entry:
         else:
             self._take(on_heartbeat(self.world, beat, self._moment()))
         node = self.world.topology.nodes[beat.host]
+        if not beat.offers and beat.host not in self.world.topology.offered:
+            self.world.topology.hear_offers(beat.host, ())
         if beat.boot != node.boot:
             self.resync[beat.host] = "its observation store is new"
         elif beat.first > node.acked_seq + 1:

@@ -28,6 +28,9 @@ ROOM = "resources"
 ACT = "start_elsewhere"
 LOOK_S = 0.1
 RETRY_S = 1.0
+PATIENCE_S = 3.0
+"""How long the other hosts have to say what they could run. Too small: after a change of the leader guests
+are spread unevenly. Too large: one node that does not answer delays the guests of another host."""
 HOME_WAIT_S = 30.0
 """How long a guest that belongs nowhere waits for its home. Too small: when a whole site starts, the first
 host gets everything. Too large: a guest whose home never comes waits that long, once."""
@@ -53,6 +56,7 @@ class Placing:
         self._parts = parts
         self._heard: tuple[Topology | None, int] = (None, 0)
         self._since_s: dict[ResourceId, float] = {}
+        self._since_asked_s: dict[HostId, float] = {}
         self._stranded: dict[ResourceId, tuple[int, str]] = {}
         self._refused: dict[HostId, tuple[int, str]] = {}
 
@@ -99,7 +103,7 @@ class Placing:
         ]
 
     async def _empty(self, host: HostId) -> None:
-        down_ns = self._parts.topology().nodes[host].down_ns or 0
+        down_ns, now_s = self._parts.topology().nodes[host].down_ns or 0, self._parts.clock.mono_ns() / 1e9
         asked = Asked(ROOM, ACT, host, self._parts.epoch)
         refusal = self._parts.ask(asked)
         if refusal is not None:
@@ -107,14 +111,21 @@ class Placing:
                 await self._parts.refuse(asked, refusal)
                 self._refused[host] = (down_ns, refusal.why.name)
             return
-        found = elsewhere(self._hosts(), host)
+        hosts, early = self._hosts(), now_s - self._since_asked_s.setdefault(host, now_s) < PATIENCE_S
+        if early and hosts.unheard():
+            return  # a new leader: the first host that speaks must not get everything
+        found = elsewhere(hosts, host)
         news = {each.resource: (down_ns, each.reason) for each in found.stranded}
         untold = tuple(
-            each for each in found.stranded if self._stranded.get(each.resource) != news[each.resource]
+            each
+            for each in found.stranded
+            if not early and self._stranded.get(each.resource) != news[each.resource]
         )
+        if not found.stranded:
+            del self._since_asked_s[host]
         if found.assigned or untold:
             await self._parts.record(Placement(found.assigned, untold))
-            self._stranded.update(news)
+            self._stranded.update({each.resource: news[each.resource] for each in untold})
 
     def _hosts(self) -> Hosts:
         return Hosts(self._parts.topology(), self._parts.doubts())

@@ -42,6 +42,12 @@ class Hosts:
             return False
         return node.agent is AgentState.PRESENT and host not in self.doubts and host in self.topology.offers
 
+    def unheard(self) -> bool:
+        """Whether a host that lives has not yet said what it could run."""
+        nodes = self.topology.nodes.values()
+        living = (node.host for node in nodes if node.agent is AgentState.PRESENT and node.down_ns is None)
+        return any(host not in self.topology.offered for host in living)
+
     def loads(self) -> dict[HostId, int]:
         """How many guests each ready host has."""
         rows = self.topology.resources.values()
