@@ -21,7 +21,6 @@ from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble
 from homeostat.kernel.access import Caller
 from homeostat.kernel.appender import Mode
-from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.loops import LoopLag
 from homeostat.leadership import Store
 from homeostat.metrics import Metrics, SetPoints, Sources
@@ -29,6 +28,7 @@ from homeostat.monitors.probes import OutsideProbes
 from homeostat.notices.api import NoticesApi
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
+from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -59,10 +59,11 @@ def promises_of(
 
 
 def _hosts_parts(
-    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, acts: tuple[Aftermath, Marker]
+    shown: Shown,
 ) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
-    (aftermath, marker), clock = acts, SystemClock()
+    path, outside, aftermath, placing = shown.path, shown.outside, shown.aftermath, shown.placing
+    clock = shown.registry.clock
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -75,14 +76,16 @@ def _hosts_parts(
                 lambda entry: entry.injected(host, what, at_ns, by)
             ),
             wall_ns=clock.wall_ns,
-            arming=arming,
+            arming=shown.arming,
         ),
         "what_if": WhatIfApi(
             lambda: path.world.topology,
-            telling.subscriptions,
+            shown.telling.subscriptions,
             aftermath.verdict,
             aftermath.driver,
-            marker.cloud,
+            shown.marker.cloud,
+            placing.foretell,
+            placing.verdict,
         ),
     }
 
@@ -98,6 +101,7 @@ class Shown:
     arming: Arming
     aftermath: Aftermath
     marker: Marker
+    placing: Placing
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
@@ -146,6 +150,6 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 shown.registry.clock,
             ),
             "metrics": Metrics(sources, is_open=settings.api.metrics_open),
-            **_hosts_parts(telling, path, shown.outside, shown.arming, (shown.aftermath, shown.marker)),
+            **_hosts_parts(shown),
         },
     )

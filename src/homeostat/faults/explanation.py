@@ -87,8 +87,6 @@ def _of_hosts(event: object | None) -> str:
             return f"host {event.host} is back: {event.reason}"
         case fleet.HostFenced():
             return f"host {event.host} is fenced ({event.driver}): {event.receipt}"
-        case fleet.HostMarked():
-            return f"cloud {event.cloud} shows {_shown(event)}"
         case fleet.HostHeld():
             asked = "asked that no harm be done to" if event.held else "lets harm be done again to"
             return f"{event.by} {asked} host {event.host}: {event.reason}"
@@ -98,22 +96,33 @@ def _of_hosts(event: object | None) -> str:
             return "the hosts can be judged again"
         case fleet.ActRefused():
             return f"{event.room} did not {event.act}: {event.reason} ({event.detail})"
+        case resources.GuestAssigned():
+            return f"{event.resource} belongs to {event.host} (generation {event.generation})"
+        case resources.GuestMoved():
+            return (
+                f"{event.resource} is to start on {event.host} instead of {event.from_host} "
+                f"(generation {event.generation})"
+            )
+        case resources.GuestStranded():
+            return f"{event.resource} of {event.host} starts nowhere: {event.reason} ({event.detail})"
         case fleet.RoomArmed():
             return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
         case _:
+            return _of_clouds(event)
+
+
+def _of_clouds(event: object | None) -> str:
+    match event:
+        case fleet.HostMarked(mark=Mark.MARK_DOWN):
+            return f"cloud {event.cloud} shows host {event.host} as down"
+        case fleet.HostMarked(mark=Mark.SET_ERROR):
+            return f"cloud {event.cloud} shows what runs on {event.host} in error"
+        case fleet.HostMarked(mark=Mark.MARK_UP):
+            return f"cloud {event.cloud} shows host {event.host} as it is"
+        case fleet.HostMarked():
+            return f"cloud {event.cloud} shows what runs on {event.host} as it is seen"
+        case _:
             return ""
-
-
-def _shown(event: fleet.HostMarked) -> str:
-    match event.mark:
-        case Mark.MARK_DOWN:
-            return f"host {event.host} as down"
-        case Mark.SET_ERROR:
-            return f"what runs on {event.host} in error"
-        case Mark.MARK_UP:
-            return f"host {event.host} as it is"
-        case Mark.CLEAR_ERROR:
-            return f"what runs on {event.host} as it is seen"
 
 
 def _tries(attempts: int) -> str:

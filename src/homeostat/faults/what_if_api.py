@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Mark, ResourceKind
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Mark, Owner, ResourceKind
 from homeostat.faults.aftermath import ACT as FENCE
 from homeostat.faults.exposure import exposure
+from homeostat.fleet.assignment import Placement
 from homeostat.fleet.gate import Refusal
 from homeostat.fleet.model import Topology
 from homeostat.kernel.errors import NotFound
@@ -25,6 +26,7 @@ class WhatIfApi:
     """What the route stands on: `app.state.what_if`. `driver` is empty when a person fences.
 
     `verdict` is the gate's, of a host and an act.
+    `placement` is where guests would start, `may_start` what the gate says to it.
     """
 
     topology: Callable[[], Topology]
@@ -32,6 +34,8 @@ class WhatIfApi:
     verdict: Callable[[HostId, str], Refusal | None]
     driver: str
     cloud: str
+    placement: Callable[[HostId], Placement]
+    may_start: Callable[[HostId], Refusal | None]
 
 
 class HitView(BaseModel):
@@ -51,6 +55,14 @@ class ForetoldView(BaseModel):
     affected: list[str]
 
 
+class ElsewhereView(BaseModel):
+    """A guest that can move: the host that would start it, or null and why not."""
+
+    id: str
+    host: str | None
+    reason: str
+
+
 class ActView(BaseModel):
     """What would be done, or why not. `reason` is empty when the gate would open."""
 
@@ -66,6 +78,7 @@ class WhatIf(BaseModel):
     host: str
     resources: list[HitView]
     notices: list[ForetoldView]
+    elsewhere: list[ElsewhereView]
     acts: list[ActView]
 
 
@@ -106,8 +119,28 @@ async def what_if_host(
             for each in found.notices
             if caller.may_read(each.project)
         ],
-        acts=_acts(parts, name) if administrator else [],
+        elsewhere=[row for owner, row in _elsewhere(parts.placement(name)) if caller.may_read(owner)],
+        acts=[*_acts(parts, name), _start(parts, name)] if administrator else [],
     )
+
+
+def _elsewhere(placement: Placement) -> list[tuple[Owner, ElsewhereView]]:
+    """Owner and row of each guest, by name."""
+    rows = [
+        (each.offer.owner, ElsewhereView(id=each.resource, host=each.to, reason=""))
+        for each in placement.assigned
+    ]
+    rows += [
+        (each.owner, ElsewhereView(id=each.resource, host=None, reason=each.detail))
+        for each in placement.stranded
+    ]
+    return sorted(rows, key=lambda row: row[1].id)
+
+
+def _start(parts: WhatIfApi, host: HostId) -> ActView:
+    refusal = parts.may_start(host)
+    said = "" if refusal is None else refusal.sentence
+    return ActView(act="start_elsewhere", driver="", allowed=refusal is None, reason=said)
 
 
 def _acts(parts: WhatIfApi, host: HostId) -> list[ActView]:

@@ -28,10 +28,14 @@ class ShownState(StrEnum):
 
 
 class ResourceView(BaseModel):
-    """A resource. `pid` is its process while it is up, null when its agent does not say."""
+    """A resource. `pid` is its process while it is up, null when its agent does not say.
+
+    `generation` is 0 for what is fixed to its host; for a guest that can move it grows by one with each move.
+    """
 
     id: str
     host: str
+    generation: int
     kind: ResourceKind
     owner: str
     agent: str
@@ -71,6 +75,7 @@ def _view(topology: Topology, row: Resource) -> ResourceView:
     return ResourceView(
         id=row.id,
         host=row.host,
+        generation=row.generation,
         kind=row.kind,
         owner=row.owner,
         agent=row.agent,
