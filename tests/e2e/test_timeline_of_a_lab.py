@@ -131,7 +131,8 @@ def test_a_host_that_is_killed_has_all_eleven_checkpoints(lab: Lab, tmp_path: Pa
     drawn = cli(lab, ("timeline", fault)).stdout
     assert all(f"{each['id']}-{each['name']}" in drawn for each in view["checkpoints"])
     assert "?" not in drawn.split("|Component")[0]
-    assert len(view["told"]) == 4, "all four consumers"
+    owners = {row["owner"] for row in lab.get(f"/faults/{fault}")["affected"]}
+    assert {each["subscription"] for each in view["told"]} == {"on-call", *owners}
     other = host_killed(lab)
     saved = tmp_path / "before.json"
     saved.write_text(json.dumps(view))
