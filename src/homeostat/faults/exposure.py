@@ -40,12 +40,14 @@ class Exposure:
     notices: tuple[Foretold, ...]
 
 
-def exposure(topology: Topology, host: HostId, subscriptions: Iterable[Subscription]) -> Exposure:
+def exposure(
+    topology: Topology, host: HostId, subscriptions: Iterable[Subscription], now_ns: int
+) -> Exposure:
     """What the death of a known host would mean now."""
     picture = picture_of(fault_of(seen_dead(topology, host, SUPPOSED), Local(0)))
     hit = {each.subject.partition("/")[2] for each in picture.affected}
     resources = sorted((row for row in topology.on_host(host) if row.id in hit), key=lambda row: row.id)
-    listeners = [subscription for subscription, _ in told(subscriptions, picture)]
+    listeners = [subscription for subscription, _ in told(subscriptions, picture, now_ns)]
     notices = tuple(
         Foretold(
             each.name,

@@ -6,7 +6,7 @@ What is queued here is written in the fault path's own entry; telling starts onl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeostat.contracts.nouns import FaultId
 from homeostat.faults.affected import read
@@ -14,11 +14,13 @@ from homeostat.faults.decision import Telling
 from homeostat.faults.model import Fault
 from homeostat.faults.store import load
 from homeostat.kernel.database import Readers
-from homeostat.kernel.journal import Change, Draft, Receipt
+from homeostat.kernel.journal import Change, Draft, Local, Receipt
 from homeostat.notices import store as notice_store
 from homeostat.notices.delivery import Delivery
+from homeostat.notices.enrolment import Enrolment
+from homeostat.notices.matching import TOLD, decide
 from homeostat.notices.model import FaultPicture, Notice, Transition
-from homeostat.notices.outbox import Cause, queue, settled
+from homeostat.notices.outbox import Cause, queue, queue_current, settled
 from homeostat.notices.subscriptions import Subscriptions
 
 
@@ -30,6 +32,7 @@ class Announcement:
     changes: tuple[Change, ...]
     notices: tuple[Notice, ...]
     pictures: Mapping[FaultId, FaultPicture]
+    enrolments: tuple[Enrolment, ...] = ()
 
 
 def picture_of(fault: Fault) -> FaultPicture:
@@ -67,6 +70,7 @@ class Herald:
         An entry whose commit had no answer may be in the database: then its notices are nowhere else.
         """
         wanted = tuple(faults)
+        await self._subscriptions.reload()
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
         self._delivery.catch_up(await self._readers.read(notice_store.with_pending))
 
@@ -83,7 +87,7 @@ class Herald:
             heard = self._heard.get(fault.id, frozenset()) if transition is Transition.CLEARED else None
             queued = queue(pictures[fault.id], transition, self._subscriptions.all(), cause, heard)
             if transition is Transition.RAISED:
-                self._heard[fault.id] = frozenset(each.subscription for each in queued.notices)
+                self._heard[fault.id] = frozenset(each.destination for each in queued.notices)
             else:
                 self._heard.pop(fault.id, None)
             drafts += queued.drafts
@@ -91,7 +95,44 @@ class Herald:
             notices += queued.notices
         return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
 
+    def enrol(
+        self,
+        told: Announcement,
+        enrolments: Iterable[tuple[Enrolment, Local]],
+        faults: Iterable[Fault],
+        first_index: int,
+    ) -> Announcement:
+        """What changed subscriptions are to be told of the faults that are open behind this entry.
+
+        They are matched as they were in `told`, and as they become from the next entry on.
+        """
+        pictures = [picture_of(each) for each in sorted(faults, key=lambda each: each.raised_ns)]
+        for enrolment, place in enrolments:
+            row, draft = enrolment.subscription, enrolment.draft
+            told = replace(told, enrolments=(*told.enrolments, enrolment))
+            if row is None:
+                continue
+            enrolment.current = tuple(each for each in pictures if decide(row, each, draft.at_ns) in TOLD)
+            cause = Cause(place, first_index + len(told.drafts), draft.at_ns, draft.trace)
+            queued = queue_current(enrolment.current, row, cause, self._who_heard)
+            for notice in queued.notices:
+                self._heard[notice.fault] = self._who_heard(notice.fault) | {notice.destination}
+            told = Announcement(
+                told.drafts + queued.drafts,
+                told.changes + queued.changes,
+                told.notices + queued.notices,
+                {**told.pictures, **{each.id: each for each in enrolment.current}},
+                told.enrolments,
+            )
+        return told
+
+    def _who_heard(self, fault: FaultId) -> frozenset[str]:
+        return self._heard.get(fault, frozenset())
+
     def tell(self, announcement: Announcement, receipt: Receipt) -> None:
-        """The entry is committed: start telling."""
+        """The entry is committed: subscriptions are as it says, and telling starts."""
+        for enrolment in announcement.enrolments:
+            enrolment.seq = receipt.seqs[-1]
+            self._subscriptions.adopt(enrolment.name, enrolment.subscription)
         if announcement.notices:
             self._delivery.offer(settled(announcement.notices, receipt), announcement.pictures)

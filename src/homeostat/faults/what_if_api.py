@@ -13,6 +13,7 @@ from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, ResourceKind
 from homeostat.faults.exposure import exposure
 from homeostat.fleet.gate import Refusal
 from homeostat.fleet.model import Topology
+from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.notices.model import Transition
@@ -27,6 +28,7 @@ class WhatIfApi:
     subscriptions: Subscriptions
     verdict: Callable[[HostId], Refusal | None]
     driver: str
+    clock: Clock
 
 
 class HitView(BaseModel):
@@ -83,7 +85,7 @@ async def what_if_host(
     missing = NotFound(f"there is no host {host!r}, or nothing on it is yours to read")
     if name not in topology.nodes:
         raise missing
-    found = exposure(topology, name, parts.subscriptions.all())
+    found = exposure(topology, name, parts.subscriptions.all(), parts.clock.wall_ns())
     hit = [row for row in found.resources if caller.may_read(row.owner)]
     administrator = caller.may_read(INFRASTRUCTURE)
     if not hit and not administrator:
