@@ -208,22 +208,26 @@ def tail(
     Example: homeostat notice tail --since 0
     """
     with errors_in_one_line():
-        client, place, known = Client.find(directory), since, False
-        while True:
-            try:
-                for seq, event, data in client.listen(
-                    "/notices/stream", subscription=subscription, since=place
-                ):
-                    place, known = int(seq), True
-                    if event != "open":
-                        _print_notice(seq, data, as_json=as_json)
-            except Unreachable:
-                if not known:
-                    raise
-            except KeyboardInterrupt:
-                return
-            print("the stream ended; asking again", file=sys.stderr)
-            time.sleep(_RETRY_S)
+        try:
+            _follow(Client.find(directory), subscription, since, as_json=as_json)
+        except KeyboardInterrupt:
+            return
+
+
+def _follow(client: Client, subscription: str | None, place: int | None, *, as_json: bool) -> None:
+    """For ever; Unreachable when it never began."""
+    known = False
+    while True:
+        try:
+            for seq, event, data in client.listen("/notices/stream", subscription=subscription, since=place):
+                place, known = int(seq), True
+                if event != "open":
+                    _print_notice(seq, data, as_json=as_json)
+        except Unreachable:
+            if not known:
+                raise
+        print("the stream ended; asking again", file=sys.stderr)
+        time.sleep(_RETRY_S)
 
 
 def _print_notice(seq: str, data: str, *, as_json: bool) -> None:
