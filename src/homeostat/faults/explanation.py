@@ -43,7 +43,9 @@ def _of_notices(event: object | None) -> str:
         case notices.NoticeGivenUp():
             return f"{event.subscription} was not told ({_tries(event.attempts)}): {event.reason}"
         case notices.SubscriptionCreated():
-            return f"{event.subscription} subscribed for {event.owner}: {event.url or 'the stream of notices'}"
+            return (
+                f"{event.subscription} subscribed for {event.owner}: {event.url or 'the stream of notices'}"
+            )
         case notices.SubscriptionRemoved():
             return f"{event.subscription} unsubscribed"
         case _:
