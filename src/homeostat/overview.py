@@ -27,6 +27,7 @@ from homeostat.monitors.probes import OutsideProbes
 from homeostat.notices.api import NoticesApi
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
+from homeostat.notices.silences_api import SilencesApi
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -56,10 +57,10 @@ def promises_of(
     return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
 
 
-def _hosts_parts(
-    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, aftermath: Aftermath
-) -> Mapping[str, object]:
+def _hosts_parts(shown: Shown) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
+    telling, path, outside = shown.telling, shown.path, shown.outside
+    arming, aftermath, clock = shown.arming, shown.aftermath, shown.registry.clock
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -71,7 +72,11 @@ def _hosts_parts(
             arming=arming,
         ),
         "what_if": WhatIfApi(
-            lambda: path.world.topology, telling.subscriptions, aftermath.verdict, aftermath.driver
+            lambda: path.world.topology,
+            telling.subscriptions,
+            aftermath.verdict,
+            aftermath.driver,
+            lambda listeners, fault: telling.silences.covering(listeners, fault, clock.wall_ns()),
         ),
     }
 
@@ -123,6 +128,14 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 shown.registry.clock,
                 settings.notices,
             ),
+            "silences": SilencesApi(
+                store.appender,
+                store.readers,
+                telling.silences,
+                lambda: path.world.topology,
+                shown.registry.clock,
+                settings.notices,
+            ),
             "tokens": shown.registry,
             "console": Console(
                 Links(shown.registry.clock),
@@ -134,6 +147,6 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 shown.registry.clock,
             ),
             "metrics": Metrics(sources, is_open=settings.api.metrics_open),
-            **_hosts_parts(telling, path, shown.outside, shown.arming, shown.aftermath),
+            **_hosts_parts(shown),
         },
     )

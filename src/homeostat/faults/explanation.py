@@ -46,6 +46,14 @@ def _of_notices(event: object | None) -> str:
             return f"{event.subscription} subscribed for {event.owner}: {event.url}"
         case notices.SubscriptionRemoved():
             return f"{event.subscription} unsubscribed"
+        case notices.NoticeSilenced():
+            return f"{event.subscription} is not told: silence {event.silence} ({event.reason})"
+        case notices.NoticeUnsilenced():
+            return f"the silence is over and the fault is still open, so {event.subscription} is told now"
+        case notices.SilenceCreated():
+            return f"silence {event.silence} of {event.scope} until {iso(event.ends_ns)}: {event.reason}"
+        case notices.SilenceEnded():
+            return f"silence {event.silence} was ended before its time"
         case _:
             return ""
 

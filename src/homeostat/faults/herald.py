@@ -6,25 +6,35 @@ What is queued here is written in the fault path's own entry; telling starts onl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeostat.contracts.nouns import FaultId
 from homeostat.faults.affected import read
 from homeostat.faults.decision import Telling
-from homeostat.faults.model import Fault
+from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import load
 from homeostat.kernel.database import Readers
 from homeostat.kernel.journal import Change, Draft, Receipt
+from homeostat.notices import silence_store
 from homeostat.notices import store as notice_store
 from homeostat.notices.delivery import Delivery
-from homeostat.notices.model import FaultPicture, Notice, Transition
-from homeostat.notices.outbox import Cause, queue, settled
+from homeostat.notices.matching import TOLD, decide, told
+from homeostat.notices.model import FaultPicture, Notice, NoticeState, Transition
+from homeostat.notices.outbox import ORIGIN, Cause, queue, settled
+from homeostat.notices.silences import Silences
+from homeostat.notices.silencing import Muted, silenced, unsilenced
 from homeostat.notices.subscriptions import Subscriptions
+
+LOOK_AGAIN_NS = 10**9
+"""How often it is looked whether a silence is over, while nobody changes any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What an entry must write so that people are told, and what to tell after its commit."""
+    """What an entry must write so that people are told, and what to tell after its commit.
+
+    `notices` that are `silenced` are not told.
+    """
 
     drafts: tuple[Draft, ...]
     changes: tuple[Change, ...]
@@ -46,7 +56,11 @@ def picture_of(fault: Fault) -> FaultPicture:
         cleared_ns=fault.cleared_ns,
         cleared_reason=fault.cleared_reason,
         outage_ms=fault.outage_ms,
+        host=fault.host,
     )
+
+
+NOTHING = Announcement((), (), (), {})
 
 
 async def recall(readers: Readers, faults: Sequence[FaultId]) -> Mapping[FaultId, FaultPicture]:
@@ -57,17 +71,29 @@ async def recall(readers: Readers, faults: Sequence[FaultId]) -> Mapping[FaultId
 class Herald:
     """Used by the fault path, one entry at a time."""
 
-    def __init__(self, subscriptions: Subscriptions, delivery: Delivery, readers: Readers) -> None:
+    def __init__(
+        self,
+        subscriptions: Subscriptions,
+        delivery: Delivery,
+        readers: Readers,
+        silences: Silences | None = None,
+    ) -> None:
+        """Without `silences` there are none."""
         self._subscriptions, self._delivery, self._readers = subscriptions, delivery, readers
+        self._silences = silences or Silences(readers)
         self._heard: dict[FaultId, frozenset[str]] = {}
+        self._held: dict[FaultId, tuple[Notice, ...]] = {}
+        self._looked = (-1, 0)
 
     async def remember(self, faults: Iterable[FaultId]) -> None:
-        """Who heard that these open faults were raised, from the outbox.
+        """Who heard that these open faults were raised, and who did not for a silence, from the outbox.
 
         An entry whose commit had no answer may be in the database: then its notices are nowhere else.
         """
         wanted = tuple(faults)
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
+        self._held = dict(await self._readers.read(lambda conn: silence_store.held(conn, wanted)))
+        self._looked = (-1, 0)
         self._delivery.catch_up(await self._readers.read(notice_store.with_pending))
 
     def announce(self, tellings: Sequence[Telling], first_index: int) -> Announcement:
@@ -78,20 +104,79 @@ class Herald:
         pictures: dict[FaultId, FaultPicture] = {}
         for telling in tellings:
             fault, transition = telling.fault, Transition(telling.transition)
-            pictures[fault.id] = picture_of(fault)
+            pictures[fault.id] = picture = picture_of(fault)
             cause = Cause(telling.cause, first_index + len(drafts), telling.at_ns, fault.trace)
-            heard = self._heard.get(fault.id, frozenset()) if transition is Transition.CLEARED else None
-            queued = queue(pictures[fault.id], transition, self._subscriptions.all(), cause, heard)
+            everybody = self._subscriptions.all()
+            parts = []
             if transition is Transition.RAISED:
-                self._heard[fault.id] = frozenset(each.subscription for each in queued.notices)
+                quiet = self._silences.covering(everybody, picture, telling.at_ns)
+                parts.append(
+                    queue(picture, transition, [each for each in everybody if each.name not in quiet], cause)
+                )
+                if quiet:
+                    listeners = [each for each, _ in told(everybody, picture) if each.name in quiet]
+                    muted = [Muted(each, quiet[each.name]) for each in listeners]
+                    place = replace(cause, first_index=cause.first_index + len(parts[0].drafts))
+                    parts.append(silenced(picture, muted, place))
+                self._heard[fault.id] = frozenset(each.subscription for each in parts[0].notices)
             else:
-                self._heard.pop(fault.id, None)
+                heard = self._heard.pop(fault.id, frozenset())
+                self._held.pop(fault.id, None)
+                parts.append(queue(picture, transition, everybody, cause, heard))
+            for queued in parts:
+                drafts += queued.drafts
+                changes += queued.changes
+                notices += queued.notices
+        return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
+
+    def owed(self, faults: Iterable[Fault], now_ns: int, first_index: int) -> Announcement:
+        """What silences kept back of these faults, which are not cleared, and keep back no more.
+
+        `now_ns` is the server's wall clock; the drafts will stand from `first_index` on. A fault that is
+        being cleared waits: when it clears, nobody has to be told.
+        """
+        version, looked_ns = self._looked
+        due = version != self._silences.version or not 0 <= now_ns - looked_ns < LOOK_AGAIN_NS
+        if not self._held or not due:
+            return NOTHING
+        self._looked = (self._silences.version, now_ns)
+        drafts: list[Draft] = []
+        changes: list[Change] = []
+        notices: list[Notice] = []
+        pictures: dict[FaultId, FaultPicture] = {}
+        for fault in faults:
+            if fault.state is not FaultState.OPEN or fault.id not in self._held:
+                continue
+            picture = picture_of(fault)
+            free = [each for each in self._held[fault.id] if self._is_free(each, picture, now_ns)]
+            if not free:
+                continue
+            queued = unsilenced(free, first_index + len(drafts), now_ns, ORIGIN)
+            told_now = {each.subscription for each in free}
+            kept = tuple(each for each in self._held[fault.id] if each.subscription not in told_now)
+            self._held[fault.id] = kept
+            self._heard[fault.id] = self._heard.get(fault.id, frozenset()) | told_now
+            pictures[fault.id] = picture
             drafts += queued.drafts
             changes += queued.changes
             notices += queued.notices
         return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
 
+    def _is_free(self, held: Notice, picture: FaultPicture, now_ns: int) -> bool:
+        """Whether this subscription would be told of the fault now."""
+        subscription = self._subscriptions.find(held.subscription)
+        if subscription is None or subscription.owner != held.owner:
+            return False
+        if decide(subscription, picture) not in TOLD:
+            return False
+        return not self._silences.covering([subscription], picture, now_ns)
+
     def tell(self, announcement: Announcement, receipt: Receipt) -> None:
         """The entry is committed: start telling."""
-        if announcement.notices:
-            self._delivery.offer(settled(announcement.notices, receipt), announcement.pictures)
+        notices = settled(announcement.notices, receipt)
+        pending = [each for each in notices if each.state is NoticeState.PENDING]
+        for each in notices:
+            if each.state is NoticeState.SILENCED:
+                self._held[each.fault] = (*self._held.get(each.fault, ()), each)
+        if pending:
+            self._delivery.offer(pending, announcement.pictures)

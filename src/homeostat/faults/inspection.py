@@ -268,7 +268,17 @@ def fault_of(seen: Seen, raised_seq: Seq | Local) -> Fault:
         raised_ns=seen.at_ns,
         raised_mono_ns=seen.mono_ns,
         affected=seen.affected,
+        host=_host_of(seen),
     )
+
+
+def _host_of(seen: Seen) -> str:
+    """Where it is now: the host itself, or the one whose node speaks of it; empty for neither."""
+    for subject in (seen.about, seen.origin):
+        noun, _, name = subject.partition("/")
+        if noun == "node":
+            return name
+    return ""
 
 
 def _raise(decision: Decision, seen: Seen) -> None:

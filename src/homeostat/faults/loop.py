@@ -254,10 +254,15 @@ class FaultPath:
     async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         """False when the store refused the entry, which no repetition cures."""
         seqs: Sequence[Seq] = ()
-        if entry.events or entry.changes:
-            herald = self._parts.herald
-            told = herald.announce(entry.tellings, len(entry.events))
-            submission = Submission(LOOP, (*entry.events, *told.drafts), (*entry.changes, *told.changes))
+        herald, count = self._parts.herald, len(entry.events)
+        told = herald.announce(entry.tellings, count)
+        owed = herald.owed(self.world.faults.values(), entry.wall_ns, count + len(told.drafts))
+        if entry.events or entry.changes or owed.drafts:
+            submission = Submission(
+                LOOP,
+                (*entry.events, *told.drafts, *owed.drafts),
+                (*entry.changes, *told.changes, *owed.changes),
+            )
             try:
                 receipt = await self._parts.appender.append(submission)
             except RetryLater as error:
@@ -274,6 +279,7 @@ class FaultPath:
             seqs = receipt.seqs
             self.world.settle(seqs)
             herald.tell(told, receipt)
+            herald.tell(owed, receipt)
             self._log_for_doctor(entry)
         for request, end in waiting:
             if not request.done.done():

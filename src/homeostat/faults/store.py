@@ -46,6 +46,7 @@ fault_table = Table(
     Column("cleared_reason", Text, nullable=False),
     Column("outage_ms", Double),
     Column("affected", Text, nullable=False),
+    Column("host", Text, nullable=False),
     Index("ix_fault_state", "state"),
     Index("ix_fault_raised_seq", "raised_seq"),
 )
@@ -92,6 +93,7 @@ def record(row: Any) -> Fault:
         cleared_reason=row.cleared_reason,
         outage_ms=row.outage_ms,
         affected=row.affected,
+        host=row.host,
     )
 
 

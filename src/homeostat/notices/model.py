@@ -25,6 +25,7 @@ class NoticeState(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     GIVEN_UP = "given_up"
+    SILENCED = "silenced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class FaultPicture:
 
     The body of the notice `raised` is rendered again after a restart, perhaps when the fault has cleared, and
     must be the same to the last byte; so what belongs to the end has fields of its own. `*_ns` is the
-    source's wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends.
+    source's wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends. `host`
+    is where it was when it was raised, empty for what is on no host; it is not told.
     """
 
     id: FaultId
@@ -71,6 +73,7 @@ class FaultPicture:
     cleared_ns: int | None = None
     cleared_reason: str = ""
     outage_ms: float | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,30 @@ class Notice:
     attempts: int = 0
     next_ns: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """For a time, faults of a scope are told to nobody, or to nobody of one project.
+
+    `project` is whose subscriptions are spared: all of them for `infrastructure`. What is empty of `host`,
+    `zone`, `resource`, `kind` and `owner` is not asked; at least one is not. `*_ns` is this server's wall
+    clock; one that was ended early ended at `ends_ns`, by `ended_by`.
+    """
+
+    id: str
+    project: Owner
+    reason: str
+    by: str
+    created_ns: int
+    begins_ns: int
+    ends_ns: int
+    host: str = ""
+    zone: str = ""
+    resource: str = ""
+    kind: str = ""
+    owner: str = ""
+    ended_by: str = ""
 
 
 def notice_key(subscription: str, fault: FaultId, transition: Transition) -> str:

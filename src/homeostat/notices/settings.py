@@ -106,5 +106,13 @@ class NoticesSettings(BaseModel):
     subscriptions_per_project: _Count = 100
     """Each subscription costs memory, and time in the matching of every fault."""
 
+    silence_longest_s: _Seconds = 7 * 86_400.0
+    """How long a silence may last. Too small: a long repair is silenced again and again. Too large: a
+    forgotten one hides what people should know."""
+
+    silences_max: _Count = 1_000
+    """Silences that are not over, of all projects together, and a tenth of it of one project. Each costs
+    time in the matching of every fault."""
+
     dead_man: DeadManSettings | None = None
     """A sign of life for somebody else to watch. Absent: nobody hears that this server is silent."""

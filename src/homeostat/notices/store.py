@@ -174,17 +174,21 @@ def pending_of(connection: Connection, name: str, after: int, limit: int) -> tup
         .order_by(outbox.c.queued_seq)
         .limit(limit)
     )
-    return tuple(_notice(row) for row in connection.execute(query))
+    return tuple(notice(row) for row in connection.execute(query))
 
 
 def heard(connection: Connection, faults: Collection[FaultId]) -> Mapping[FaultId, frozenset[str]]:
-    """For each fault the subscriptions for which a notice `raised` was queued, whatever became of it."""
+    """For each fault the subscriptions for which a notice `raised` was queued, whatever became of it.
+
+    One that a silence keeps back was not queued.
+    """
     found: dict[FaultId, set[str]] = {fault: set() for fault in faults}
     wanted = sorted(faults)
     for start in range(0, len(wanted), _FAULTS_AT_ONCE):
         query = select(outbox.c.fault, outbox.c.subscription).where(
             outbox.c.fault.in_(wanted[start : start + _FAULTS_AT_ONCE]),
             outbox.c.transition == Transition.RAISED.value,
+            outbox.c.state != NoticeState.SILENCED.value,
         )
         for fault, name in connection.execute(query):
             found[fault].add(name)
@@ -202,7 +206,7 @@ def notices(
         query = query.where(outbox.c.state == state.value)
     if before is not None:
         query = query.where(outbox.c.queued_seq < before)
-    return tuple(_notice(row) for row in connection.execute(query))
+    return tuple(notice(row) for row in connection.execute(query))
 
 
 def _as_row(row: Subscription) -> dict[str, object]:
@@ -233,7 +237,8 @@ def _subscription(row: Row[Any]) -> Subscription:
     )
 
 
-def _notice(row: Row[Any]) -> Notice:
+def notice(row: Row[Any]) -> Notice:
+    """A row of the outbox as a record."""
     return Notice(
         key=row.key,
         subscription=row.subscription,
