@@ -27,7 +27,7 @@ from homeostat.notices import silences_api as silences
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
 from homeostat.web import api as console_links
-from homeostat.web import pages
+from homeostat.web import pages, silence_pages
 
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own number."""
@@ -80,7 +80,7 @@ def assemble(
     for name, parts in state.items():
         setattr(app.state, name, parts)
     rooms = (fleet, hosts, resources, faults, what_if, notices, silences)
-    console = (console_links.router, pages.front, pages.router)
+    console = (console_links.router, pages.front, pages.router, silence_pages.router)
     for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)
     return app

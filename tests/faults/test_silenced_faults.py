@@ -10,6 +10,7 @@ from test_fault_path import DOWN, UP, Running, join, running, seen
 
 from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.kernel.database import journal as journal_table
+from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.journal import Submission
 from homeostat.notices.model import Silence
 from homeostat.notices.silence_store import end_silence, insert_silence
@@ -135,8 +136,6 @@ async def test_a_start_knows_the_silences_before_it_tells_and_who_was_spared(sto
 
 
 async def test_a_failed_commit_of_what_is_owed_loses_nothing(store: Store) -> None:
-    from homeostat.kernel.errors import StoreUnavailable
-
     async with running(store) as here:
         await join(here, "n1")
         await silence(here, host="n1")

@@ -30,6 +30,8 @@ def sentence(event: object | None, kind: str) -> str:
         case faults.FaultCleared():
             outage = "" if event.outage_ms is None else f" after {event.outage_ms:.0f} ms"
             return f"fault {event.fault} cleared{outage}: {event.reason}"
+        case faults.FaultInhibited():
+            return f"{event.about} is wrong, too: no {event.kind} of its own, {event.reason}"
         case _:
             return _of_notices(event) or _of_fleet(event) or f"{kind} (this version cannot read it)"
 

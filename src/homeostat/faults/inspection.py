@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from homeostat.contracts.events.faults import FaultCleared, FaultRaised
+from homeostat.contracts.events.faults import FaultCleared, FaultInhibited, FaultRaised
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceDown, ResourceUp
 from homeostat.contracts.nouns import (
     FaultKind,
     HostId,
     Owner,
+    ResourceId,
     ResourceState,
     Severity,
     node_subject,
@@ -24,6 +25,7 @@ from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
 from homeostat.faults.affected import NOBODY
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.hysteresis import Step, is_over, step
+from homeostat.faults.inhibition import Inhibition, inhibition
 from homeostat.faults.model import Fault, FaultState, fault_id
 from homeostat.fleet.model import Action, Resource
 from homeostat.kernel.journal import Draft, Local, Seq
@@ -140,8 +142,15 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
     """Let the fault of one subject follow what was seen of it."""
     fault = decision.fault_about(seen.about, world)
     verdict = step(fault, seen.state, seen.mono_ns, clear_after_s)
-    if verdict is Step.RAISE and _explained_by_host(world, decision, seen):
-        return
+    if verdict in (Step.RAISE, Step.CLEAR_AND_RAISE):
+        by = decision.fault_about(seen.origin, world)
+        why = inhibition(seen.kind, by)
+        if why is not None:
+            assert by is not None
+            if fault is not None:
+                clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
+            _inhibit(world, decision, seen, (by, why))
+            return
     match verdict:
         case Step.NOTHING | Step.KEEP:
             return
@@ -171,12 +180,13 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
             assert_never(verdict)
 
 
-def _explained_by_host(world: World, decision: Decision, seen: Seen) -> bool:
-    """What is down because its host is has been told with the host; the origin is the host's own subject."""
-    if seen.kind is not FaultKind.RESOURCE_DOWN:
-        return False
-    fault = decision.fault_about(seen.origin, world)
-    return fault is not None and fault.kind is FaultKind.HOST_DOWN
+def _inhibit(world: World, decision: Decision, seen: Seen, reason: tuple[Fault, Inhibition]) -> None:
+    """Write down why it is no fault of its own, once for each time that it went wrong."""
+    by, why = reason
+    before = world.topology.resources.get(ResourceId(seen.about.partition("/")[2]))
+    if before is None or before.state not in WRONG:
+        event = FaultInhibited(seen.about, seen.kind, seen.owner, by.id, why.value)
+        decision.add(Draft(event, seen.about, seen.at_ns, "faults", by.trace, seen.cause))
 
 
 def _as_seen(
