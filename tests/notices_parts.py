@@ -16,6 +16,7 @@ from aiohttp import web
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.faults import FaultRaised
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.faults.herald import Announcement, Herald
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import METADATA, Readers, open_engine
@@ -23,7 +24,8 @@ from homeostat.kernel.journal import Draft, Local, Submission
 from homeostat.kernel.reader import Journal
 from homeostat.notices import outbox, store
 from homeostat.notices.delivery import Delivery, DeliveryParts
-from homeostat.notices.model import FaultPicture, Notice, NoticeState, Subscription, Transition
+from homeostat.notices.enrolment import Enrolment
+from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription, Transition
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.notices.targets import guard
@@ -61,7 +63,8 @@ def picture(fault: str = "f-1", owner: str = "shop", **more: Any) -> FaultPictur
 
 def subscription(name: str = "s", owner: str = "shop", url: str = "", **more: Any) -> Subscription:
     """Somebody who wants to be told."""
-    plain = Subscription(name, Owner(owner), url or "http://127.0.0.1:9/hear", SECRET, "k1", 1)
+    endpoints = (Endpoint(1, url or "http://127.0.0.1:9/hear"),)
+    plain = Subscription(name, Owner(owner), endpoints, SECRET, "k1", 1)
     return replace(plain, **more)
 
 
@@ -137,6 +140,13 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}/hear"
 
 
+class NoDelivery:
+    """Nobody is told."""
+
+    def offer(self, notices: Sequence[Notice], pictures: Mapping[FaultId, FaultPicture]) -> None:
+        """Nothing."""
+
+
 class World:
     """A store with appender, and a faults room of three lines."""
 
@@ -146,6 +156,7 @@ class World:
         self.subscriptions = Subscriptions(readers)
         self.pictures: dict[FaultId, FaultPicture] = {}
         self.recalled: list[FaultId] = []
+        self.herald = Herald(self.subscriptions, NoDelivery(), readers)  # type: ignore[arg-type]
 
     async def subscribe(self, *rows: Subscription) -> None:
         changes = tuple(store.insert_subscription(row) for row in rows)
@@ -177,6 +188,13 @@ class World:
         if delivery is not None:
             delivery.offer(told, self.pictures)
         return tuple(told)
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        """The fault path's way, with no fault open: one transaction, then the subscriptions in memory."""
+        nothing = Announcement((), (), (), {})
+        told = self.herald.enrol(nothing, [(enrolment, Local(0))], [], 1)
+        events, changes = (enrolment.draft, *told.drafts), (enrolment.change, *told.changes)
+        self.herald.tell(told, await self.appender.append(Submission("test", events, changes)))
 
     async def recall(self, faults: Sequence[FaultId]) -> Mapping[FaultId, FaultPicture]:
         self.recalled.extend(faults)

@@ -24,6 +24,7 @@ from homeostat.metrics import SetPoints
 from homeostat.metrics import router as metrics_router
 from homeostat.notices import api as notices
 from homeostat.notices import silences_api as silences
+from homeostat.notices import subscriptions_api as subscriptions
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
 from homeostat.web import api as console_links
@@ -79,7 +80,7 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    rooms = (fleet, hosts, resources, faults, what_if, notices, silences)
+    rooms = (fleet, hosts, resources, faults, what_if, subscriptions, notices, silences)
     console = (console_links.router, pages.front, pages.router, silence_pages.router)
     for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)

@@ -24,10 +24,10 @@ from homeostat.kernel.loops import LoopLag
 from homeostat.leadership import Store
 from homeostat.metrics import Metrics, SetPoints, Sources
 from homeostat.monitors.probes import OutsideProbes
-from homeostat.notices.api import NoticesApi
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.silences_api import SilencesApi
+from homeostat.notices.subscriptions_api import NoticesApi
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -57,30 +57,6 @@ def promises_of(
     return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
 
 
-def _hosts_parts(shown: Shown) -> Mapping[str, object]:
-    """What the routes about hosts stand on."""
-    telling, path, outside = shown.telling, shown.path, shown.outside
-    arming, aftermath, clock = shown.arming, shown.aftermath, shown.registry.clock
-    return {
-        "hosts": HostsApi(
-            topology=lambda: path.world.topology,
-            probed=lambda: outside.latest,
-            doubt=lambda: path.doubt,
-            doubts=lambda: path.doubts,
-            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
-            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
-            arming=arming,
-        ),
-        "what_if": WhatIfApi(
-            lambda: path.world.topology,
-            telling.subscriptions,
-            aftermath.verdict,
-            aftermath.driver,
-            lambda listeners, fault: telling.silences.covering(listeners, fault, clock.wall_ns()),
-        ),
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Shown:
     """The parts of a server that can be looked at."""
@@ -95,6 +71,30 @@ class Shown:
     dead_man: DeadMan | None
     lag: LoopLag
     tail: Tail
+
+
+def _hosts_parts(shown: Shown) -> Mapping[str, object]:
+    """What the routes about hosts stand on."""
+    path, aftermath = shown.path, shown.aftermath
+    return {
+        "hosts": HostsApi(
+            topology=lambda: path.world.topology,
+            probed=lambda: shown.outside.latest,
+            doubt=lambda: path.doubt,
+            doubts=lambda: path.doubts,
+            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
+            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            arming=shown.arming,
+        ),
+        "what_if": WhatIfApi(
+            topology=lambda: path.world.topology,
+            subscriptions=shown.telling.subscriptions,
+            verdict=aftermath.verdict,
+            driver=aftermath.driver,
+            clock=shown.registry.clock,
+            quiet=shown.telling.silences.covering,
+        ),
+    }
 
 
 def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
@@ -120,13 +120,14 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
             "topology": lambda: path.world.topology,
             "faults": FaultsApi(store.readers, store.journal, telling.subscriptions),
             "notices": NoticesApi(
-                store.appender,
-                store.readers,
-                telling.subscriptions,
-                telling.check,
-                telling.delivery.release,
-                shown.registry.clock,
-                settings.notices,
+                enrol=path.enrol,
+                readers=store.readers,
+                subscriptions=telling.subscriptions,
+                check=telling.check,
+                transport=telling.transport,
+                release=telling.delivery.release,
+                clock=shown.registry.clock,
+                settings=settings.notices,
             ),
             "silences": SilencesApi(
                 store.appender,
@@ -136,12 +137,12 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 shown.registry.clock,
                 settings.notices,
             ),
+            "notice_streams": telling.streams,
             "tokens": shown.registry,
             "console": Console(
                 Links(shown.registry.clock),
                 Sessions(store.appender, store.readers, shown.registry.clock),
                 promises,
-                telling.transport,
                 store.readers,
                 shown.tail,
                 shown.registry.clock,

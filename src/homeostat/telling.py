@@ -14,6 +14,7 @@ from homeostat.nats_settings import secret_in
 from homeostat.notices.dead_man import DeadMan, DeadManParts, anywhere
 from homeostat.notices.delivery import Delivery, DeliveryParts
 from homeostat.notices.silences import Silences
+from homeostat.notices.streams import Streams
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.notices.targets import guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
@@ -30,6 +31,7 @@ class Telling:
     transport: WebhookTransport
     delivery: Delivery
     herald: Herald
+    streams: Streams
 
 
 @asynccontextmanager
@@ -48,6 +50,8 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
         DeliveryParts(store.appender, store.readers, subscriptions, transport, recalled, clock),
         settings.notices,
     )
+    streams = Streams(store.readers, recalled, settings.notices)
+    delivery.on_queued(streams.look)
     try:
         yield Telling(
             subscriptions,
@@ -56,6 +60,7 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
             transport,
             delivery,
             Herald(subscriptions, delivery, store.readers, silences),
+            streams,
         )
     finally:
         await transport.close()

@@ -35,7 +35,7 @@ from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Deposed, StoreFull
 from homeostat.kernel.journal import Receipt, Submission
-from homeostat.notices.model import Notice, Subscription
+from homeostat.notices.model import Endpoint, Notice, Subscription
 from homeostat.notices.silences import Silences
 from homeostat.notices.store import insert_subscription
 from homeostat.notices.store import subscription as subscription_table
@@ -131,7 +131,7 @@ def seen(resource: str, seq: int, state: ResourceState, action: str | None = Non
 async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
     appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
-    subscription = Subscription("s", Owner("blue"), "http://127.0.0.1/", "x" * 16, "k", 0)
+    subscription = Subscription("s", Owner("blue"), (Endpoint(1, "http://127.0.0.1/"),), "x" * 16, "k", 0)
     if not store.rows(select(subscription_table.c.name)):
         await appender.append(Submission("test", changes=(insert_subscription(subscription),)))
     subscriptions = Subscriptions(store.readers)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, Owner
 from homeostat.kernel.journal import Local, Seq
-from homeostat.notices.model import FaultPicture, NoticeState, Silence, Transition, notice_key
-from homeostat.notices.outbox import Cause
-from homeostat.notices.silencing import Muted, Why, covering, decide, refusal, silenced, unsilenced
+from homeostat.notices.model import Endpoint, FaultPicture, NoticeState, Silence, Transition
+from homeostat.notices.outbox import Cause, queue
+from homeostat.notices.silencing import Why, covering, decide, hushed, refusal, unsilenced
 from notices_parts import picture, subscription
 
 ZONES = {"n1": "rack-a", "n2": "rack-b"}
@@ -101,18 +101,22 @@ def test_a_project_silences_what_is_its_own(scope: dict[str, str], words: str) -
 
 
 def test_it_is_written_down_and_later_told_under_the_same_key() -> None:
-    muted = [
-        Muted(subscription(name), replace(PLAIN, host="n2", reason=f"because {name}")) for name in ("a", "b")
-    ]
-    kept = silenced(FAULT, muted, Cause(Local(1), 5, 150, "t"))
-    assert [row.state for row in kept.notices] == [NoticeState.SILENCED] * 2
+    subscriptions = {name: subscription(name) for name in "ab"}
+    subscriptions["b"] = replace(subscriptions["b"], endpoints=(Endpoint(1, ""),))
+    queued = queue(FAULT, Transition.RAISED, subscriptions.values(), Cause(Local(1), 5, 150, "t"))
+    keys = [each.key for each in queued.notices]
+    assert hushed(queued, {}) == queued
+    some = hushed(queued, {keys[1]: PLAIN})
+    assert [row.state for row in some.notices] == [NoticeState.PENDING, NoticeState.SILENCED]
+    assert [type(each.event).__name__ for each in some.drafts] == ["NoticeQueued", "NoticeSilenced"]
+    kept = hushed(queued, {key: replace(PLAIN, reason=f"because {key[0]}") for key in keys})
     assert [row.reason for row in kept.notices] == ["s-1: because a", "s-1: because b"]
     assert [row.queued_seq for row in kept.notices] == [Local(5), Local(6)]
     committed = [replace(row, queued_seq=Seq(70 + number)) for number, row in enumerate(kept.notices)]
-    told = unsilenced(committed, 3, 250, "x")
-    assert [row.key for row in told.notices] == [notice_key(n, FAULT.id, Transition.RAISED) for n in "ab"]
+    told = unsilenced(committed, subscriptions.get, 3, 250)
+    assert [row.key for row in told.notices] == keys
     assert [type(each.event).__name__ for each in told.drafts] == ["NoticeUnsilenced", "NoticeQueued"] * 2
     assert [each.cause for each in told.drafts] == [Seq(70), Local(3), Seq(71), Local(5)]
     assert [row.queued_seq for row in told.notices] == [Local(4), Local(6)]
-    assert {row.state for row in told.notices} == {NoticeState.PENDING}
+    assert [row.state for row in told.notices] == [NoticeState.PENDING, NoticeState.KEPT]
     assert {row.queued_ns for row in told.notices} == {250}

@@ -41,23 +41,29 @@ class Exposure:
     notices: tuple[Foretold, ...]
 
 
-Quiet = Callable[[Iterable[Subscription], FaultPicture], Mapping[str, Silence]]
-"""Which of these subscriptions a silence spares a fault, by name."""
+Quiet = Callable[[Iterable[Subscription], FaultPicture, int], Mapping[str, Silence]]
+"""Which of these subscriptions a silence spares a fault at a moment, by name: `Silences.covering`."""
 
 
-def _nobody(_subscriptions: Iterable[Subscription], _fault: FaultPicture) -> Mapping[str, Silence]:
+def _nobody(
+    _subscriptions: Iterable[Subscription], _fault: FaultPicture, _now_ns: int
+) -> Mapping[str, Silence]:
     return {}
 
 
 def exposure(
-    topology: Topology, host: HostId, subscriptions: Iterable[Subscription], quiet: Quiet = _nobody
+    topology: Topology,
+    host: HostId,
+    subscriptions: Iterable[Subscription],
+    now_ns: int,
+    quiet: Quiet = _nobody,
 ) -> Exposure:
     """What the death of a known host would mean now."""
     picture = picture_of(fault_of(seen_dead(topology, host, SUPPOSED), Local(0)))
     hit = {each.subject.partition("/")[2] for each in picture.affected}
     resources = sorted((row for row in topology.on_host(host) if row.id in hit), key=lambda row: row.id)
-    listeners = [subscription for subscription, _ in told(subscriptions, picture)]
-    silent = quiet(listeners, picture)
+    listeners = [subscription for subscription, _ in told(subscriptions, picture, now_ns)]
+    silent = quiet(listeners, picture, now_ns)
     notices = tuple(
         Foretold(
             each.name,

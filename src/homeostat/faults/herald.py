@@ -14,15 +14,16 @@ from homeostat.faults.decision import Telling
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import load
 from homeostat.kernel.database import Readers
-from homeostat.kernel.journal import Change, Draft, Receipt
+from homeostat.kernel.journal import Change, Draft, Local, Receipt
 from homeostat.notices import silence_store
 from homeostat.notices import store as notice_store
 from homeostat.notices.delivery import Delivery
-from homeostat.notices.matching import TOLD, decide, told
-from homeostat.notices.model import FaultPicture, Notice, NoticeState, Transition
-from homeostat.notices.outbox import ORIGIN, Cause, queue, settled
+from homeostat.notices.enrolment import Enrolment
+from homeostat.notices.matching import TOLD, decide
+from homeostat.notices.model import FaultPicture, Notice, NoticeState, Silence, Transition
+from homeostat.notices.outbox import Cause, Queued, queue, queue_current, settled
 from homeostat.notices.silences import Silences
-from homeostat.notices.silencing import Muted, silenced, unsilenced
+from homeostat.notices.silencing import Find, hushed, unsilenced
 from homeostat.notices.subscriptions import Subscriptions
 
 LOOK_AGAIN_NS = 10**9
@@ -40,6 +41,7 @@ class Announcement:
     changes: tuple[Change, ...]
     notices: tuple[Notice, ...]
     pictures: Mapping[FaultId, FaultPicture]
+    enrolments: tuple[Enrolment, ...] = ()
 
 
 def picture_of(fault: Fault) -> FaultPicture:
@@ -91,6 +93,7 @@ class Herald:
         An entry whose commit had no answer may be in the database: then its notices are nowhere else.
         """
         wanted = tuple(faults)
+        await self._subscriptions.reload()
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
         self._held = dict(await self._readers.read(lambda conn: silence_store.held(conn, wanted)))
         self._looked = (-1, 0)
@@ -107,27 +110,32 @@ class Herald:
             pictures[fault.id] = picture = picture_of(fault)
             cause = Cause(telling.cause, first_index + len(drafts), telling.at_ns, fault.trace)
             everybody = self._subscriptions.all()
-            parts = []
             if transition is Transition.RAISED:
-                quiet = self._silences.covering(everybody, picture, telling.at_ns)
-                parts.append(
-                    queue(picture, transition, [each for each in everybody if each.name not in quiet], cause)
-                )
-                if quiet:
-                    listeners = [each for each, _ in told(everybody, picture) if each.name in quiet]
-                    muted = [Muted(each, quiet[each.name]) for each in listeners]
-                    place = replace(cause, first_index=cause.first_index + len(parts[0].drafts))
-                    parts.append(silenced(picture, muted, place))
-                self._heard[fault.id] = frozenset(each.subscription for each in parts[0].notices)
+                queued = queue(picture, transition, everybody, cause)
+                queued = self._hushed(queued, self._subscriptions.find, pictures, telling.at_ns)
+                self._heard[fault.id] = _who_hears(queued)
             else:
                 heard = self._heard.pop(fault.id, frozenset())
                 self._held.pop(fault.id, None)
-                parts.append(queue(picture, transition, everybody, cause, heard))
-            for queued in parts:
-                drafts += queued.drafts
-                changes += queued.changes
-                notices += queued.notices
+                queued = queue(picture, transition, everybody, cause, heard)
+            drafts += queued.drafts
+            changes += queued.changes
+            notices += queued.notices
         return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
+
+    def _hushed(
+        self, queued: Queued, find: Find, pictures: Mapping[FaultId, FaultPicture], now_ns: int
+    ) -> Queued:
+        """The same, with what silences keep back now written down as such."""
+        if not self._silences.all():
+            return queued
+        keeping: dict[str, Silence] = {}
+        for each in queued.notices:
+            subscription = find(each.subscription)
+            if subscription is not None:
+                found = self._silences.covering([subscription], pictures[each.fault], now_ns)
+                keeping |= {each.key: silence for silence in found.values()}  # noqa: B035 - at most one
+        return hushed(queued, keeping)
 
     def owed(self, faults: Iterable[Fault], now_ns: int, first_index: int) -> Announcement:
         """What silences kept back of these faults, which are not cleared, and keep back no more.
@@ -151,11 +159,10 @@ class Herald:
             free = [each for each in self._held[fault.id] if self._is_free(each, picture, now_ns)]
             if not free:
                 continue
-            queued = unsilenced(free, first_index + len(drafts), now_ns, ORIGIN)
-            told_now = {each.subscription for each in free}
-            kept = tuple(each for each in self._held[fault.id] if each.subscription not in told_now)
-            self._held[fault.id] = kept
-            self._heard[fault.id] = self._heard.get(fault.id, frozenset()) | told_now
+            queued = unsilenced(free, self._subscriptions.find, first_index + len(drafts), now_ns)
+            told_now = {each.key for each in free}
+            self._held[fault.id] = tuple(each for each in self._held[fault.id] if each.key not in told_now)
+            self._heard[fault.id] = self._who_heard(fault.id) | _who_hears(queued)
             pictures[fault.id] = picture
             drafts += queued.drafts
             changes += queued.changes
@@ -163,20 +170,70 @@ class Herald:
         return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
 
     def _is_free(self, held: Notice, picture: FaultPicture, now_ns: int) -> bool:
-        """Whether this subscription would be told of the fault now."""
+        """Whether this endpoint would be told of the fault now."""
         subscription = self._subscriptions.find(held.subscription)
         if subscription is None or subscription.owner != held.owner:
             return False
-        if decide(subscription, picture) not in TOLD:
+        if subscription.endpoint(held.endpoint) is None:
+            return False
+        if decide(subscription, picture, now_ns) not in TOLD:
             return False
         return not self._silences.covering([subscription], picture, now_ns)
 
+    def enrol(
+        self,
+        told: Announcement,
+        enrolments: Iterable[tuple[Enrolment, Local]],
+        faults: Iterable[Fault],
+        first_index: int,
+    ) -> Announcement:
+        """What changed subscriptions are to be told of the faults that are open behind this entry.
+
+        They are matched as they were in `told`, and as they become from the next entry on.
+        """
+        pictures = [picture_of(each) for each in sorted(faults, key=lambda each: each.raised_ns)]
+        for enrolment, place in enrolments:
+            row, draft = enrolment.subscription, enrolment.draft
+            told = replace(told, enrolments=(*told.enrolments, enrolment))
+            if row is None:
+                continue
+            enrolment.current = tuple(each for each in pictures if decide(row, each, draft.at_ns) in TOLD)
+            cause = Cause(place, first_index + len(told.drafts), draft.at_ns, draft.trace)
+            queued = queue_current(enrolment.current, row, cause, self._who_is_known)
+            known = {each.id: each for each in enrolment.current}
+            queued = self._hushed(queued, {row.name: row}.get, known, draft.at_ns)
+            for notice in queued.notices:
+                if notice.state is not NoticeState.SILENCED:
+                    self._heard[notice.fault] = self._who_heard(notice.fault) | {notice.destination}
+            told = Announcement(
+                told.drafts + queued.drafts,
+                told.changes + queued.changes,
+                told.notices + queued.notices,
+                {**told.pictures, **{each.id: each for each in enrolment.current}},
+                told.enrolments,
+            )
+        return told
+
+    def _who_heard(self, fault: FaultId) -> frozenset[str]:
+        return self._heard.get(fault, frozenset())
+
+    def _who_is_known(self, fault: FaultId) -> frozenset[str]:
+        """Who heard of it, and for whom a silence keeps it back: for them there is a row."""
+        return self._who_heard(fault) | {each.destination for each in self._held.get(fault, ())}
+
     def tell(self, announcement: Announcement, receipt: Receipt) -> None:
-        """The entry is committed: start telling."""
+        """The entry is committed: subscriptions are as it says, and telling starts."""
+        for enrolment in announcement.enrolments:
+            enrolment.seq = receipt.seqs[-1]
+            self._subscriptions.adopt(enrolment.name, enrolment.subscription)
         notices = settled(announcement.notices, receipt)
-        pending = [each for each in notices if each.state is NoticeState.PENDING]
         for each in notices:
             if each.state is NoticeState.SILENCED:
                 self._held[each.fault] = (*self._held.get(each.fault, ()), each)
-        if pending:
-            self._delivery.offer(pending, announcement.pictures)
+        due = [each for each in notices if each.state is not NoticeState.SILENCED]
+        if due:
+            self._delivery.offer(due, announcement.pictures)
+
+
+def _who_hears(queued: Queued) -> frozenset[str]:
+    return frozenset(each.destination for each in queued.notices if each.state is not NoticeState.SILENCED)

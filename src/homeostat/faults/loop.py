@@ -48,6 +48,7 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Seq, Submission
 from homeostat.kernel.positional_log import seconds
+from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("faults")
@@ -131,6 +132,10 @@ class FaultPath:
         done: asyncio.Future[Seq] = asyncio.get_running_loop().create_future()
         await self._inbox.put((Request(change, done), self._parts.clock.mono_ns()))
         return await done
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        """Write a change of a subscription, in its place among the faults. RetryLater when it was not."""
+        await self.record(lambda entry: entry.enrol(enrolment))
 
     async def listen(self) -> None:
         """Subscribe to everything that nodes publish."""
@@ -256,6 +261,8 @@ class FaultPath:
         seqs: Sequence[Seq] = ()
         herald, count = self._parts.herald, len(entry.events)
         told = herald.announce(entry.tellings, count)
+        if entry.enrolments:
+            told = herald.enrol(told, entry.enrolments, self.world.faults.values(), count)
         owed = herald.owed(self.world.faults.values(), entry.wall_ns, count + len(told.drafts))
         if entry.events or entry.changes or owed.drafts:
             submission = Submission(

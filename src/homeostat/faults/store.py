@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     Column,
     Connection,
@@ -19,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity, resource_subject
 from homeostat.faults.model import Fault, FaultState
 from homeostat.kernel.database import BIG, METADATA
 from homeostat.kernel.journal import Change, Seq
@@ -108,13 +110,45 @@ def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:
     return [record(row) for row in connection.execute(select(fault_table).where(fault_table.c.id.in_(ids)))]
 
 
-def load_latest(connection: Connection, owner: Owner | None, state: str | None, limit: int) -> list[Fault]:
-    """The newest faults first; those that concern one owner, or all when `owner` is None."""
-    query = select(fault_table).order_by(fault_table.c.raised_seq.desc()).limit(limit)
-    if owner is not None:
+@dataclass(frozen=True, slots=True)
+class FaultQuery:
+    """Which faults somebody asks for (Doctor's FaultQueryFilter). None and empty let all through.
+
+    `resource` is the fault's subject or one that suffers from it; `from_ns` and `until_ns` bound when it was
+    raised, the second one is not included.
+    """
+
+    owner: Owner | None = None
+    state: FaultState | None = None
+    kinds: tuple[FaultKind, ...] = ()
+    resource: ResourceId | None = None
+    minimum_severity: Severity | None = None
+    from_ns: int | None = None
+    until_ns: int | None = None
+
+
+def load_latest(connection: Connection, wanted: FaultQuery, limit: int) -> list[Fault]:
+    """The newest faults first."""
+    table = fault_table.c
+    query = select(fault_table).order_by(table.raised_seq.desc()).limit(limit)
+    if wanted.owner is not None:
         # A project's name holds neither quotes nor wildcards.
-        suffers = fault_table.c.affected.contains(f'"{owner}":[')
-        query = query.where(or_(fault_table.c.owner == owner, suffers))
-    if state is not None:
-        query = query.where(fault_table.c.state == state)
+        suffers = table.affected.contains(f'"{wanted.owner}":[')
+        query = query.where(or_(table.owner == wanted.owner, suffers))
+    if wanted.state is not None:
+        query = query.where(table.state == wanted.state.value)
+    if wanted.kinds:
+        query = query.where(table.kind.in_([each.value for each in wanted.kinds]))
+    if wanted.resource is not None:
+        written = orjson.dumps(wanted.resource).decode()
+        suffers = table.affected.contains(written, autoescape=True)
+        query = query.where(or_(table.about == resource_subject(wanted.resource), suffers))
+    if wanted.minimum_severity is not None:
+        ranks = list(Severity)
+        worse = ranks[: ranks.index(wanted.minimum_severity) + 1]
+        query = query.where(table.severity.in_([each.value for each in worse]))
+    if wanted.from_ns is not None:
+        query = query.where(table.raised_ns >= wanted.from_ns)
+    if wanted.until_ns is not None:
+        query = query.where(table.raised_ns < wanted.until_ns)
     return [record(row) for row in connection.execute(query)]

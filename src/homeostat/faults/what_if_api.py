@@ -13,6 +13,7 @@ from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, ResourceKind
 from homeostat.faults.exposure import Quiet, exposure
 from homeostat.fleet.gate import Refusal
 from homeostat.fleet.model import Topology
+from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.notices.model import Transition
@@ -28,6 +29,7 @@ class WhatIfApi:
     verdict: Callable[[HostId], Refusal | None]
     driver: str
     quiet: Quiet
+    clock: Clock
 
 
 class HitView(BaseModel):
@@ -88,7 +90,8 @@ async def what_if_host(
     missing = NotFound(f"there is no host {host!r}, or nothing on it is yours to read")
     if name not in topology.nodes:
         raise missing
-    found = exposure(topology, name, parts.subscriptions.all(), parts.quiet)
+    subscriptions, now_ns = parts.subscriptions.all(), parts.clock.wall_ns()
+    found = exposure(topology, name, subscriptions, now_ns, parts.quiet)
     hit = [row for row in found.resources if caller.may_read(row.owner)]
     administrator = caller.may_read(INFRASTRUCTURE)
     if not hit and not administrator:

@@ -26,8 +26,9 @@ from homeostat.kernel.errors import HomeostatError, RetryLater
 from homeostat.kernel.journal import Submission
 from homeostat.notices import outbox, signing, store
 from homeostat.notices.board import Board, Due, Limits
+from homeostat.notices.body import Frame
 from homeostat.notices.matching import may_hear_of
-from homeostat.notices.model import FaultPicture, Notice, NoticeState, Subscription
+from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription
 from homeostat.notices.outcomes import Appends, Outcomes
 from homeostat.notices.refill import Recall, Refill
 from homeostat.notices.renderers import render
@@ -42,6 +43,7 @@ _log = structlog.get_logger("notices")
 OnEnd = Callable[[NoticeState, float | None], None]
 """How a notice ended, and when it was told, how many seconds that took from the commit to the answer."""
 
+Whom = tuple[Subscription, Endpoint]
 _TOLD_KEPT = 1_000
 _NS = 1_000_000_000
 
@@ -77,20 +79,25 @@ class Delivery:
         self._parts, self._settings = parts, settings
         self._told_ms: deque[float] = deque(maxlen=_TOLD_KEPT)
         self._on_end: list[OnEnd] = []
+        self._on_queued: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._begin()
 
     def offer(self, notices: Sequence[Notice], pictures: Mapping[FaultId, FaultPicture]) -> None:
         """Notices whose commit is known, from `outbox.settled`, with what they say. Returns at once."""
         for notice in notices:
-            name = notice.subscription
+            name = notice.destination
+            if notice.state is not NoticeState.PENDING:
+                continue
             if self._refill.is_behind(name) or not self._admit(notice, pictures.get(notice.fault)):
                 self._refill.fell_behind(name)
+        self._tell_queued()
 
-    def catch_up(self, subscriptions: Iterable[str]) -> None:
-        """The outbox may hold notices of these that were never offered."""
-        for name in subscriptions:
+    def catch_up(self, destinations: Iterable[str]) -> None:
+        """The outbox may hold notices for these that were never offered."""
+        for name in destinations:
             self._refill.fell_behind(name)
+        self._tell_queued()
 
     def release(self, subscription: str) -> None:
         """This subscription was changed or removed: look at its notices now, not at the next back-off."""
@@ -110,6 +117,14 @@ class Delivery:
     def on_end(self, told: OnEnd) -> None:
         """Call `told` whenever a notice ends, for those who count."""
         self._on_end.append(told)
+
+    def on_queued(self, told: Callable[[], None]) -> None:
+        """Call `told` whenever the outbox has, or may have, new notices."""
+        self._on_queued.append(told)
+
+    def _tell_queued(self) -> None:
+        for told in self._on_queued:
+            told()
 
     def _tell_end(self, state: NoticeState, took_s: float | None) -> None:
         for told in self._on_end:
@@ -145,8 +160,8 @@ class Delivery:
         self._broken: BaseException | None = None
         self._noted: dict[str, int] = {}
 
-    def _has_room_for(self, subscription: str) -> bool:
-        return 2 * self._board.waiting(subscription) <= self._settings.waiting_per_subscription
+    def _has_room_for(self, destination: str) -> bool:
+        return 2 * self._board.waiting(destination) <= self._settings.waiting_per_subscription
 
     def _admit(self, notice: Notice, picture: FaultPicture | None) -> bool:
         now_ns = self._parts.clock.mono_ns()
@@ -160,8 +175,9 @@ class Delivery:
             attempts=notice.attempts,
         )
         subscription = self._parts.subscriptions.find(notice.subscription)
+        endpoint = None if subscription is None else subscription.endpoint(notice.endpoint)
         self._wake.set()
-        return self._board.add(due, "" if subscription is None else place_of(subscription.url))
+        return self._board.add(due, "" if endpoint is None else place_of(endpoint.url))
 
     async def _dispatch(self) -> None:
         while self._broken is None:
@@ -195,7 +211,7 @@ class Delivery:
     async def _attempt(self, due: Due) -> None:
         """One send and what follows from it. What nobody expected counts as no answer: others must go on."""
         subscription = self._parts.subscriptions.find(due.notice.subscription)
-        obstacle = _obstacle(due, subscription)
+        obstacle = _obstacle(due, subscription, self._parts.clock.wall_ns())
         if isinstance(obstacle, GiveUpReason):
             self._board.closing(due)
             self._end(due, GivenUp(obstacle), due.attempts)
@@ -207,25 +223,21 @@ class Delivery:
             sent_ns, reply = 0, NoAnswer(f"our own error: {type(error).__name__}")
         self._conclude(due, sent_ns, reply)
 
-    async def _send(self, due: Due, subscription: Subscription, picture: FaultPicture) -> tuple[int, Reply]:
+    async def _send(self, due: Due, whom: Whom, picture: FaultPicture) -> tuple[int, Reply]:
         """When it went out, on the monotonic clock, and what came back."""
-        settings = self._settings
-        body = render(
-            subscription,
-            picture,
-            due.notice.transition,
-            limit_bytes=settings.body_bytes_max,
-            public_url=settings.public_url,
+        settings, (subscription, endpoint) = self._settings, whom
+        frame = Frame(
+            due.notice.destination,
+            subscription.name,
+            subscription.owner,
+            settings.body_bytes_max,
+            settings.public_url,
         )
+        body = render(endpoint.format, frame, picture, due.notice.transition)
         at_s = self._parts.clock.wall_ns() // _NS
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "homeostat",
-            signing.KEY_HEADER: due.key,
-            signing.HEADER: signing.sign(subscription.secret, subscription.key_id, at_s, body),
-        }
+        headers = signing.headers(subscription.secret, subscription.key_id, at_s, due.key, body)
         sent_ns = self._parts.clock.mono_ns()
-        return sent_ns, await self._parts.transport.post(Post(subscription.url, headers, body))
+        return sent_ns, await self._parts.transport.post(Post(endpoint.url, headers, body))
 
     def _conclude(self, due: Due, sent_ns: int, reply: Reply) -> None:
         now_ns = self._parts.clock.mono_ns()
@@ -305,8 +317,8 @@ class Delivery:
 
 
 def _obstacle(
-    due: Due, subscription: Subscription | None
-) -> GiveUpReason | tuple[Subscription, FaultPicture]:
+    due: Due, subscription: Subscription | None, now_ns: int
+) -> GiveUpReason | tuple[Whom, FaultPicture]:
     """Why there is nothing to send, or to whom and what."""
     if subscription is None:
         return GiveUpReason.SUBSCRIPTION_REMOVED
@@ -315,4 +327,9 @@ def _obstacle(
     # A name may be taken again by another project while notices of the first one wait.
     if due.notice.owner != subscription.owner or not may_hear_of(subscription, due.picture):
         return GiveUpReason.NOT_YOURS
-    return subscription, due.picture
+    if subscription.is_expired(now_ns):
+        return GiveUpReason.SUBSCRIPTION_EXPIRED
+    endpoint = subscription.endpoint(due.notice.endpoint)
+    if endpoint is None:
+        return GiveUpReason.ENDPOINT_REMOVED
+    return (subscription, endpoint), due.picture

@@ -115,21 +115,29 @@ def held(connection: Connection, faults: Collection[FaultId]) -> Mapping[FaultId
 
 
 def queue_again(rows: Iterable[Notice]) -> Change:
-    """These rows were silenced and are pending from now on."""
+    """These rows were silenced; from now on they are as they are given."""
     statement = (
         update(store.outbox)
         .where(store.outbox.c.key == bindparam("told"), store.outbox.c.state == NoticeState.SILENCED.value)
         .values(
-            state=NoticeState.PENDING.value,
+            state=bindparam("to"),
             queued_seq=bindparam("seq"),
             queued_ns=bindparam("at"),
             next_ns=bindparam("at"),
-            reason="",
+            reason=bindparam("why"),
         )
     )
-    return Change(
-        statement, tuple({"told": each.key, "seq": each.queued_seq, "at": each.queued_ns} for each in rows)
+    values = (
+        {
+            "told": each.key,
+            "to": each.state.value,
+            "seq": each.queued_seq,
+            "at": each.queued_ns,
+            "why": each.reason,
+        }
+        for each in rows
     )
+    return Change(statement, tuple(values))
 
 
 def _silence(row: Row[Any]) -> Silence:

@@ -8,8 +8,8 @@ silence is over has the same key; a silence of a project touches only that proje
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 
 from homeostat.contracts.events.notices import NoticeQueued, NoticeSilenced, NoticeUnsilenced
@@ -17,16 +17,15 @@ from homeostat.contracts.nouns import INFRASTRUCTURE, Owner, ResourceId, resourc
 from homeostat.kernel.journal import Draft, Local
 from homeostat.notices import silence_store, store
 from homeostat.notices.model import (
+    KEPT_REASON,
     FaultPicture,
     Notice,
     NoticeState,
     Silence,
     Subscription,
-    Transition,
-    notice_key,
     notice_subject,
 )
-from homeostat.notices.outbox import Cause, Queued
+from homeostat.notices.outbox import ORIGIN, Queued
 
 
 class Why(Enum):
@@ -97,61 +96,54 @@ def stated(silence: Silence) -> str:
     return f"{silence.id}: {silence.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class Muted:
-    """A subscription that would be told but for a silence."""
-
-    subscription: Subscription
-    silence: Silence
-
-
-def silenced(fault: FaultPicture, muted: Collection[Muted], cause: Cause) -> Queued:
-    """What is written instead of queueing: a row and an event for each. `cause` as for `outbox.queue`."""
-    drafts, notices = [], []
-    for index, each in enumerate(muted):
-        key = notice_key(each.subscription.name, fault.id, Transition.RAISED)
-        reason = each.silence.reason
-        event = NoticeSilenced(key, each.subscription.name, fault.id, each.silence.id, reason)
-        drafts.append(
-            Draft(event, notice_subject(key), cause.at_ns, cause.origin, cause.trace, cause.seq),
-        )
-        notices.append(
-            Notice(
-                key=key,
-                subscription=each.subscription.name,
-                owner=each.subscription.owner,
-                fault=fault.id,
-                transition=Transition.RAISED,
-                queued_seq=Local(cause.first_index + index),
-                queued_ns=cause.at_ns,
-                trace=cause.trace,
-                state=NoticeState.SILENCED,
-                next_ns=cause.at_ns,
-                reason=stated(each.silence),
-            )
-        )
-    rows = tuple(notices)
-    return Queued(tuple(drafts), (store.insert_notices(rows),) if rows else (), rows)
+def hushed(queued: Queued, keeping: Mapping[str, Silence]) -> Queued:
+    """The same, but what a silence keeps back, by key, is written down as that instead of queued."""
+    if not keeping:
+        return queued
+    notices = tuple(
+        replace(each, state=NoticeState.SILENCED, reason=stated(keeping[each.key]))
+        if each.key in keeping
+        else each
+        for each in queued.notices
+    )
+    drafts = tuple(
+        replace(draft, event=_silenced(each, keeping[each.key])) if each.key in keeping else draft
+        for draft, each in zip(queued.drafts, queued.notices, strict=True)
+    )
+    return Queued(drafts, (store.insert_notices(notices),), notices)
 
 
-def unsilenced(held: Collection[Notice], first_index: int, now_ns: int, origin: str) -> Queued:
-    """What is written when nothing keeps these notices back any more: they are queued, with the same keys."""
+def _silenced(notice: Notice, silence: Silence) -> NoticeSilenced:
+    return NoticeSilenced(notice.key, notice.subscription, notice.fault, silence.id, silence.reason)
+
+
+Find = Callable[[str], Subscription | None]
+
+
+def unsilenced(held: Collection[Notice], find: Find, first_index: int, now_ns: int) -> Queued:
+    """What is written when nothing keeps these notices back any more: they are queued, with the same keys.
+
+    `find` finds their subscriptions; the drafts will stand from `first_index` on.
+    """
     drafts, notices = [], []
     for index, each in enumerate(held):
         said = Local(first_index + 2 * index)
         subject = notice_subject(each.key)
         event = NoticeUnsilenced(each.key, each.subscription, each.fault, each.reason)
-        drafts.append(Draft(event, subject, now_ns, origin, each.trace, each.queued_seq))
+        drafts.append(Draft(event, subject, now_ns, ORIGIN, each.trace, each.queued_seq))
         queued = NoticeQueued(each.key, each.subscription, each.fault, each.transition.value)
-        drafts.append(Draft(queued, subject, now_ns, origin, each.trace, said))
+        drafts.append(Draft(queued, subject, now_ns, ORIGIN, each.trace, said))
+        subscription = find(each.subscription)
+        endpoint = None if subscription is None else subscription.endpoint(each.endpoint)
+        is_called = endpoint is not None and bool(endpoint.url)
         notices.append(
             replace(
                 each,
-                state=NoticeState.PENDING,
+                state=NoticeState.PENDING if is_called else NoticeState.KEPT,
                 queued_seq=Local(said.index + 1),
                 queued_ns=now_ns,
                 next_ns=now_ns,
-                reason="",
+                reason="" if is_called else KEPT_REASON,
             )
         )
     rows = tuple(notices)

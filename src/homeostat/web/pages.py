@@ -25,8 +25,8 @@ from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotAllowed
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.notices import api as notices
-from homeostat.notices.trial import try_out
-from homeostat.ports import Answered, NoAnswer, Refused
+from homeostat.notices import subscriptions_api as subscriptions
+from homeostat.notices.views import NAME_PATTERN
 from homeostat.resources import api as resources
 from homeostat.web import figures
 from homeostat.web.assets import assets
@@ -54,8 +54,8 @@ def _faults(request: Request) -> faults.FaultsApi:
     return parts
 
 
-def _notices(request: Request) -> notices.NoticesApi:
-    parts: notices.NoticesApi = request.app.state.notices
+def _notices(request: Request) -> subscriptions.NoticesApi:
+    parts: subscriptions.NoticesApi = request.app.state.notices
     return parts
 
 
@@ -65,7 +65,7 @@ def _topology(request: Request) -> Callable[[], Topology]:
 
 
 FaultParts = Annotated[faults.FaultsApi, Depends(_faults)]
-NoticeParts = Annotated[notices.NoticesApi, Depends(_notices)]
+NoticeParts = Annotated[subscriptions.NoticesApi, Depends(_notices)]
 CurrentTopology = Annotated[Callable[[], Topology], Depends(_topology)]
 
 
@@ -245,10 +245,10 @@ def journal_row(event: Envelope) -> dict[str, object]:
 
 
 @router.get("/subscriptions")
-async def subscriptions(request: Request, visitor: CurrentVisitor, parts: NoticeParts) -> Response:
+async def show_subscriptions(request: Request, visitor: CurrentVisitor, parts: NoticeParts) -> Response:
     """Who is told, how far that got, and a button to try it out."""
     caller = visitor.caller
-    rows = (await notices.list_subscriptions(caller, parts)).items
+    rows = (await subscriptions.list_subscriptions(caller, parts)).items
     told = (await notices.list_notices(caller, parts, None, None, 500)).items
     latest = {each.subscription: each for each in reversed(told)}
     return show_page(
@@ -262,27 +262,16 @@ async def subscriptions(request: Request, visitor: CurrentVisitor, parts: Notice
 
 @router.post("/subscriptions/{name}/test")
 async def test_subscription(
-    name: Annotated[str, Path(pattern=notices.NAME_PATTERN)],
+    name: Annotated[str, Path(pattern=NAME_PATTERN)],
     visitor: WritingVisitor,
-    console: Parts,
     parts: NoticeParts,
 ) -> Response:
-    """Send one signed notice that says that nothing is wrong, and show the answer."""
-    row = await notices.show_subscription(name, visitor.caller, parts)
-    subscription = parts.subscriptions.find(row.name)
-    if subscription is None or not visitor.caller.may_write(row.project):
+    """Send a signed notice that says that nothing is wrong to each endpoint, and show the answers."""
+    row = await subscriptions.show_subscription(name, visitor.caller, parts)
+    if not visitor.caller.may_write(row.project):
         raise NotAllowed(f"{visitor.caller.role.value}s do not send test notices of {row.project}")
-    began_ns = console.clock.mono_ns()
-    reply = await try_out(console.transport, console.clock, subscription)
-    took_ms = (console.clock.mono_ns() - began_ns) / 1e6
-    match reply:
-        case Answered(status=status, said=said):
-            good, words = 200 <= status < 300, f"answered {status}"
-        case NoAnswer(reason=reason):
-            good, words, said = False, f"no answer: {reason}", ""
-        case Refused(reason=reason):
-            good, words, said = False, f"not sent: {reason}", ""
-    return HTMLResponse(page("trial.html", good=good, words=words, said=said, took_ms=took_ms))
+    tried = await subscriptions.test_subscription(name, visitor.caller, parts)
+    return HTMLResponse(page("trial.html", trials=tried.items))
 
 
 @router.get("/figures")

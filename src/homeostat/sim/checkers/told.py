@@ -35,7 +35,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         told = queued[raised.fault, Transition.RAISED]
         for subscription in evidence.record.subscriptions:
             known_s = (envelope.at_ns - since_ns.get(subscription.name, envelope.at_ns)) / 1e9
-            asks = decide(subscription, _picture(raised)) in TOLD and known_s > _KNOWN_AFTER_S
+            asks = decide(subscription, _picture(raised), envelope.at_ns) in TOLD and known_s > _KNOWN_AFTER_S
             known = subscription.name in told or (raised.fault, subscription.name) in silenced
             if asks and not known:
                 said = f"{subscription.name} asks for it and no notice was queued"
