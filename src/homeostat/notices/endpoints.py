@@ -22,11 +22,12 @@ def numbered(
 
     `wanted` has no URL twice.
     """
+    asked = wanted or STREAM_ONLY
     by_url = {each.url: each.number for each in there}
-    staying = {url for url, _ in wanted} & by_url.keys()
+    staying = {url for url, _ in asked} & by_url.keys()
     last = max([last_number, *by_url.values()], default=0)
     made = []
-    for index, (url, shape) in enumerate(wanted or STREAM_ONLY):
+    for index, (url, shape) in enumerate(asked):
         before = there[index] if index < len(there) else None
         if url in staying:
             number = by_url[url]

@@ -40,8 +40,18 @@ class Format(StrEnum):
     ALERTMANAGER = "alertmanager"
 
 
+class GroupBy(StrEnum):
+    """Which notices may travel together to one endpoint."""
+
+    NONE = "none"
+    KIND = "kind"
+    HOST = "host"
+    OWNER = "owner"
+
+
 KEPT_REASON = "the subscription has no URL; it reads the stream of notices"
 ENDPOINTS_MAX = 8
+GROUP_WAIT_MS_MAX = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,7 @@ class Subscription:
     """Who wants to be told of what. `owner` decides what it may hear; an empty filter lets all through.
 
     `endpoints` has one at least. `expires_ns` is this server's wall clock; from then on it hears nothing.
+    With `group_by`, notices of a group that are due within `group_wait_ms` travel together.
     """
 
     name: str
@@ -74,6 +85,8 @@ class Subscription:
     resources: tuple[ResourceId, ...] = ()
     minimum_severity: Severity | None = None
     expires_ns: int | None = None
+    group_by: GroupBy = GroupBy.NONE
+    group_wait_ms: int = 0
 
     def is_expired(self, now_ns: int) -> bool:
         """Whether its time is over at `now_ns`."""

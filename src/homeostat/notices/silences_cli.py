@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from homeostat.kernel.client import Client, segment
-from homeostat.kernel.errors import BadInput
+from homeostat.kernel.moments import duration, moment
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
 commands = typer.Typer(help="What nobody is told of for a while, and why.", no_args_is_help=True)
 Directory = Annotated[Path | None, typer.Option("--dir", help="State directory of `homeostat up`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]
 Id = Annotated[str, typer.Argument(help="As `homeostat silence ls` shows it.")]
-
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"^(\d{1,9}(?:\.\d{1,3})?)([smhd])$")
-
-
-def seconds(text: str) -> float:
-    """`90s`, `30m`, `2h` or `1.5d` in seconds; BadInput for anything else."""
-    found = _DURATION.match(text)
-    if found is None:
-        raise BadInput("--for", text, "a number and s, m, h or d, such as 30m")
-    return float(found[1]) * UNITS_S[found[2]]
 
 
 @commands.command("create")
@@ -39,7 +27,7 @@ def create(  # noqa: PLR0913 - one option a scope
     kind: Annotated[str | None, typer.Option(help="A kind of fault, such as agent_lost.")] = None,
     owner: Annotated[str | None, typer.Option(help="What belongs to this project.")] = None,
     project: Annotated[str | None, typer.Option(help="Spare this project's subscriptions only.")] = None,
-    begins: Annotated[str | None, typer.Option(help="From when on: ISO 8601 with a zone; now.")] = None,
+    begins: Annotated[str | None, typer.Option(help="From when on; now when absent.")] = None,
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,10 +36,11 @@ def create(  # noqa: PLR0913 - one option a scope
     Example: homeostat silence create --host n2 --for 2h --reason "new memory"
     """
     named = {"host": host, "zone": zone, "resource": resource, "kind": kind, "owner": owner}
-    named |= {"project": project, "begins_at": begins}
     with errors_in_one_line():
+        begins_at = None if begins is None else moment("--begins", begins).isoformat()
+        named |= {"project": project, "begins_at": begins_at}
         body: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-        body |= {"reason": reason, "for_s": seconds(lasts)}
+        body |= {"reason": reason, "for_s": duration("--for", lasts).total_seconds()}
         answer = Client.find(directory).call("POST", "/silences", body)
     if as_json:
         show_json(answer)

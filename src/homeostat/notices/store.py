@@ -32,6 +32,7 @@ from homeostat.kernel.journal import Change, Local, Seq
 from homeostat.notices.model import (
     Endpoint,
     Format,
+    GroupBy,
     Notice,
     NoticeState,
     Subscription,
@@ -53,6 +54,8 @@ subscription = Table(
     Column("minimum_severity", Text),
     Column("endpoints", Text, nullable=False),
     Column("expires_ns", BIG),
+    Column("group_by", Text, nullable=False),
+    Column("group_wait_ms", Integer, nullable=False),
 )
 """`kinds` and `resources` are joined by spaces, which no kind and no resource id has in it. `endpoints` is a
 JSON list of [number, URL, format]."""
@@ -280,6 +283,8 @@ def _as_row(row: Subscription) -> dict[str, object]:
         "minimum_severity": None if row.minimum_severity is None else row.minimum_severity.value,
         "endpoints": orjson.dumps([(each.number, each.url, each.format) for each in row.endpoints]).decode(),
         "expires_ns": row.expires_ns,
+        "group_by": row.group_by.value,
+        "group_wait_ms": row.group_wait_ms,
     }
 
 
@@ -297,6 +302,8 @@ def _subscription(row: Row[Any]) -> Subscription:
         resources=tuple(ResourceId(each) for each in row.resources.split()),
         minimum_severity=None if row.minimum_severity is None else Severity(row.minimum_severity),
         expires_ns=row.expires_ns,
+        group_by=GroupBy(row.group_by),
+        group_wait_ms=row.group_wait_ms,
     )
 
 

@@ -33,11 +33,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_silence"),
     )
     op.create_index("ix_silence_ends_ns", "silence", ["ends_ns"])
+    op.add_column("subscription", sa.Column("group_by", sa.Text, nullable=False, server_default="none"))
+    op.add_column("subscription", sa.Column("group_wait_ms", sa.Integer, nullable=False, server_default="0"))
     op.add_column("fault", sa.Column("host", sa.Text, nullable=False, server_default=""))
 
 
 def downgrade() -> None:
     """Everybody is told of everything."""
     op.drop_column("fault", "host")
+    for column in ("group_wait_ms", "group_by"):
+        op.drop_column("subscription", column)
     op.drop_index("ix_silence_ends_ns", "silence")
     op.drop_table("silence")
