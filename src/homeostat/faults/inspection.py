@@ -24,6 +24,7 @@ from homeostat.contracts.nouns import (
 from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
 from homeostat.faults.affected import NOBODY
 from homeostat.faults.decision import Decision, Telling, World
+from homeostat.faults.flapping import count_within, is_flapping, reason_of
 from homeostat.faults.hysteresis import Step, is_over, step
 from homeostat.faults.inhibition import Inhibition, inhibition
 from homeostat.faults.model import Fault, FaultState, fault_id
@@ -76,7 +77,8 @@ def on_transition(
     decision.resources.append(Resource.from_level(host, level))
     fault = world.faults.get(resource_subject(level.resource))
     mono_ns = transition.mono_ns or None
-    anew = fault is None or step(fault, level.state, mono_ns, clear_after_s) is Step.CLEAR_AND_RAISE
+    patience_s = _patience_s(world, fault, clear_after_s)
+    anew = fault is None or step(fault, level.state, mono_ns, patience_s) is Step.CLEAR_AND_RAISE
     trace = evidence if fault is None or anew else fault.trace
     cause: Seq | Local | None = None
     if transition.finished is not None:
@@ -135,12 +137,13 @@ def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> 
             evidence=f"{host_fault.id}/{row.id}/{row.seq}",
             cause=host_fault.raised_seq,
         )
-        _raise(decision, seen)
+        _raise(decision, seen, world)
 
 
 def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -> None:
     """Let the fault of one subject follow what was seen of it."""
     fault = decision.fault_about(seen.about, world)
+    clear_after_s = _patience_s(world, fault, clear_after_s)
     verdict = step(fault, seen.state, seen.mono_ns, clear_after_s)
     if verdict in (Step.RAISE, Step.CLEAR_AND_RAISE):
         by = decision.fault_about(seen.origin, world)
@@ -155,11 +158,11 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
         case Step.NOTHING | Step.KEEP:
             return
         case Step.RAISE:
-            _raise(decision, seen)
+            _raise(decision, seen, world)
         case Step.CLEAR_AND_RAISE:
             assert fault is not None
             clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
-            _raise(decision, seen)
+            _raise(decision, seen, world)
         case Step.HOLD:
             assert fault is not None
             decision.changed.append(_held(fault, seen, clear_after_s))
@@ -178,6 +181,13 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
             raise AssertionError("only a tick clears")
         case _:
             assert_never(verdict)
+
+
+def _patience_s(world: World, fault: Fault | None, clear_after_s: float) -> float:
+    """How long a subject must be right before its fault is over."""
+    return (
+        clear_after_s if fault is None or not fault.flaps else max(clear_after_s, world.flap_limits.window_s)
+    )
 
 
 def _inhibit(world: World, decision: Decision, seen: Seen, reason: tuple[Fault, Inhibition]) -> None:
@@ -291,8 +301,13 @@ def _host_of(seen: Seen) -> str:
     return ""
 
 
-def _raise(decision: Decision, seen: Seen) -> None:
-    fault = fault_of(seen, Local(decision.base + len(decision.events)))
+def _raise(decision: Decision, seen: Seen, world: World) -> None:
+    limits = world.flap_limits
+    earlier = count_within(world.raised_ns.get(seen.about, ()), seen.at_ns, limits)
+    flaps = is_flapping(seen.kind, earlier, limits)
+    if flaps:
+        seen = replace(seen, reason=reason_of(seen.reason, earlier, limits))
+    fault = replace(fault_of(seen, Local(decision.base + len(decision.events))), flaps=flaps)
     event = FaultRaised(
         fault.id, fault.kind, fault.severity, fault.about, fault.owner, fault.reason, fault.raised_ns
     )

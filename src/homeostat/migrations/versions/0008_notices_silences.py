@@ -1,4 +1,4 @@
-"""Silences, where a fault was when it was raised, and how a subscription wants its notices grouped."""
+"""Silences; where a fault was when it was raised, and whether it flaps; how notices are grouped."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ def upgrade() -> None:
     op.create_index("ix_silence_ends_ns", "silence", ["ends_ns"])
     op.add_column("subscription", sa.Column("group_by", sa.Text, nullable=False, server_default="none"))
     op.add_column("subscription", sa.Column("group_wait_ms", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("fault", sa.Column("flaps", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("fault", sa.Column("host", sa.Text, nullable=False, server_default=""))
 
 
 def downgrade() -> None:
     """Everybody is told of everything."""
     op.drop_column("fault", "host")
+    op.drop_column("fault", "flaps")
     for column in ("group_wait_ms", "group_by"):
         op.drop_column("subscription", column)
     op.drop_index("ix_silence_ends_ns", "silence")
