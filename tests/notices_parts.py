@@ -17,10 +17,11 @@ from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.faults import FaultRaised
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
 from homeostat.faults.herald import Announcement, Herald
+from homeostat.faults.model import Fault, FaultState
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import METADATA, Readers, open_engine
-from homeostat.kernel.journal import Draft, Local, Submission
+from homeostat.kernel.journal import Draft, Local, Seq, Submission
 from homeostat.kernel.reader import Journal
 from homeostat.notices import outbox, store
 from homeostat.notices.delivery import Delivery, DeliveryParts
@@ -140,6 +141,23 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}/hear"
 
 
+def fault_of(shown: FaultPicture) -> Fault:
+    """The open fault of which this is the picture; nobody else suffers from it."""
+    return Fault(
+        id=shown.id,
+        kind=shown.kind,
+        severity=shown.severity,
+        about=shown.about,
+        owner=shown.owner,
+        reason=shown.reason,
+        state=FaultState.OPEN,
+        raised_seq=Seq(1),
+        trace=f"trace-{shown.id}",
+        raised_ns=shown.raised_ns,
+        raised_mono_ns=None,
+    )
+
+
 class NoDelivery:
     """Nobody is told."""
 
@@ -156,6 +174,7 @@ class World:
         self.subscriptions = Subscriptions(readers)
         self.pictures: dict[FaultId, FaultPicture] = {}
         self.recalled: list[FaultId] = []
+        self.open: list[FaultPicture] = []
         self.herald = Herald(self.subscriptions, NoDelivery(), readers)  # type: ignore[arg-type]
 
     async def subscribe(self, *rows: Subscription) -> None:
@@ -190,9 +209,10 @@ class World:
         return tuple(told)
 
     async def enrol(self, enrolment: Enrolment) -> None:
-        """The fault path's way, with no fault open: one transaction, then the subscriptions in memory."""
-        nothing = Announcement((), (), (), {})
-        told = self.herald.enrol(nothing, [(enrolment, Local(0))], [], 1)
+        """The fault path's way: one transaction, then the subscriptions in memory. `open` are the faults."""
+        told = self.herald.enrol(
+            Announcement((), (), (), {}), [(enrolment, Local(0))], map(fault_of, self.open), 1
+        )
         events, changes = (enrolment.draft, *told.drafts), (enrolment.change, *told.changes)
         self.herald.tell(told, await self.appender.append(Submission("test", events, changes)))
 

@@ -208,6 +208,28 @@ def test_something_is_silenced_and_told_again_from_the_page(lab: Lab, browser: B
         expect(page.locator("table.explain")).to_contain_text("is not told: silence s-")
 
 
+def test_endpoints_and_expiry_are_shown_and_every_endpoint_is_tried(lab: Lab, browser: Browser) -> None:
+    hook = f"http://127.0.0.1:{lab.port('consumer')}/hear/blue"
+    endpoints = [{"url": "http://127.0.0.1:9/"}, {"url": hook, "format": "doctor"}]
+    body = {"project": "blue", "endpoints": endpoints, "expires_at": "2026-01-01T00:00:00Z"}
+    lab.client.call("PUT", "/subscriptions/many", body)
+    lab.client.call("PUT", "/subscriptions/streamed", {"project": "blue"})
+    try:
+        with browser.visit(lab) as page:
+            page.goto(f"{home(lab)}subscriptions")
+            row = page.get_by_role("row", name="many")
+            expect(row).to_contain_text("(doctor)")
+            expect(row).to_contain_text("expired")
+            expect(page.get_by_role("row", name="streamed")).to_contain_text("reads the stream of notices")
+            expect(page.get_by_role("button", name="Test streamed")).to_have_count(0)
+            page.get_by_role("button", name="Test many").click()
+            expect(page.locator("#test-many .state")).to_have_count(2)
+            expect(page.locator("#test-many .state.bad").first).to_contain_text("no answer")
+    finally:
+        for name in ("many", "streamed"):
+            lab.client.call("DELETE", f"/subscriptions/{name}")
+
+
 @pytest.mark.seed("order CSRF token on writes, CSP without inline script")
 def test_writes_need_the_csrf_token_and_pages_forbid_foreign_script(lab: Lab, browser: Browser) -> None:
     heard = len(lab.heard("green"))
