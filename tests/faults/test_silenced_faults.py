@@ -6,7 +6,7 @@ import time
 
 import pytest
 from sqlalchemy import select
-from test_fault_path import DOWN, UP, Running, join, running, seen
+from test_fault_path import DOWN, UP, Running, enrolment, join, listener, running, seen
 
 from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.kernel.database import journal as journal_table
@@ -145,3 +145,18 @@ async def test_a_failed_commit_of_what_is_owed_loses_nothing(store: Store) -> No
         await end(here)
         await until(lambda: here.told() == ["raised f"])
         assert kinds(store).count("NoticeUnsilenced") == 1
+
+
+async def test_who_subscribes_within_a_silence_is_told_with_the_others_when_it_ends(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        await silence(here, host="n1")
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.acknowledged("n1") == 1)
+        await here.path.enrol(enrolment(listener("late")))
+        await here.path.enrol(enrolment(listener("late", key_id="k2"), is_new=False))
+        assert here.told() == []
+        assert [each for each, _ in state(store)] == ["silenced", "silenced"]
+        await end(here)
+        await until(lambda: here.told() == ["raised f", "raised f"])
+        assert {each.subscription for each in here.offers.offered} == {"s", "late"}
