@@ -108,7 +108,7 @@ class Consumer:
         number = len(self.heard)
         headers = request.headers
         self.heard.append(
-            Heard(headers["Idempotency-Key"], body, headers["Homeostat-Signature"], request.path)
+            Heard(headers.get("Idempotency-Key", ""), body, headers["Homeostat-Signature"], request.path)
         )
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

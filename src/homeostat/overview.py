@@ -26,6 +26,7 @@ from homeostat.metrics import Metrics, SetPoints, Sources
 from homeostat.monitors.probes import OutsideProbes
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
+from homeostat.notices.silences_api import SilencesApi
 from homeostat.notices.subscriptions_api import NoticesApi
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
@@ -91,6 +92,7 @@ def _hosts_parts(shown: Shown) -> Mapping[str, object]:
             verdict=aftermath.verdict,
             driver=aftermath.driver,
             clock=shown.registry.clock,
+            quiet=shown.telling.silences.covering,
         ),
     }
 
@@ -126,6 +128,14 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
                 release=telling.delivery.release,
                 clock=shown.registry.clock,
                 settings=settings.notices,
+            ),
+            "silences": SilencesApi(
+                store.appender,
+                store.readers,
+                telling.silences,
+                lambda: path.world.topology,
+                shown.registry.clock,
+                settings.notices,
             ),
             "notice_streams": telling.streams,
             "tokens": shown.registry,

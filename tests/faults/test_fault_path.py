@@ -38,7 +38,9 @@ from homeostat.kernel.errors import Deposed, StoreFull, StoreUnavailable
 from homeostat.kernel.journal import Draft, Receipt, Submission
 from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.model import Endpoint, Notice, Subscription
+from homeostat.notices.silences import Silences
 from homeostat.notices.store import insert_subscription, outbox, replace_subscription
+from homeostat.notices.store import subscription as subscription_table
 from homeostat.notices.subscriptions import Subscriptions
 from store_parts import Store, until
 
@@ -103,6 +105,8 @@ class Running:
     offers: Offers
     path: FaultPath
     task: asyncio.Task[None]
+    silences: Silences
+    appender: Appender
 
     def beat(self, host: str) -> None:
         self.bus.say(Subjects(HostId(host)).heartbeat, Heartbeat(HostId(host), "b1", "i1", 0, digest({})))
@@ -130,16 +134,18 @@ async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
     appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
     subscription = Subscription("s", Owner("blue"), (Endpoint(1, "http://127.0.0.1/"),), "x" * 16, "k", 0)
-    await appender.append(Submission("test", changes=(insert_subscription(subscription),)))
+    if not store.rows(select(subscription_table.c.name)):
+        await appender.append(Submission("test", changes=(insert_subscription(subscription),)))
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    bus, offers = StandInBus(), Offers(store)
+    bus, offers, silences = StandInBus(), Offers(store), Silences(store.readers)
+    await silences.reload()
     parts = Parts(
         appender=Stubborn(appender, *errors),  # type: ignore[arg-type]
         readers=store.readers,
         bus=bus,  # type: ignore[arg-type]
         clock=SystemClock(),
-        herald=Herald(subscriptions, offers, store.readers),  # type: ignore[arg-type]
+        herald=Herald(subscriptions, offers, store.readers, silences),  # type: ignore[arg-type]
         faults=FaultsSettings(clear_after_s=0.1),
         fleet=FleetSettings(sweep_s=0.02),
         epoch=1,
@@ -149,7 +155,7 @@ async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
     await path.listen()
     task = asyncio.create_task(path.run())
     try:
-        yield Running(bus, offers, path, task)
+        yield Running(bus, offers, path, task, silences, appender)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -292,3 +292,15 @@ async def test_notices_come_in_pages_newest_first(api: Api) -> None:
             break
         before = f"&before={body['next']}"
     assert found == ["f-4", "f-3", "f-2", "f-1", "f-0"]
+
+
+async def test_how_notices_are_grouped_is_written_read_and_bounded(api: Api) -> None:
+    body = {"url": URL, "group_by": "host", "group_wait_ms": 500}
+    status, made = await api("shop", "PUT", "/subscriptions/mine", body)
+    assert (status, made["group_by"], made["group_wait_ms"]) == (201, "host", 500)
+    await api.world.subscriptions.reload()
+    read = (await api("shop", "GET", "/subscriptions/mine"))[1]
+    assert (read["group_by"], read["group_wait_ms"]) == ("host", 500)
+    for more in ({"group_by": "none", "group_wait_ms": 1}, {"group_by": "kind", "group_wait_ms": 60_001}):
+        status, refused = await api("shop", "PUT", "/subscriptions/mine", {"url": URL, **more})
+        assert (status, refused["error"]["field"]) == (422, "group_wait_ms")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import Connection, select
 
+from homeostat.contracts.events.faults import FaultInhibited
 from homeostat.contracts.nouns import (
     INFRASTRUCTURE,
     FaultId,
@@ -201,7 +202,11 @@ def _locate(connection: Connection, id: str) -> tuple[Seq | None, frozenset[str]
 
 def _may_see(caller: Caller, parts: FaultsApi, envelope: Envelope) -> bool:
     """Whom else was told is the business of that subscription's project, and of administrators."""
-    if caller.role is Role.ADMIN or "subscription" not in envelope.payload:
+    if caller.role is Role.ADMIN:
+        return True
+    if isinstance(envelope.event, FaultInhibited):  # told with a host, whose fault is many projects'
+        return caller.may_read(envelope.event.owner)
+    if "subscription" not in envelope.payload:
         return True
     subscription = parts.subscriptions.find(str(envelope.payload["subscription"]))
     return subscription is not None and caller.may_read(subscription.owner)

@@ -30,6 +30,8 @@ def sentence(event: object | None, kind: str) -> str:
         case faults.FaultCleared():
             outage = "" if event.outage_ms is None else f" after {event.outage_ms:.0f} ms"
             return f"fault {event.fault} cleared{outage}: {event.reason}"
+        case faults.FaultInhibited():
+            return f"{event.about} is wrong, too: no {event.kind} of its own, {event.reason}"
         case _:
             return _of_notices(event) or _of_fleet(event) or f"{kind} (this version cannot read it)"
 
@@ -48,6 +50,14 @@ def _of_notices(event: object | None) -> str:
             )
         case notices.SubscriptionRemoved():
             return f"{event.subscription} unsubscribed"
+        case notices.NoticeSilenced():
+            return f"{event.subscription} is not told: silence {event.silence} ({event.reason})"
+        case notices.NoticeUnsilenced():
+            return f"the silence is over and the fault is still open, so {event.subscription} is told now"
+        case notices.SilenceCreated():
+            return f"silence {event.silence} of {event.scope} until {iso(event.ends_ns)}: {event.reason}"
+        case notices.SilenceEnded():
+            return f"silence {event.silence} was ended before its time"
         case _:
             return ""
 

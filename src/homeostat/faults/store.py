@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Double,
@@ -22,6 +23,7 @@ from sqlalchemy import (
 )
 
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity, resource_subject
+from homeostat.faults.flapping import remembered
 from homeostat.faults.model import Fault, FaultState
 from homeostat.kernel.database import BIG, METADATA
 from homeostat.kernel.journal import Change, Seq
@@ -48,6 +50,8 @@ fault_table = Table(
     Column("cleared_reason", Text, nullable=False),
     Column("outage_ms", Double),
     Column("affected", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("flaps", Boolean, nullable=False),
     Index("ix_fault_state", "state"),
     Index("ix_fault_raised_seq", "raised_seq"),
 )
@@ -94,6 +98,8 @@ def record(row: Any) -> Fault:
         cleared_reason=row.cleared_reason,
         outage_ms=row.outage_ms,
         affected=row.affected,
+        host=row.host,
+        flaps=bool(row.flaps),
     )
 
 
@@ -101,6 +107,16 @@ def load_open(connection: Connection) -> list[Fault]:
     """Every fault that is not cleared."""
     query = select(fault_table).where(fault_table.c.state != FaultState.CLEARED.value)
     return [record(row) for row in connection.execute(query)]
+
+
+def load_raised(connection: Connection, since_ns: int) -> dict[str, tuple[int, ...]]:
+    """When faults of each subject were raised after a time, oldest first."""
+    table = fault_table.c
+    query = select(table.about, table.raised_ns).where(table.raised_ns > since_ns).order_by(table.raised_ns)
+    found: dict[str, tuple[int, ...]] = {}
+    for about, raised_ns in connection.execute(query):
+        found[about] = remembered(found.get(about, ()), raised_ns)
+    return found
 
 
 def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:

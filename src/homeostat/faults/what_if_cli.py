@@ -27,6 +27,6 @@ def host(
         return
     show_table(("id", "kind", "owner"), answer["resources"], "nothing would be hit")
     rows = [{**row, "affected": ", ".join(row["affected"])} for row in answer["notices"]]
-    show_table(("subscription", "project", "transition", "affected"), rows, "nobody would be told")
+    show_table(("subscription", "project", "transition", "affected", "silence"), rows, "nobody would be told")
     acts = [{**act, "allowed": "yes" if act["allowed"] else "no"} for act in answer["acts"]]
     show_table(("act", "driver", "allowed", "reason"), acts, "nothing would be done")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -170,6 +171,32 @@ class Board:
         endpoint.failures += 1
         endpoint.proven = False
         endpoint.probe_ns = next_ns
+        lane = endpoint.lanes[due.notice.fault]
+        lane.line[0] = replace(due, attempts=due.attempts + 1)
+        lane.busy = False
+        self._ready(endpoint, lane, next_ns)
+
+    def take_along(self, lead: Due, wanted: Callable[[Due], bool]) -> tuple[Due, ...]:
+        """Those of the same destination that travel with `lead`, which was just taken; in the order of time.
+
+        `wanted` is asked of the first notice of every other lane, whenever it would be due. What comes along
+        has no send of its own: after the lead's end it needs `failed_along`, or `closed` as the lead does.
+        """
+        endpoint = self._endpoints[lead.notice.destination]
+        found = []
+        for _, _, version, fault in sorted(endpoint.waiting):
+            lane = endpoint.lanes.get(fault)
+            if lane is None or lane.version != version or lane.busy or not wanted(lane.line[0]):
+                continue
+            lane.busy = True
+            found.append(lane.line[0])
+        if found:
+            self._schedule(endpoint)
+        return tuple(found)
+
+    def failed_along(self, due: Due, next_ns: int) -> None:
+        """What came along did not arrive either."""
+        endpoint = self._endpoints[due.notice.destination]
         lane = endpoint.lanes[due.notice.fault]
         lane.line[0] = replace(due, attempts=due.attempts + 1)
         lane.busy = False

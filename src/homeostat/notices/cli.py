@@ -39,6 +39,11 @@ Severity = Annotated[
 ExpiresIn = Annotated[str | None, typer.Option("--expires-in", help="Hear nothing after 90s, 15m, 2h, 7d.")]
 ExpiresAt = Annotated[str | None, typer.Option("--expires-at", help="Hear nothing from this time on.")]
 
+GroupBy = Annotated[str | None, typer.Option("--group-by", help="Tell together: none, kind, host or owner.")]
+GroupWait = Annotated[
+    int | None, typer.Option("--group-wait-ms", help="How long the first of a group waits for others.")
+]
+
 _FORMATS = ("json", "doctor", "alertmanager")
 _COLUMNS = ("name", "project", "endpoints", "kinds", "minimum_severity", "expires", "key_id", "created")
 _RETRY_S = 1.0
@@ -76,6 +81,8 @@ def create(  # noqa: PLR0913 - a subscription has this many fields
     minimum_severity: Severity = None,
     expires_in: ExpiresIn = None,
     expires_at: ExpiresAt = None,
+    group_by: GroupBy = None,
+    group_wait_ms: GroupWait = None,
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +100,12 @@ def create(  # noqa: PLR0913 - a subscription has this many fields
             "resources": resource or [],
         }
         expires = _expires(expires_in, expires_at)
-        optional = {"project": project, "minimum_severity": minimum_severity, "expires_at": expires}
+        optional: dict[str, Any] = {
+            "project": project,
+            "minimum_severity": minimum_severity,
+            "expires_at": expires,
+        }
+        optional |= {"group_by": group_by, "group_wait_ms": group_wait_ms}
         body |= {field: value for field, value in optional.items() if value is not None}
         answer = Client.find(directory).call("POST", "/subscriptions", body)
     if as_json:
@@ -112,6 +124,8 @@ def change(  # noqa: PLR0913 - a subscription has this many fields
     expires_in: ExpiresIn = None,
     expires_at: ExpiresAt = None,
     no_expiry: Annotated[bool, typer.Option("--no-expiry", help="It never expires.")] = False,
+    group_by: GroupBy = None,
+    group_wait_ms: GroupWait = None,
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -133,6 +147,8 @@ def change(  # noqa: PLR0913 - a subscription has this many fields
             "resources": resource or there["resources"],
             "minimum_severity": minimum_severity or there["minimum_severity"],
             "expires_at": None if no_expiry else expires or there["expires_at"],
+            "group_by": group_by or there["group_by"],
+            "group_wait_ms": there["group_wait_ms"] if group_wait_ms is None else group_wait_ms,
         }
         answer = client.call("PUT", f"/subscriptions/{segment(name)}", body)
     if as_json:

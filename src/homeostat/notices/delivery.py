@@ -24,9 +24,11 @@ from homeostat.contracts.nouns import FaultId
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import HomeostatError, RetryLater
 from homeostat.kernel.journal import Submission
-from homeostat.notices import outbox, signing, store
+from homeostat.notices import grouping, outbox, signing, store
 from homeostat.notices.board import Board, Due, Limits
 from homeostat.notices.body import Frame
+from homeostat.notices.group_rendering import ENVELOPE_BYTES, render_group
+from homeostat.notices.grouping import Parcels
 from homeostat.notices.matching import may_hear_of
 from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription
 from homeostat.notices.outcomes import Appends, Outcomes
@@ -70,6 +72,15 @@ class Figures:
     uncommitted: int
     suspects: tuple[str, ...]
     slowest_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Notices that go out in one POST, and the body of each."""
+
+    whom: Whom
+    dues: tuple[Due, ...]
+    bodies: tuple[bytes, ...]
 
 
 class Delivery:
@@ -154,6 +165,7 @@ class Delivery:
                 waiting=settings.waiting_per_subscription,
             )
         )
+        self._parcels = Parcels(settings.body_bytes_max)
         self._refill = Refill(parts.readers, parts.recall, self._admit, self._has_room_for)
         self._outcomes = Outcomes(parts.appender, self._close)
         self._sends: set[asyncio.Task[None]] = set()
@@ -177,7 +189,10 @@ class Delivery:
         subscription = self._parts.subscriptions.find(notice.subscription)
         endpoint = None if subscription is None else subscription.endpoint(notice.endpoint)
         self._wake.set()
-        return self._board.add(due, "" if endpoint is None else place_of(endpoint.url))
+        if subscription is None or endpoint is None:
+            return self._board.add(due, "")
+        not_before_ns = now_ns + grouping.wait_ns(subscription, endpoint)
+        return self._board.add(due, place_of(endpoint.url), not_before_ns)
 
     async def _dispatch(self) -> None:
         while self._broken is None:
@@ -186,7 +201,9 @@ class Delivery:
             for due in self._board.expired(now_ns):
                 self._end(due, GivenUp(GiveUpReason.TOO_OLD), due.attempts)
             while self._is_free() and (due_now := self._board.take(now_ns)) is not None:
-                task = asyncio.create_task(self._attempt(due_now), name=f"notice {due_now.key}")
+                parcel = self._parcel(due_now)
+                sending = self._attempt(due_now) if parcel is None else self._attempt_together(parcel)
+                task = asyncio.create_task(sending, name=f"notice {due_now.key}")
                 self._sends.add(task)
                 task.add_done_callback(self._landed)
             next_ns = self._board.next_ns() if self._is_free() else None
@@ -221,39 +238,84 @@ class Delivery:
         except Exception as error:
             _log.exception("a notice could not be sent", notice=due.key)
             sent_ns, reply = 0, NoAnswer(f"our own error: {type(error).__name__}")
-        self._conclude(due, sent_ns, reply)
+        self._conclude((due,), sent_ns, reply)
+
+    def _parcel(self, lead: Due) -> Parcel | None:
+        """What travels with a notice that was just taken; None when notices for there travel alone."""
+        subscription = self._parts.subscriptions.find(lead.notice.subscription)
+        now_ns = self._parts.clock.wall_ns()
+
+        def body_of(due: Due) -> bytes | None:
+            found = _obstacle(due, subscription, now_ns)
+            return None if isinstance(found, GiveUpReason) else self._body(due, *found)
+
+        endpoint = None if subscription is None else subscription.endpoint(lead.notice.endpoint)
+        if subscription is None or endpoint is None or not grouping.is_grouped(subscription, endpoint):
+            return None
+        dues = self._parcels.gather(self._board, lead, subscription.group_by, body_of)
+        return None if dues is None else Parcel((subscription, endpoint), *dues)
+
+    async def _attempt_together(self, parcel: Parcel) -> None:
+        """One send of several notices: all of them arrive, or none."""
+        subscription, endpoint = parcel.whom
+        body = render_group(parcel.bodies)
+        at_s = self._parts.clock.wall_ns() // _NS
+        headers = signing.headers(subscription.secret, subscription.key_id, at_s, "", body)
+        del headers[signing.KEY_HEADER]  # each notice has its own, in the body
+        headers[grouping.COUNT_HEADER] = str(len(parcel.dues))
+        sent_ns = self._parts.clock.mono_ns()
+        try:
+            reply = await self._parts.transport.post(Post(endpoint.url, headers, body))
+        except Exception as error:
+            _log.exception("notices could not be sent", notice=parcel.dues[0].key, count=len(parcel.dues))
+            reply = NoAnswer(f"our own error: {type(error).__name__}")
+        self._parcels.keep(parcel.dues)
+        self._conclude(parcel.dues, sent_ns, reply)
 
     async def _send(self, due: Due, whom: Whom, picture: FaultPicture) -> tuple[int, Reply]:
         """When it went out, on the monotonic clock, and what came back."""
-        settings, (subscription, endpoint) = self._settings, whom
-        frame = Frame(
-            due.notice.destination,
-            subscription.name,
-            subscription.owner,
-            settings.body_bytes_max,
-            settings.public_url,
-        )
-        body = render(endpoint.format, frame, picture, due.notice.transition)
+        subscription, endpoint = whom
+        body = self._body(due, whom, picture)
         at_s = self._parts.clock.wall_ns() // _NS
         headers = signing.headers(subscription.secret, subscription.key_id, at_s, due.key, body)
         sent_ns = self._parts.clock.mono_ns()
         return sent_ns, await self._parts.transport.post(Post(endpoint.url, headers, body))
 
-    def _conclude(self, due: Due, sent_ns: int, reply: Reply) -> None:
+    def _body(self, due: Due, whom: Whom, picture: FaultPicture) -> bytes:
+        settings, (subscription, endpoint) = self._settings, whom
+        frame = Frame(
+            due.notice.destination,
+            subscription.name,
+            subscription.owner,
+            settings.body_bytes_max - (ENVELOPE_BYTES if grouping.is_grouped(*whom) else 0),
+            settings.public_url,
+        )
+        return render(endpoint.format, frame, picture, due.notice.transition)
+
+    def _conclude(self, dues: tuple[Due, ...], sent_ns: int, reply: Reply) -> None:
+        """What becomes of notices that were sent together, the first of them as the board knows it."""
         now_ns = self._parts.clock.mono_ns()
-        attempt = Attempt(due.attempts + 1, (due.give_up_ns - now_ns) / _NS)
+        due, along = dues[0], dues[1:]
+        # One that is too old alone is found by the board.
+        attempt = Attempt(due.attempts + 1, (max(each.give_up_ns for each in dues) - now_ns) / _NS)
         verdict = judge(reply, attempt, self._parts.jitter(), self._settings)
         match verdict:
             case Delivered():
                 stamped_ns = reply.answered_mono_ns if isinstance(reply, Answered) else None
                 self._board.succeeded(due)
-                self._told(due, attempt.number, (sent_ns, now_ns if stamped_ns is None else stamped_ns))
+                moments_ns = (sent_ns, now_ns if stamped_ns is None else stamped_ns)
+                for each in dues:
+                    self._told(each, each.attempts + 1, moments_ns)
             case Retry(wait_s=wait_s, reason=reason):
                 _log.info("a notice is sent again", notice=due.key, wait_s=round(wait_s, 3), reason=reason)
-                self._board.failed(due, now_ns + round(wait_s * _NS))
+                next_ns = now_ns + round(wait_s * _NS)
+                self._board.failed(due, next_ns)
+                for each in along:
+                    self._board.failed_along(each, next_ns)
             case GivenUp():
                 self._board.closing(due)
-                self._end(due, verdict, attempt.number)
+                for each in dues:
+                    self._end(each, verdict, each.attempts + 1)
             case _:
                 assert_never(verdict)
 
@@ -276,6 +338,7 @@ class Delivery:
 
     def _close(self, due: Due) -> None:
         self._board.closed(due)
+        self._parcels.ended(due.key)
         self._noted.pop(due.key, None)
         self._refill.ended(due.notice)
         self._wake.set()

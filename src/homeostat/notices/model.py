@@ -25,6 +25,9 @@ class NoticeState(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     GIVEN_UP = "given_up"
+    SILENCED = "silenced"
+    """A silence keeps it back."""
+
     KEPT = "kept"
     """Nobody is called: whoever wants it reads it from the stream of notices."""
 
@@ -37,8 +40,18 @@ class Format(StrEnum):
     ALERTMANAGER = "alertmanager"
 
 
+class GroupBy(StrEnum):
+    """Which notices may travel together to one endpoint."""
+
+    NONE = "none"
+    KIND = "kind"
+    HOST = "host"
+    OWNER = "owner"
+
+
 KEPT_REASON = "the subscription has no URL; it reads the stream of notices"
 ENDPOINTS_MAX = 8
+GROUP_WAIT_MS_MAX = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,7 @@ class Subscription:
     """Who wants to be told of what. `owner` decides what it may hear; an empty filter lets all through.
 
     `endpoints` has one at least. `expires_ns` is this server's wall clock; from then on it hears nothing.
+    With `group_by`, notices of a group that are due within `group_wait_ms` travel together.
     """
 
     name: str
@@ -71,6 +85,8 @@ class Subscription:
     resources: tuple[ResourceId, ...] = ()
     minimum_severity: Severity | None = None
     expires_ns: int | None = None
+    group_by: GroupBy = GroupBy.NONE
+    group_wait_ms: int = 0
 
     def is_expired(self, now_ns: int) -> bool:
         """Whether its time is over at `now_ns`."""
@@ -100,7 +116,8 @@ class FaultPicture:
 
     The body of the notice `raised` is rendered again after a restart, perhaps when the fault has cleared, and
     must be the same to the last byte; so what belongs to the end has fields of its own. `*_ns` is the
-    source's wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends.
+    source's wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends. `host`
+    is where it was when it was raised, empty for what is on no host; it is not told.
     """
 
     id: FaultId
@@ -114,6 +131,7 @@ class FaultPicture:
     cleared_ns: int | None = None
     cleared_reason: str = ""
     outage_ms: float | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +160,30 @@ class Notice:
     def destination(self) -> str:
         """Whom it is for: a subscription, or one of its further endpoints."""
         return destination(self.subscription, self.endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """For a time, faults of a scope are told to nobody, or to nobody of one project.
+
+    `project` is whose subscriptions are spared: all of them for `infrastructure`. What is empty of `host`,
+    `zone`, `resource`, `kind` and `owner` is not asked; at least one is not. `*_ns` is this server's wall
+    clock; one that was ended early ended at `ends_ns`, by `ended_by`.
+    """
+
+    id: str
+    project: Owner
+    reason: str
+    by: str
+    created_ns: int
+    begins_ns: int
+    ends_ns: int
+    host: str = ""
+    zone: str = ""
+    resource: str = ""
+    kind: str = ""
+    owner: str = ""
+    ended_by: str = ""
 
 
 def destination(subscription: str, number: int) -> str:

@@ -106,6 +106,14 @@ class NoticesSettings(BaseModel):
     subscriptions_per_project: _Count = 100
     """Each subscription costs memory, and time in the matching of every fault."""
 
+    silence_longest_s: _Seconds = 7 * 86_400.0
+    """How long a silence may last. Too small: a long repair is silenced again and again. Too large: a
+    forgotten one hides what people should know."""
+
+    silences_max: _Count = 1_000
+    """Silences that are not over, of all projects together, and a tenth of it of one project. Each costs
+    time in the matching of every fault."""
+
     streams_max: _Count = 200
     """Readers of the stream of notices at once. Each costs a connection and reads of the database."""
 

@@ -32,6 +32,7 @@ from homeostat.kernel.journal import Change, Local, Seq
 from homeostat.notices.model import (
     Endpoint,
     Format,
+    GroupBy,
     Notice,
     NoticeState,
     Subscription,
@@ -53,6 +54,8 @@ subscription = Table(
     Column("minimum_severity", Text),
     Column("endpoints", Text, nullable=False),
     Column("expires_ns", BIG),
+    Column("group_by", Text, nullable=False),
+    Column("group_wait_ms", Integer, nullable=False),
 )
 """`kinds` and `resources` are joined by spaces, which no kind and no resource id has in it. `endpoints` is a
 JSON list of [number, URL, format]."""
@@ -199,17 +202,21 @@ def pending_of(connection: Connection, name: str, after: int, limit: int) -> tup
         .order_by(outbox.c.queued_seq)
         .limit(limit)
     )
-    return tuple(_notice(row) for row in connection.execute(query))
+    return tuple(notice(row) for row in connection.execute(query))
 
 
 def heard(connection: Connection, faults: Collection[FaultId]) -> Mapping[FaultId, frozenset[str]]:
-    """For each fault the destinations for which a notice `raised` was queued, whatever became of it."""
+    """For each fault the destinations for which a notice `raised` was queued, whatever became of it.
+
+    One that a silence keeps back was not queued.
+    """
     found: dict[FaultId, set[str]] = {fault: set() for fault in faults}
     wanted = sorted(faults)
     for start in range(0, len(wanted), _FAULTS_AT_ONCE):
         query = select(outbox.c.fault, outbox.c.subscription, outbox.c.endpoint).where(
             outbox.c.fault.in_(wanted[start : start + _FAULTS_AT_ONCE]),
             outbox.c.transition == Transition.RAISED.value,
+            outbox.c.state != NoticeState.SILENCED.value,
         )
         for fault, name, number in connection.execute(query):
             found[fault].add(destination(name, number))
@@ -227,7 +234,7 @@ def notices(
         query = query.where(outbox.c.state == state.value)
     if before is not None:
         query = query.where(outbox.c.queued_seq < before)
-    return tuple(_notice(row) for row in connection.execute(query))
+    return tuple(notice(row) for row in connection.execute(query))
 
 
 def streamed(
@@ -246,15 +253,17 @@ def streamed(
             other.c.transition == outbox.c.transition,
             other.c.owner == outbox.c.owner,
             other.c.queued_seq < outbox.c.queued_seq,
+            other.c.state != NoticeState.SILENCED.value,
         )
         .exists()
     )
-    query = select(outbox).where(outbox.c.queued_seq > after, ~again)
+    silenced = outbox.c.state == NoticeState.SILENCED.value
+    query = select(outbox).where(outbox.c.queued_seq > after, ~again, ~silenced)
     if owner is not None:
         query = query.where(outbox.c.owner == owner)
     if name is not None:
         query = query.where(outbox.c.subscription == name)
-    return tuple(_notice(row) for row in connection.execute(query.order_by(outbox.c.queued_seq).limit(limit)))
+    return tuple(notice(row) for row in connection.execute(query.order_by(outbox.c.queued_seq).limit(limit)))
 
 
 def last_queued(connection: Connection) -> Seq:
@@ -274,6 +283,8 @@ def _as_row(row: Subscription) -> dict[str, object]:
         "minimum_severity": None if row.minimum_severity is None else row.minimum_severity.value,
         "endpoints": orjson.dumps([(each.number, each.url, each.format) for each in row.endpoints]).decode(),
         "expires_ns": row.expires_ns,
+        "group_by": row.group_by.value,
+        "group_wait_ms": row.group_wait_ms,
     }
 
 
@@ -291,10 +302,13 @@ def _subscription(row: Row[Any]) -> Subscription:
         resources=tuple(ResourceId(each) for each in row.resources.split()),
         minimum_severity=None if row.minimum_severity is None else Severity(row.minimum_severity),
         expires_ns=row.expires_ns,
+        group_by=GroupBy(row.group_by),
+        group_wait_ms=row.group_wait_ms,
     )
 
 
-def _notice(row: Row[Any]) -> Notice:
+def notice(row: Row[Any]) -> Notice:
+    """A row of the outbox as a record."""
     return Notice(
         key=row.key,
         subscription=row.subscription,

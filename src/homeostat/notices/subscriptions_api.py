@@ -30,7 +30,15 @@ from homeostat.notices import store
 from homeostat.notices.body import Frame
 from homeostat.notices.endpoints import numbered
 from homeostat.notices.enrolment import Enrol, Enrolment
-from homeostat.notices.model import Endpoint, FaultPicture, Format, Subscription, Transition, destination
+from homeostat.notices.model import (
+    Endpoint,
+    FaultPicture,
+    Format,
+    GroupBy,
+    Subscription,
+    Transition,
+    destination,
+)
 from homeostat.notices.renderers import render
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Reads, Subscriptions
@@ -234,6 +242,8 @@ def _wanted(body: SubscriptionBody) -> list[tuple[str, Format]]:
 async def _check(parts: NoticesApi, body: SubscriptionBody) -> None:
     for url, _ in _wanted(body):
         await parts.check(url)
+    if body.group_wait_ms and body.group_by is GroupBy.NONE:
+        raise BadInput("group_wait_ms", body.group_wait_ms, "0, or group_by as well: kind, host or owner")
     if body.expires_at is not None and not 0 < wall_of(body.expires_at) < _LATEST_NS:
         raise BadInput("expires_at", body.expires_at.isoformat(), "a time between 1970 and 2116")
 
@@ -250,6 +260,8 @@ async def _applied(parts: NoticesApi, row: Subscription, body: SubscriptionBody)
         resources=tuple(dict.fromkeys(ResourceId(each) for each in body.resources)),
         minimum_severity=body.minimum_severity,
         expires_ns=None if body.expires_at is None else wall_of(body.expires_at),
+        group_by=body.group_by,
+        group_wait_ms=body.group_wait_ms,
     )
 
 

@@ -9,7 +9,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from homeostat.contracts.nouns import FaultKind, Severity
 from homeostat.kernel.clock import iso
 from homeostat.notices import store
-from homeostat.notices.model import ENDPOINTS_MAX, Format, Notice, NoticeState, Subscription
+from homeostat.notices.model import (
+    ENDPOINTS_MAX,
+    GROUP_WAIT_MS_MAX,
+    Format,
+    GroupBy,
+    Notice,
+    NoticeState,
+    Subscription,
+)
 
 NAME_PATTERN = r"^[a-z0-9-]{1,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -30,7 +38,8 @@ class SubscriptionBody(BaseModel):
     """What a consumer asks for. Without filters it is told everything of its project.
 
     `url` is short for one endpoint in our own format. Neither `url` nor `endpoints`: nobody is called, and
-    the notices are read from the stream. From `expires_at` on it hears nothing.
+    the notices are read from the stream. From `expires_at` on it hears nothing. With `group_by`, notices of
+    one group that are due within `group_wait_ms` travel in one POST, to endpoints of our own format.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,6 +53,8 @@ class SubscriptionBody(BaseModel):
     resources: list[Word] = Field(default=[], max_length=256)
     minimum_severity: Severity | None = None
     expires_at: AwareDatetime | None = None
+    group_by: GroupBy = GroupBy.NONE
+    group_wait_ms: int = Field(default=0, ge=0, le=GROUP_WAIT_MS_MAX)
 
 
 class NewSubscriptionBody(SubscriptionBody):
@@ -74,6 +85,8 @@ class SubscriptionView(BaseModel):
     created_at: str
     expires_at: str | None
     expired: bool
+    group_by: GroupBy
+    group_wait_ms: int
 
 
 class AffectedTold(BaseModel):
@@ -183,6 +196,8 @@ def view_of(row: Subscription, now_ns: int) -> SubscriptionView:
         created_at=iso(row.created_ns),
         expires_at=None if row.expires_ns is None else iso(row.expires_ns),
         expired=row.is_expired(now_ns),
+        group_by=row.group_by,
+        group_wait_ms=row.group_wait_ms,
     )
 
 

@@ -69,7 +69,7 @@ NoticeParts = Annotated[subscriptions.NoticesApi, Depends(_notices)]
 CurrentTopology = Annotated[Callable[[], Topology], Depends(_topology)]
 
 
-def _html(request: Request, template: str, visitor: Visitor, here: str, **values: object) -> HTMLResponse:
+def show_page(request: Request, template: str, visitor: Visitor, here: str, **values: object) -> HTMLResponse:
     """A page of somebody who is logged in. `here` is its entry in the navigation."""
     query = f"?{request.url.query}" if request.url.query else ""
     own = request.url.path + query
@@ -146,7 +146,7 @@ async def overview(
         for state, limit in ((FaultState.OPEN, 100), (FaultState.CLEARING, 100), (FaultState.CLEARED, RECENT))
     ]
     hosts = sorted({row.host for row in rows} | nodes.keys())
-    return _html(
+    return show_page(
         request,
         "overview.html",
         visitor,
@@ -168,7 +168,9 @@ async def fault_list(
 ) -> Response:
     """The newest faults first."""
     rows = (await faults.list_faults(visitor.caller, parts, state, 100)).items
-    return _html(request, "faults.html", visitor, "faults", faults=rows, state=state, states=list(FaultState))
+    return show_page(
+        request, "faults.html", visitor, "faults", faults=rows, state=state, states=list(FaultState)
+    )
 
 
 @router.get("/faults/{fault}")
@@ -183,7 +185,7 @@ async def one_fault(
     row = await faults.show_fault(fault, visitor.caller, parts)
     chain = await faults.chain_of(fault, visitor.caller, parts)
     now_ms = (console.clock.wall_ns() - min(each.at_ns for each in chain)) / 1e6
-    return _html(
+    return show_page(
         request,
         "fault.html",
         visitor,
@@ -212,7 +214,7 @@ async def journal(  # noqa: PLR0913 - a search has this many fields
     since = await parts.journal.head() if not found.events else found.events[0].seq
     asked = {"kind": search.kind, "subject": search.subject, "text": search.text}
     wanted = {name: value for name, value in asked.items() if value}
-    return _html(
+    return show_page(
         request,
         "journal.html",
         visitor,
@@ -249,7 +251,7 @@ async def show_subscriptions(request: Request, visitor: CurrentVisitor, parts: N
     rows = (await subscriptions.list_subscriptions(caller, parts)).items
     told = (await notices.list_notices(caller, parts, None, None, 500)).items
     latest = {each.subscription: each for each in reversed(told)}
-    return _html(
+    return show_page(
         request,
         "subscriptions.html",
         visitor,
