@@ -28,6 +28,7 @@ from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.silences_api import SilencesApi
 from homeostat.notices.subscriptions_api import NoticesApi
+from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -67,6 +68,7 @@ class Shown:
     outside: OutsideProbes
     arming: Arming
     aftermath: Aftermath
+    placing: Placing
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
@@ -75,7 +77,7 @@ class Shown:
 
 def _hosts_parts(shown: Shown) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
-    path, aftermath = shown.path, shown.aftermath
+    path, aftermath, placing = shown.path, shown.aftermath, shown.placing
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -93,6 +95,8 @@ def _hosts_parts(shown: Shown) -> Mapping[str, object]:
             driver=aftermath.driver,
             clock=shown.registry.clock,
             quiet=shown.telling.silences.covering,
+            placement=placing.foretell,
+            may_start=placing.verdict,
         ),
     }
 

@@ -6,6 +6,7 @@ The bus is a stand-in that keeps what was published; everything else is the real
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -130,7 +131,9 @@ def seen(resource: str, seq: int, state: ResourceState, action: str | None = Non
 
 
 @asynccontextmanager
-async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
+async def running(
+    store: Store, *errors: Exception, term_left_s: Callable[[], float] = lambda: math.inf
+) -> AsyncIterator[Running]:
     appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
     subscription = Subscription("s", Owner("blue"), (Endpoint(1, "http://127.0.0.1/"),), "x" * 16, "k", 0)
@@ -150,6 +153,7 @@ async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
         fleet=FleetSettings(sweep_s=0.02),
         epoch=1,
         own_lag_s=lambda: 0.0,
+        term_left_s=term_left_s,
     )
     path = FaultPath(parts)
     await path.listen()

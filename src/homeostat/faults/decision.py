@@ -95,6 +95,10 @@ class World:
                     raised_seq=_settled(fault.raised_seq, seqs),
                     up_seq=None if fault.up_seq is None else _settled(fault.up_seq, seqs),
                 )
+        nodes = self.topology.nodes
+        for host, node in nodes.items():
+            if isinstance(node.fenced_seq, Local):
+                nodes[host] = replace(node, fenced_seq=_settled(node.fenced_seq, seqs))
         actions = self.topology.actions
         for key, action in actions.items():
             if isinstance(action.intended_seq, Local):

@@ -79,7 +79,8 @@ def on_host_down(world: World, host: HostId, death: Death, now: Moment) -> Decis
     trace = seen.evidence if fault is None or fault.kind is not FaultKind.HOST_DOWN else fault.trace
     event = HostDown(host, death.reason, death.first_failed_ns)
     cause = decision.add(Draft(event, seen.about, now.wall_ns, ORIGIN, trace))
-    decision.nodes.append(replace(node, agent=AgentState.LOST, down_ns=death.first_failed_ns, fenced=""))
+    lost = replace(node, agent=AgentState.LOST, down_ns=death.first_failed_ns, fenced="", fenced_seq=None)
+    decision.nodes.append(lost)
     follow(world, decision, now.clear_after_s, replace(seen, cause=cause, decided_ns=now.wall_ns))
     return decision
 
@@ -95,8 +96,8 @@ def on_host_back(world: World, beat: Heartbeat, now: Moment) -> Decision:
     event = HostBack(beat.host, reason, now.wall_ns)
     # Not caused by the fault alone: it may come back more than once before the fault is cleared.
     cause = decision.add(Draft(event, node_subject(beat.host), now.wall_ns, ORIGIN, trace))
-    alive = replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT, down_ns=None, fenced="")
-    decision.nodes.append(alive)
+    alive = replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT)
+    decision.nodes.append(replace(alive, down_ns=None, fenced="", fenced_seq=None))
     up = seen_dead(world.topology, beat.host, Death(reason, now.wall_ns, now.mono_ns), cause)
     follow(world, decision, now.clear_after_s, replace(up, state=ResourceState.UP))
     return decision
@@ -206,8 +207,8 @@ def _fenced(
     if node.down_ns is None or node.fenced:
         return
     event = HostFenced(host, driver, said)
-    decision.add(Draft(event, node_subject(host), now.wall_ns, FENCING, _trace(world, host), cause))
-    decision.nodes.append(replace(node, fenced=said))
+    seq = decision.add(Draft(event, node_subject(host), now.wall_ns, FENCING, _trace(world, host), cause))
+    decision.nodes.append(replace(node, fenced=said, fenced_seq=seq))
 
 
 def _trace(world: World, host: HostId) -> str:

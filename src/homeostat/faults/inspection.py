@@ -74,7 +74,10 @@ def on_transition(
     level = transition.level
     evidence = f"{host}/{boot}/{level.seq}"
     decision = Decision(base)
-    decision.resources.append(Resource.from_level(host, level))
+    row, before = Resource.from_level(host, level), world.topology.resources.get(level.resource)
+    if before is not None and before.generation > row.generation:  # fixed to its host from now on
+        row = replace(row, generation=before.generation)
+    decision.resources.append(row)
     fault = world.faults.get(resource_subject(level.resource))
     mono_ns = transition.mono_ns or None
     patience_s = _patience_s(world, fault, clear_after_s)

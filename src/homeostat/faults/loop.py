@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ import structlog
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import (
     Acknowledged,
+    AssignmentGiven,
     Goodbye,
     Heartbeat,
     Levels,
@@ -58,6 +60,8 @@ LOOP = "faults"
 BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
+ASSIGNING_S = 1.0
+"""What must be left of the term for guests to be started: a message that is sent has arrived by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ M = TypeVar("M", bound=Heartbeat | Observations | Levels | Goodbye)
 class Parts:
     """What the fault path works with. `own_lag_s` is how late this process's loop has been.
 
-    `probed` is what outside probes say now; a result older than `probe_stale_s` is none.
+    `probed` is what outside probes say now; a result older than `probe_stale_s` is none. `term_left_s` is how
+    long nobody else can lead.
     """
 
     appender: Appends
@@ -91,6 +96,7 @@ class Parts:
     probed: Callable[[], Mapping[HostId, Probed]] = dict
     probe_stale_s: float = 1.0
     doctor_log: logging.Logger | None = None
+    term_left_s: Callable[[], float] = lambda: math.inf
 
 
 @dataclass(slots=True)
@@ -115,6 +121,7 @@ class FaultPath:
         self._complaints: set[str] = set()
         self.began_ns = parts.clock.wall_ns()
         self._heard = Heard()
+        self._given = 0
         self._doubted_ns = 0
         self._doubt_began_ns: int | None = None
         self._inbox: asyncio.Queue[tuple[Message | Request, int]] = asyncio.Queue(parts.fleet.inbox_max)
@@ -310,6 +317,17 @@ class FaultPath:
             await self._send(Subjects(host).acknowledged, Acknowledged(boot, seq, epoch))
         for host, reason in entry.resync.items():
             await self._send(Subjects(host).resync, ResyncRequested(epoch, reason))
+        if self._parts.term_left_s() > ASSIGNING_S:
+            for host in sorted(entry.assign):
+                await self._give(host)
+
+    async def _give(self, host: HostId) -> None:
+        """Tell a node which guests are its own. It asks again with its next heartbeat if this is lost."""
+        topology = self.world.topology
+        self._given += 1
+        incarnation, mine = topology.nodes[host].incarnation, topology.assignment(host)
+        given = AssignmentGiven(self._parts.epoch, self._given, incarnation, mine)
+        await self._send(Subjects(host).assigned, given)
 
     async def _send(self, subject: str, message: object) -> None:
         # What cannot be sent now is asked for again by its node.

@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, ResourceKind
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceKind
 from homeostat.faults.exposure import Quiet, exposure
+from homeostat.fleet.assignment import Placement
 from homeostat.fleet.gate import Refusal
 from homeostat.fleet.model import Topology
 from homeostat.kernel.clock import Clock
@@ -22,7 +23,10 @@ from homeostat.notices.subscriptions import Subscriptions
 
 @dataclass(frozen=True, slots=True)
 class WhatIfApi:
-    """What the route stands on: `app.state.what_if`. `driver` is empty when a person fences."""
+    """What the route stands on: `app.state.what_if`. `driver` is empty when a person fences.
+
+    `placement` is where guests would start, `may_start` what the gate says to it.
+    """
 
     topology: Callable[[], Topology]
     subscriptions: Subscriptions
@@ -30,6 +34,8 @@ class WhatIfApi:
     driver: str
     quiet: Quiet
     clock: Clock
+    placement: Callable[[HostId], Placement]
+    may_start: Callable[[HostId], Refusal | None]
 
 
 class HitView(BaseModel):
@@ -53,6 +59,14 @@ class ForetoldView(BaseModel):
     silence: str | None
 
 
+class ElsewhereView(BaseModel):
+    """A guest that can move: the host that would start it, or null and why not."""
+
+    id: str
+    host: str | None
+    reason: str
+
+
 class ActView(BaseModel):
     """What would be done, or why not. `reason` is empty when the gate would open."""
 
@@ -68,6 +82,7 @@ class WhatIf(BaseModel):
     host: str
     resources: list[HitView]
     notices: list[ForetoldView]
+    elsewhere: list[ElsewhereView]
     acts: list[ActView]
 
 
@@ -110,8 +125,28 @@ async def what_if_host(
             for each in found.notices
             if caller.may_read(each.project)
         ],
-        acts=[_act(parts, name)] if administrator else [],
+        elsewhere=[row for owner, row in _elsewhere(parts.placement(name)) if caller.may_read(owner)],
+        acts=[_act(parts, name), _start(parts, name)] if administrator else [],
     )
+
+
+def _elsewhere(placement: Placement) -> list[tuple[Owner, ElsewhereView]]:
+    """Owner and row of each guest, by name."""
+    rows = [
+        (each.offer.owner, ElsewhereView(id=each.resource, host=each.to, reason=""))
+        for each in placement.assigned
+    ]
+    rows += [
+        (each.owner, ElsewhereView(id=each.resource, host=None, reason=each.detail))
+        for each in placement.stranded
+    ]
+    return sorted(rows, key=lambda row: row[1].id)
+
+
+def _start(parts: WhatIfApi, host: HostId) -> ActView:
+    refusal = parts.may_start(host)
+    said = "" if refusal is None else refusal.sentence
+    return ActView(act="start_elsewhere", driver="", allowed=refusal is None, reason=said)
 
 
 def _act(parts: WhatIfApi, host: HostId) -> ActView:
