@@ -25,9 +25,10 @@ from homeostat.kernel.loops import LoopLag
 from homeostat.leadership import Store
 from homeostat.metrics import Metrics, SetPoints, Sources
 from homeostat.monitors.probes import OutsideProbes
-from homeostat.notices.api import NoticesApi
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
+from homeostat.notices.silences_api import SilencesApi
+from homeostat.notices.subscriptions_api import NoticesApi
 from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
@@ -58,38 +59,6 @@ def promises_of(
     return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
 
 
-def _hosts_parts(
-    shown: Shown,
-) -> Mapping[str, object]:
-    """What the routes about hosts stand on."""
-    path, outside, aftermath, placing = shown.path, shown.outside, shown.aftermath, shown.placing
-    clock = shown.registry.clock
-    return {
-        "hosts": HostsApi(
-            topology=lambda: path.world.topology,
-            probed=lambda: outside.latest,
-            doubt=lambda: path.doubt,
-            doubts=lambda: path.doubts,
-            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
-            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
-            injected=lambda host, what, at_ns, by: path.record(
-                lambda entry: entry.injected(host, what, at_ns, by)
-            ),
-            wall_ns=clock.wall_ns,
-            arming=shown.arming,
-        ),
-        "what_if": WhatIfApi(
-            lambda: path.world.topology,
-            shown.telling.subscriptions,
-            aftermath.verdict,
-            aftermath.driver,
-            shown.marker.cloud,
-            placing.foretell,
-            placing.verdict,
-        ),
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Shown:
     """The parts of a server that can be looked at."""
@@ -106,6 +75,37 @@ class Shown:
     dead_man: DeadMan | None
     lag: LoopLag
     tail: Tail
+
+
+def _hosts_parts(shown: Shown) -> Mapping[str, object]:
+    """What the routes about hosts stand on."""
+    path, aftermath, placing = shown.path, shown.aftermath, shown.placing
+    return {
+        "hosts": HostsApi(
+            topology=lambda: path.world.topology,
+            probed=lambda: shown.outside.latest,
+            doubt=lambda: path.doubt,
+            doubts=lambda: path.doubts,
+            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
+            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            injected=lambda host, what, at_ns, by: path.record(
+                lambda entry: entry.injected(host, what, at_ns, by)
+            ),
+            wall_ns=shown.registry.clock.wall_ns,
+            arming=shown.arming,
+        ),
+        "what_if": WhatIfApi(
+            topology=lambda: path.world.topology,
+            subscriptions=shown.telling.subscriptions,
+            verdict=aftermath.verdict,
+            driver=aftermath.driver,
+            cloud=shown.marker.cloud,
+            clock=shown.registry.clock,
+            quiet=shown.telling.silences.covering,
+            placement=placing.foretell,
+            may_start=placing.verdict,
+        ),
+    }
 
 
 def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
@@ -131,20 +131,29 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
             "topology": lambda: path.world.topology,
             "faults": FaultsApi(store.readers, store.journal, telling.subscriptions),
             "notices": NoticesApi(
+                enrol=path.enrol,
+                readers=store.readers,
+                subscriptions=telling.subscriptions,
+                check=telling.check,
+                transport=telling.transport,
+                release=telling.delivery.release,
+                clock=shown.registry.clock,
+                settings=settings.notices,
+            ),
+            "silences": SilencesApi(
                 store.appender,
                 store.readers,
-                telling.subscriptions,
-                telling.check,
-                telling.delivery.release,
+                telling.silences,
+                lambda: path.world.topology,
                 shown.registry.clock,
                 settings.notices,
             ),
+            "notice_streams": telling.streams,
             "tokens": shown.registry,
             "console": Console(
                 Links(shown.registry.clock),
                 Sessions(store.appender, store.readers, shown.registry.clock),
                 promises,
-                telling.transport,
                 store.readers,
                 shown.tail,
                 shown.registry.clock,

@@ -36,7 +36,8 @@ from homeostat.fleet.gate import Asked, Refusal
 from homeostat.fleet.model import AgentState, Node
 from homeostat.fleet.store import action_finished, action_intended, node_change, resource_change
 from homeostat.fleet.suspicion import Death
-from homeostat.kernel.journal import Change, Draft, Seq
+from homeostat.kernel.journal import Change, Draft, Local, Seq
+from homeostat.notices.enrolment import Enrolment
 
 UNWATCHED = frozenset({ResourceState.STOPPED, ResourceState.UNKNOWN})
 REMOVED = "it is no longer configured on its node"
@@ -58,6 +59,7 @@ class Entry:
     resync: dict[HostId, str] = field(default_factory=dict)
     assign: set[HostId] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
+    enrolments: list[tuple[Enrolment, Local]] = field(default_factory=list)
 
     def observations(self, message: Observations, received_ns: int) -> None:
         """Take in what a node saw, once and in its order; ask again where something is missing."""
@@ -188,6 +190,12 @@ class Entry:
     def hold(self, host: HostId, reason: str, by: str) -> None:
         """No harm to this host, or (empty reason) again."""
         self._take(on_hold(self.world, host, (reason, by), self._moment()))
+
+    def enrol(self, enrolment: Enrolment) -> None:
+        """A subscription is made, changed or removed."""
+        self.enrolments.append((enrolment, Local(len(self.events))))
+        self.events.append(enrolment.draft)
+        self.changes.append(enrolment.change)
 
     def placed(self, placement: Placement) -> None:
         """Guests are assigned to hosts, or cannot be."""

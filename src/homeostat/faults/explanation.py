@@ -33,6 +33,8 @@ def sentence(event: object | None, kind: str) -> str:
             return f"fault {event.fault} cleared{outage}: {event.reason}"
         case faults.FaultInjected():
             return f"{event.by} broke host {event.host} on purpose: {event.what}"
+        case faults.FaultInhibited():
+            return f"{event.about} is wrong, too: no {event.kind} of its own, {event.reason}"
         case _:
             return _of_notices(event) or _of_fleet(event) or f"{kind} (this version cannot read it)"
 
@@ -46,9 +48,19 @@ def _of_notices(event: object | None) -> str:
         case notices.NoticeGivenUp():
             return f"{event.subscription} was not told ({_tries(event.attempts)}): {event.reason}"
         case notices.SubscriptionCreated():
-            return f"{event.subscription} subscribed for {event.owner}: {event.url}"
+            return (
+                f"{event.subscription} subscribed for {event.owner}: {event.url or 'the stream of notices'}"
+            )
         case notices.SubscriptionRemoved():
             return f"{event.subscription} unsubscribed"
+        case notices.NoticeSilenced():
+            return f"{event.subscription} is not told: silence {event.silence} ({event.reason})"
+        case notices.NoticeUnsilenced():
+            return f"the silence is over and the fault is still open, so {event.subscription} is told now"
+        case notices.SilenceCreated():
+            return f"silence {event.silence} of {event.scope} until {iso(event.ends_ns)}: {event.reason}"
+        case notices.SilenceEnded():
+            return f"silence {event.silence} was ended before its time"
         case _:
             return ""
 

@@ -34,6 +34,7 @@ from homeostat.contracts.nouns import (
 from homeostat.contracts.wire import Heartbeat, Outcome
 from homeostat.faults.affected import written
 from homeostat.faults.decision import Decision, World
+from homeostat.faults.inhibition import SUPERSEDED, superseded
 from homeostat.faults.inspection import Seen, clear, follow
 from homeostat.faults.model import Fault
 from homeostat.faults.presence import Moment
@@ -46,7 +47,6 @@ from homeostat.kernel.journal import Draft, Local, Seq
 ORIGIN = "faults"
 FENCING = "fleet/fencing"
 _MARKS = frozenset(mark.value for mark in Mark)
-SUPERSEDED = "its whole host is down: told as host_down"
 
 
 def seen_dead(topology: Topology, host: HostId, death: Death, cause: Local | None = None) -> Seen:
@@ -76,8 +76,9 @@ def on_host_down(world: World, host: HostId, death: Death, now: Moment) -> Decis
     if node.down_ns is not None:
         return decision
     fault = world.faults.get(node_subject(host))
-    if fault is not None and fault.kind is not FaultKind.HOST_DOWN:
-        clear(decision, fault, SUPERSEDED, now.wall_ns)
+    there = [row.id for row in world.topology.on_host(host)]
+    for smaller in superseded(host, there, world.faults):
+        clear(decision, smaller, SUPERSEDED, now.wall_ns)
     seen = seen_dead(world.topology, host, death)
     trace = seen.evidence if fault is None or fault.kind is not FaultKind.HOST_DOWN else fault.trace
     event = HostDown(host, death.reason, death.first_failed_ns)

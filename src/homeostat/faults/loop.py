@@ -33,9 +33,10 @@ from homeostat.contracts.wire import (
 )
 from homeostat.faults.decision import World
 from homeostat.faults.entry import Entry
+from homeostat.faults.flapping import FlapLimits
 from homeostat.faults.herald import Herald
 from homeostat.faults.settings import FaultsSettings
-from homeostat.faults.store import load_open
+from homeostat.faults.store import load_open, load_raised
 from homeostat.fleet.liveness import Link
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.settings import FleetSettings
@@ -52,6 +53,7 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Seq, Submission
 from homeostat.kernel.positional_log import seconds
+from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("faults")
@@ -145,6 +147,10 @@ class FaultPath:
         done: asyncio.Future[Seq] = asyncio.get_running_loop().create_future()
         await self._inbox.put((Request(change, done), self._parts.clock.mono_ns()))
         return await done
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        """Write a change of a subscription, in its place among the faults. RetryLater when it was not."""
+        await self.record(lambda entry: entry.enrol(enrolment))
 
     async def listen(self) -> None:
         """Subscribe to everything that nodes publish."""
@@ -268,10 +274,17 @@ class FaultPath:
     async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         """False when the store refused the entry, which no repetition cures."""
         seqs: Sequence[Seq] = ()
-        if entry.events or entry.changes:
-            herald = self._parts.herald
-            told = herald.announce(entry.tellings, len(entry.events))
-            submission = Submission(LOOP, (*entry.events, *told.drafts), (*entry.changes, *told.changes))
+        herald, count = self._parts.herald, len(entry.events)
+        told = herald.announce(entry.tellings, count)
+        if entry.enrolments:
+            told = herald.enrol(told, entry.enrolments, self.world.faults.values(), count)
+        owed = herald.owed(self.world.faults.values(), entry.wall_ns, count + len(told.drafts))
+        if entry.events or entry.changes or owed.drafts:
+            submission = Submission(
+                LOOP,
+                (*entry.events, *told.drafts, *owed.drafts),
+                (*entry.changes, *told.changes, *owed.changes),
+            )
             try:
                 receipt = await self._parts.appender.append(submission)
             except RetryLater as error:
@@ -288,6 +301,7 @@ class FaultPath:
             seqs = receipt.seqs
             self.world.settle(seqs)
             herald.tell(told, receipt)
+            herald.tell(owed, receipt)
             if any(isinstance(draft.event, HOST_EVENTS) for draft in entry.events):
                 self.host_events.set()
             self._log_for_doctor(entry)
@@ -330,18 +344,27 @@ class FaultPath:
 
     async def _reload(self, reason: str) -> None:
         """The tables are the truth; what is in memory is only their shadow."""
-        clear_ns = round(self._parts.faults.clear_after_s * 1e9)
+        settings, clock = self._parts.faults, self._parts.clock
+        limits = FlapLimits(settings.flap_max, settings.flap_window_s)
+        since_ns = clock.wall_ns() - round(limits.window_s * 1e9)
         while True:
             try:
                 topology = await self._parts.readers.read(load_topology)
                 faults = await self._parts.readers.read(load_open)
+                raised = await self._parts.readers.read(partial(load_raised, since_ns=since_ns))
                 await self._parts.herald.remember(fault.id for fault in faults)
                 break
             except RetryLater as error:
                 log.warning("the tables cannot be read", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
         now_ns = self._parts.clock.mono_ns()
-        self.world = World(topology, {fault.about: fault.held_until(now_ns + clear_ns) for fault in faults})
+        held = [
+            fault.held_until(
+                now_ns + round((limits.window_s if fault.flaps else settings.clear_after_s) * 1e9)
+            )
+            for fault in faults
+        ]
+        self.world = World(topology, {fault.about: fault for fault in held}, raised, limits)
         for host in topology.nodes:
             await self._send(Subjects(host).resync, ResyncRequested(self._parts.epoch, reason))
 

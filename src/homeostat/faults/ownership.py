@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from homeostat.contracts.events.fleet import HostBack, HostDown, HostMarked
-from homeostat.contracts.events.notices import SubscriptionCreated
+from homeostat.contracts.events.notices import SilenceCreated, SilenceEnded, SubscriptionCreated
 from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.faults.herald import picture_of
 from homeostat.faults.store import fault_table, record
@@ -42,7 +42,7 @@ class Owners:
         if envelope.subject.startswith("resource/") and (named := envelope.payload.get("owner")):
             return frozenset({str(named)})
         match event:
-            case SubscriptionCreated():
+            case SubscriptionCreated() | SilenceCreated() | SilenceEnded():
                 return frozenset({event.owner})
             case HostDown() | HostMarked() | HostBack():
                 return self.traces.get(envelope.trace, _ADMINISTRATORS)

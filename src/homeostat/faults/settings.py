@@ -29,6 +29,13 @@ class FaultsSettings(BaseModel):
 
     mark_retry_s: float = Field(default=5.0, gt=0, le=600)
     """Seconds until a cloud that did not do it is asked again. Too small: it is kept busy with refusing."""
+    flap_max: int = Field(default=0, ge=0, le=100)
+    """Faults of one resource or agent within `flap_window_s`, after which the next one is told as flapping
+    and stays open until all has been right for the whole window. 0: never. Too small: two deaths hide what
+    follows. Too large: a crash loop calls people that often."""
+
+    flap_window_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Seconds. Too small: a slow crash loop is told each time. Too large: the all-clear comes that late."""
 
     doctor_log_file: Path | None = None
     """A file for a line `doctor monitor detected at T` whenever a fault is raised, T in epoch seconds as the

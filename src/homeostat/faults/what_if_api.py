@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Mark, Owner, ResourceKind
 from homeostat.faults.aftermath import ACT as FENCE
-from homeostat.faults.exposure import exposure
+from homeostat.faults.exposure import Quiet, exposure
 from homeostat.fleet.assignment import Placement
 from homeostat.fleet.gate import Refusal
 from homeostat.fleet.model import Topology
+from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.notices.model import Transition
@@ -34,6 +35,8 @@ class WhatIfApi:
     verdict: Callable[[HostId, str], Refusal | None]
     driver: str
     cloud: str
+    quiet: Quiet
+    clock: Clock
     placement: Callable[[HostId], Placement]
     may_start: Callable[[HostId], Refusal | None]
 
@@ -47,12 +50,16 @@ class HitView(BaseModel):
 
 
 class ForetoldView(BaseModel):
-    """A notice that would be sent; `affected` are ids of resources."""
+    """A notice that would be sent; `affected` are ids of resources.
+
+    `silence` is the id of the silence that would keep it back, null when none would.
+    """
 
     subscription: str
     project: str
     transition: Transition
     affected: list[str]
+    silence: str | None
 
 
 class ElsewhereView(BaseModel):
@@ -101,7 +108,8 @@ async def what_if_host(
     missing = NotFound(f"there is no host {host!r}, or nothing on it is yours to read")
     if name not in topology.nodes:
         raise missing
-    found = exposure(topology, name, parts.subscriptions.all())
+    subscriptions, now_ns = parts.subscriptions.all(), parts.clock.wall_ns()
+    found = exposure(topology, name, subscriptions, now_ns, parts.quiet)
     hit = [row for row in found.resources if caller.may_read(row.owner)]
     administrator = caller.may_read(INFRASTRUCTURE)
     if not hit and not administrator:
@@ -115,6 +123,7 @@ async def what_if_host(
                 project=each.project,
                 transition=each.transition,
                 affected=[subject.partition("/")[2] for subject in each.affected],
+                silence=None if each.silence is None else each.silence.id,
             )
             for each in found.notices
             if caller.may_read(each.project)

@@ -22,6 +22,9 @@ SIGNS = {
         "suspected",
         "back",
         "held",
+        "silenced",
+        "active",
+        "planned",
     ),
 }
 _SIGN_OF = {word: sign for sign, words in SIGNS.items() for word in words}
