@@ -90,7 +90,7 @@ class Torment:
             return
         host = next(each for each in turns if each not in self.down)
         if name == "node":
-            eventually(lambda: self.balanced(host), 60, f"what was before on {host} is over")
+            eventually(lambda: self.is_told(host), 60, f"what was before of {host} is told")
             self.killed["agent_lost", host] += 1
             self.lab.kill_child(f"node-{host}")
         else:
@@ -116,8 +116,10 @@ class Torment:
 
     def balanced(self, host: HostId) -> bool:
         """Whether nothing is open on a host and every kill there has been told."""
-        if any(f"-{host}" in line for line in self.verdict().wrong):
-            return False
+        return self.is_told(host) and not any(f"-{host}" in line for line in self.verdict().wrong)
+
+    def is_told(self, host: HostId) -> bool:
+        """Whether every kill of a host or of its node process has been told, and its end too."""
         told = self.lab.told("on-call", f"node/{host}")
         kills = self.killed["agent_lost", host] + self.killed["host_down", host]
         return told.count("raised") == told.count("cleared") == kills
