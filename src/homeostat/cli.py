@@ -26,7 +26,7 @@ from homeostat.web.cli import console
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a promise is broken (status) · 2 bad input · 3 not now (no server, port taken, "
-    "already running) · 4 no such thing · 5 not allowed."
+    "already running) · 4 no such thing · 5 not allowed · 6 a file of ours is damaged."
 )
 
 app = typer.Typer(

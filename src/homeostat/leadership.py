@@ -34,15 +34,19 @@ log = structlog.get_logger("leadership")
 STANDBY_POLL_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leadership:
-    """Our term. `ttl_s` is how long it lasts without being renewed."""
+    """Our term. `ttl_s` is how long it lasts without being renewed.
+
+    `trouble` is why it could not be renewed the last time, in one line; empty while it could.
+    """
 
     engine: Engine
     holder: str
     epoch: int
     ttl_s: float
     clock: Clock
+    trouble: str = ""
 
     @classmethod
     @asynccontextmanager
@@ -82,12 +86,13 @@ class Leadership:
                 ours = await asyncio.to_thread(term.renew, self.engine, self.holder, self.epoch, self.ttl_s)
             except RetryLater as error:
                 log.warning("the term could not be renewed", error=str(error))
+                self.trouble = f"the term cannot be renewed: {error}"
                 if self._is_locked or self.clock.mono_ns() < deadline_ns:
                     continue
                 ours = False
             if not ours:
                 raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
-            deadline_ns = asked_ns
+            deadline_ns, self.trouble = asked_ns, ""
 
     @property
     def _is_locked(self) -> bool:
