@@ -110,13 +110,18 @@ class Torment:
         yield
         switch_on(StateDirectory(self.lab.directory), host)
         yield
-        eventually(self.lab.all_up, 60, f"{host} is back")
+        eventually(lambda: self.is_up(host), 60, f"{host} is back")
         eventually(lambda: self.balanced(host), 60, f"{host} is told well")
         spare.unlink()
 
     def balanced(self, host: HostId) -> bool:
         """Whether nothing is open on a host and every kill there has been told."""
         return self.is_told(host) and not any(f"-{host}" in line for line in self.verdict().wrong)
+
+    def is_up(self, host: HostId) -> bool:
+        """Whether the server knows the host's three resources and all of them are up."""
+        answer = self.lab.get("/resources") or {"items": []}
+        return [row["state"] for row in answer["items"] if row["host"] == host] == ["up"] * 3
 
     def is_told(self, host: HostId) -> bool:
         """Whether every kill of a host or of its node process has been told, and its end too."""
