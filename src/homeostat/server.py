@@ -35,6 +35,7 @@ from homeostat.leadership import open_store
 from homeostat.monitors.probes import OutsideProbes, targets
 from homeostat.nats_settings import secret_in
 from homeostat.overview import Shown, api_of, health_of
+from homeostat.retention import Retention
 from homeostat.settings import ServerSettings
 from homeostat.telling import dead_man_of, open_telling
 from homeostat.tokens_api import Registry
@@ -94,6 +95,7 @@ async def serve(settings: ServerSettings) -> None:
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)
+        retention = Retention(store.appender, store.readers, clock, settings.retention)
         shown = Shown(store, telling, path, outside, arming, aftermath, registry, dead_man, lag, tail)
         app = api_of(settings, shown)
         await run_tasks(
@@ -106,6 +108,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("outside probes", outside.run, forever=True),
                 Task("aftermath", aftermath.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
+                Task("retention", retention.run, forever=True),
                 Task("open pages", tail.run, forever=True),
                 Task("api", lambda: listen(app, listener), forever=True),
             ],

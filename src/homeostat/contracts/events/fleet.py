@@ -141,6 +141,18 @@ class RoomArmed:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class JournalPruned:
+    """Events up to number `through`, and what was over by then, were removed because they are old."""
+
+    VERSION: ClassVar[int] = 1
+    through: int
+    events: int
+    faults: int
+    notices: int
+    acts: int
+
+
 EVENTS = (
     HostJoined,
     AgentLost,
@@ -156,4 +168,5 @@ EVENTS = (
     EvidenceBack,
     ActRefused,
     RoomArmed,
+    JournalPruned,
 )
