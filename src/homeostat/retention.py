@@ -142,12 +142,14 @@ class Retention:
         now_ns = self._clock.wall_ns()
         before_ns = now_ns - round(self._settings.days * _DAY_NS)
         through = await self._readers.read(lambda connection: bound(connection, before_ns, now_ns))
-        counts = {kind.name: await self._prune(kind, through) for kind in KINDS} if through else {}
-        if any(counts.values()):
-            event = JournalPruned(through, **counts)
-            draft = Draft(event, "journal", now_ns, "server", f"journal/{through}")
-            await self._appender.append(Submission(LOOP, (draft,)))
-            _log.info("old history was removed", through=through, **counts)
+        counts = dict.fromkeys((kind.name for kind in KINDS), 0)
+        if not through or not await self._readers.read(lambda connection: _any(connection, through)):
+            return counts
+        draft = Draft(JournalPruned(through), "journal", now_ns, "server", f"journal/{through}")
+        await self._appender.append(Submission(LOOP, (draft,)))
+        for kind in KINDS:
+            counts[kind.name] = await self._prune(kind, through)
+        _log.info("old history was removed", through=through, **counts)
         return counts
 
     async def _prune(self, kind: Kind, through: int) -> int:
@@ -165,6 +167,10 @@ class Retention:
             async with asyncio.timeout(YIELDS_S):
                 while self._appender.waiting:  # noqa: ASYNC110 - nobody is told when the queue is empty
                     await asyncio.sleep(0.01)
+
+
+def _any(connection: Connection, through: int) -> bool:
+    return any(connection.execute(kind.victims(through, 1)).first() is not None for kind in KINDS)
 
 
 def _keys(query: Select[Any]) -> Callable[[Connection], list[Any]]:

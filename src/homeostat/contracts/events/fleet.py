@@ -143,14 +143,10 @@ class RoomArmed:
 
 @dataclass(frozen=True, slots=True)
 class JournalPruned:
-    """Events up to number `through`, and what was over by then, were removed because they are old."""
+    """From here on, what is over and numbered up to `through` is being removed because it is old."""
 
     VERSION: ClassVar[int] = 1
     through: int
-    events: int
-    faults: int
-    notices: int
-    acts: int
 
 
 EVENTS = (
