@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
 from homeostat.kernel.client import state_dir
-from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import BadInput, CorruptState
 from homeostat.kernel.terminal import DAMAGED, errors_in_one_line, show_json
 
@@ -95,6 +93,9 @@ def export(
 
 
 def _write(connection: Connection, head: int, after: int, file: IO[bytes]) -> None:
+    import orjson
+
+    from homeostat.kernel.clock import iso
     from homeostat.kernel.reader import stream
 
     progress = Progress(head)
@@ -109,6 +110,8 @@ def _write(connection: Connection, head: int, after: int, file: IO[bytes]) -> No
 
 def _payload(text: str) -> object:
     """As JSON; what is none is written out as the text that it is."""
+    import orjson
+
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
