@@ -59,7 +59,7 @@ class Torment:
         try:
             for number, name in enumerate(order, 1):
                 if choose.random() < 0.7:  # else it may well die while it starts
-                    eventually(lambda: self.lab.get("/status"), 30, "the server answers")
+                    eventually(lambda: self.lab.get("/status"), 90, "the server answers")
                 time.sleep(choose.uniform(0.0, 1.0))  # a random moment, not a wait for something
                 self.kill(name, turns)
                 for host in list(self.down):
