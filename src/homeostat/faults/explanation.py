@@ -95,6 +95,8 @@ def _of_hosts(event: object | None) -> str:
             return f"{event.room} did not {event.act}: {event.reason} ({event.detail})"
         case fleet.RoomArmed():
             return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
+        case fleet.JournalPruned():
+            return f"what is over and numbered up to {event.through} is removed because it is old"
         case _:
             return ""
 
