@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 NANO = 1_000_000_000
-SEEN_WITHIN_S = 5.0
-"""A fault's own stamp lies at most this long after the kill: the death was seen, whenever it was told."""
+SEEN_WITHIN_S = 15.0
+"""A fault's own stamp lies at most this long after the kill: the death was seen, whenever it was told. A node
+process that was killed too sees it after its own start."""
+SAME_NS = NANO
+"""A kill so soon after the beginning of an outage is the one that began it."""
 STAMP_NS = 2_000
 """Notices carry microseconds, through a float; the injector nanoseconds."""
 
@@ -36,11 +39,18 @@ def compare(injected: Path, heard: Path, subscription: str) -> Verdict:
     bodies, repeats, wrong = read(heard, subscription)
     order = [(body["fault"]["id"], body["transition"]) for body in bodies]
     raised: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    outages: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for body in bodies:
         if body["transition"] == "raised":
             at = datetime.fromisoformat(body["fault"]["raised_at"])
             raised[body["fault"]["about"]].append((round(at.timestamp() * NANO), body["fault"]["id"]))
+        elif body["transition"] == "cleared":
+            ends = (datetime.fromisoformat(body["fault"][name]) for name in ("raised_at", "cleared_at"))
+            begun, over = (round(at.timestamp() * NANO) for at in ends)
+            outages[body["fault"]["about"]].append((begun, over))
     for about in sorted(kills.keys() | raised.keys()):
+        # Started again and killed again before its node could see it up, for that one was dead: one outage.
+        kills[about] = [at for at in kills[about] if not any(a + SAME_NS < at < b for a, b in outages[about])]
         wrong += judge(about, sorted(kills[about]), sorted(raised[about]), order)
     return Verdict(
         sum(map(len, kills.values())),
