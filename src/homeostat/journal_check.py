@@ -22,6 +22,8 @@ from homeostat.contracts.events.notices import (
     NoticeDelivered,
     NoticeGivenUp,
     NoticeQueued,
+    NoticeSilenced,
+    NoticeUnsilenced,
     SubscriptionCreated,
     SubscriptionRemoved,
 )
@@ -52,12 +54,14 @@ TABLES: Mapping[str, tuple[Table, str, str | None]] = {
 @dataclass(slots=True)
 class Replay:
     """What the events so far say. `first` is the oldest number that is still there, 0 before the first; rows
-    that began up to `pruned` may be gone."""
+    that began up to `pruned` may be gone. `unjudged` are notices that a silence kept back: they may begin twice.
+    """
 
     first: int = 0
     last: int = 0
     pruned: int = 0
     unknown: int = 0
+    unjudged: set[str] = field(default_factory=set)
     rows: dict[str, Rows] = field(default_factory=lambda: {name: {} for name in TABLES})
 
     def take(self, envelope: Envelope) -> str:
@@ -118,6 +122,8 @@ class Replay:
         """Events that say what is so, and not what has begun or ended."""
         rows = self.rows
         match event:
+            case NoticeSilenced() | NoticeUnsilenced():
+                self.unjudged.add(event.key)
             case JournalPruned():
                 self.pruned = max(self.pruned, event.through)
             case RoomArmed():
@@ -134,7 +140,7 @@ class Replay:
                 pass  # says nothing of these tables
 
     def _begin(self, table: str, key: str, seq: int, row: Mapping[str, object]) -> str:
-        if key in self.rows[table]:
+        if key in self.rows[table] and key not in self.unjudged:
             return f"event {seq}: {table} {key} begins a second time"
         self.rows[table][key] = dict(row)
         return ""
@@ -143,7 +149,7 @@ class Replay:
         row = self.rows[table].get(key)
         if row is not None:
             row.update(ended)
-        elif self.first == 1:
+        elif self.first == 1 and key not in self.unjudged:
             return f"event {seq}: {table} {key} ends and never began"
         return ""
 
@@ -153,11 +159,15 @@ class Replay:
             expected = dict(self.rows[name])
             for found in connection.execution_options(yield_per=1000).execute(select(table)).mappings():
                 wanted = expected.pop(found[key], None)
+                if found[key] in self.unjudged:
+                    continue
                 if wanted is not None:
                     yield from _compare(f"{name} {found[key]}", wanted, found)
                 elif self.first == 1 or (number is not None and found[number] >= self.first):
                     yield f"{name} {found[key]}: is in the table; no event says so"
             for missing, row in expected.items():
+                if missing in self.unjudged:
+                    continue
                 if number is None or int(str(row[number])) > self.pruned:
                     yield f"{name} {missing}: is not in the table; an event says so"
 

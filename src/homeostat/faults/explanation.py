@@ -64,6 +64,8 @@ def _of_notices(event: object | None) -> str:
 
 def _of_fleet(event: object | None) -> str:
     match event:
+        case fleet.JournalPruned():
+            return f"what is over and numbered up to {event.through} is removed because it is old"
         case fleet.HostJoined():
             return f"node {event.host} joined"
         case fleet.AgentLost():
@@ -116,8 +118,6 @@ def _of_hosts(event: object | None) -> str:
             return f"{event.resource} of {event.host} starts nowhere: {event.reason} ({event.detail})"
         case fleet.RoomArmed():
             return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
-        case fleet.JournalPruned():
-            return f"what is over and numbered up to {event.through} is removed because it is old"
         case _:
             return ""
 
