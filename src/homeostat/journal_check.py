@@ -54,7 +54,7 @@ TABLES: Mapping[str, tuple[Table, str, str | None]] = {
 @dataclass(slots=True)
 class Replay:
     """What the events so far say. `first` is the oldest number that is still there, 0 before the first; rows
-    that began up to `pruned` may be gone. `unjudged` are notices that a silence kept back: they may begin twice.
+    that began up to `pruned` may be gone. `unjudged` are notices that a silence kept back.
     """
 
     first: int = 0
