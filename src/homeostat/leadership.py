@@ -42,15 +42,19 @@ class _Until:
     at_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leadership:
-    """Our term. `ttl_s` is how long it lasts without being renewed."""
+    """Our term. `ttl_s` is how long it lasts without being renewed.
+
+    `trouble` is why it could not be renewed the last time, in one line; empty while it could.
+    """
 
     engine: Engine
     holder: str
     epoch: int
     ttl_s: float
     clock: Clock
+    trouble: str = ""
     _until: _Until = field(default_factory=lambda: _Until())
 
     @classmethod
@@ -97,12 +101,14 @@ class Leadership:
                 ours = await asyncio.to_thread(term.renew, self.engine, self.holder, self.epoch, self.ttl_s)
             except RetryLater as error:
                 log.warning("the term could not be renewed", error=str(error))
+                self.trouble = f"the term cannot be renewed: {error}"
                 if self._is_locked or self.clock.mono_ns() < deadline_ns:
                     continue
                 ours = False
             if not ours:
                 raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
             deadline_ns = self._until.at_ns = asked_ns
+            self.trouble = ""
 
     @property
     def _is_locked(self) -> bool:

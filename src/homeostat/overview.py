@@ -42,6 +42,8 @@ def health_of(store: Store, path: FaultPath) -> str:
     """Empty while this server can write and hear, else what is wrong."""
     if store.appender.mode is not Mode.WRITABLE:
         return store.appender.why
+    if store.leader.trouble:
+        return store.leader.trouble
     return "" if path.hears else "NATS is not connected: nothing is heard from the nodes"
 
 

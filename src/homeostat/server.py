@@ -40,6 +40,7 @@ from homeostat.monitors.probes import OutsideProbes, targets
 from homeostat.nats_settings import secret_in
 from homeostat.overview import Shown, api_of, health_of
 from homeostat.resources.loop import Placing, PlacingParts
+from homeostat.retention import Retention
 from homeostat.settings import ServerSettings
 from homeostat.telling import dead_man_of, open_telling
 from homeostat.tokens_api import Registry
@@ -104,6 +105,7 @@ async def serve(settings: ServerSettings) -> None:
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)
+        retention = Retention(store.appender, store.readers, clock, settings.retention)
         shown = Shown(
             store, telling, path, outside, arming, aftermath, marker, placing, registry, dead_man, lag, tail
         )
@@ -120,6 +122,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("aftermath", aftermath.run, forever=True),
                 Task("placing", placing.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
+                Task("retention", retention.run, forever=True),
                 Task("open pages", tail.run, forever=True),
                 Task("api", lambda: listen(app, listener), forever=True),
             ],

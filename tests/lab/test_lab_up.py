@@ -193,6 +193,20 @@ def test_a_port_taken_between_two_starts(lab: Up) -> None:
     assert {name for name in after if after[name] != before[name]} == {"api"}
 
 
+def test_two_first_starts_at_the_same_instant_each_have_their_own_ports(tmp_path: Path) -> None:
+    labs = [Up(tmp_path / name) for name in "ab" if (tmp_path / name).mkdir() is None]
+    try:
+        with running(labs[0].argv, labs[0].output) as one, running(labs[1].argv, labs[1].output) as other:
+            for lab in labs:
+                lab.await_green()
+            assert not set(labs[0].ports.values()) & set(labs[1].ports.values())
+            stop(one)
+            stop(other)
+    finally:
+        for lab in labs:
+            end_all(lambda lab=lab: marked(lab.state.root) | lab.guests(), grace_s=0.0)  # type: ignore[misc]
+
+
 def test_a_corrupt_file_stops_the_start_before_anything_runs(lab: Up) -> None:
     lab.state.root.mkdir()
     lab.state.credentials_file.write_text("{")

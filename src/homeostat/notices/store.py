@@ -84,6 +84,9 @@ outbox = Table(
 )
 """One row a notice, references only. No foreign key: a notice outlives its subscription."""
 
+IS_OVER = outbox.c.state != NoticeState.PENDING.value
+"""Told or given up: what retention may remove when it is old enough."""
+
 _FAULTS_AT_ONCE = 500
 
 
