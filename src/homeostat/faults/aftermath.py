@@ -39,7 +39,10 @@ LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AftermathParts:
-    """What the loop works with. `fence` is None when only a person gives receipts."""
+    """What the loop works with. `fence` is None when only a person gives receipts.
+
+    `new_id` makes a name that no act ever had.
+    """
 
     path: FaultPath
     arming: Arming
@@ -47,6 +50,7 @@ class AftermathParts:
     fleet: FleetSettings
     epoch: int
     clock: Clock
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:12]
 
 
 class Aftermath:
@@ -123,7 +127,7 @@ class Aftermath:
     async def _fence(self, host: HostId, fence: Fence) -> None:
         settings, path = self._parts.fleet.fencing, self._parts.path
         reason = "its host is down; nothing of it may start elsewhere before"
-        attempt = Attempt(host, f"fence-{host}-{uuid.uuid4().hex[:12]}", settings.deadline_s, reason)
+        attempt = Attempt(host, f"fence-{host}-{self._parts.new_id()}", settings.deadline_s, reason)
         cause = self._cause(host)
         self._harm_s.append(self._now_s())
         self._last[host] = await path.record(lambda entry: entry.fence_intended(attempt, cause))

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from homeostat.contracts.events.fleet import RoomArmed
 from homeostat.fleet.store import arming_changes, load_arming
-from homeostat.kernel.appender import Appender
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import NotFound
-from homeostat.kernel.journal import Draft, Submission
+from homeostat.kernel.journal import Draft, Receipt, Submission
 
 ROOMS = ("faults",)
 """Rooms that do harm."""
+
+
+class Appends(Protocol):
+    """`kernel.appender.Appender`."""
+
+    async def append(self, submission: Submission) -> Receipt:
+        """Commit, or raise."""
+        ...
 
 
 class Arming:
     """`rooms` says of each room whether it may act; read by the gate, changed by people."""
 
     def __init__(
-        self, appender: Appender, readers: Readers, clock: Clock, armed_by_settings: Sequence[str]
+        self, appender: Appends, readers: Readers, clock: Clock, armed_by_settings: Sequence[str]
     ) -> None:
         self._appender, self._readers, self._clock = appender, readers, clock
         self._by_settings = {room: room in armed_by_settings for room in ROOMS}

@@ -7,6 +7,7 @@ It keeps nothing, as core NATS does.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -33,13 +34,20 @@ class Network:
         self.loop, self.chance = loop, chance
         self.weather = Weather()
         self.connections = 0
+        self.arrived: Counter[str] = Counter()
         self._ends: list[SimBus] = []
         self._cut: set[str] = set()
         self._last_s: dict[tuple[int, int, str], float] = {}
 
-    def attach(self, name: str, on_publish: Callable[[str, bytes], None] | None = None) -> SimBus:
-        """A new connection of a process on machine `name`."""
+    def attach(
+        self,
+        name: str,
+        on_publish: Callable[[str, bytes], None] | None = None,
+        on_arrival: Callable[[str], None] | None = None,
+    ) -> SimBus:
+        """A new connection of a process on machine `name`. Whoever watches it is told what passes."""
         bus = SimBus(name, self, on_publish)
+        bus.on_arrival = on_arrival
         self._ends.append(bus)
         if name not in self._cut:
             self.loop.call_later(self.chance.uniform(0.001, 0.05), bus.come_up)
@@ -97,6 +105,9 @@ class Network:
     def _arrive(self, bus: SimBus, subject: str, what: tuple[Hear, bytes]) -> None:
         if bus.name not in self._cut and bus.connected:
             hear, body = what
+            self.arrived[subject.rpartition(".")[2]] += 1
+            if bus.on_arrival is not None:
+                bus.on_arrival(subject)
             hear(subject, body)
 
     def _notice(self, bus: SimBus) -> None:
@@ -109,6 +120,7 @@ class SimBus:
 
     def __init__(self, name: str, network: Network, on_publish: Callable[[str, bytes], None] | None) -> None:
         self.name, self._network, self._on_publish = name, network, on_publish
+        self.on_arrival: Callable[[str], None] | None = None
         self.connected = False
         self.connection = 0
         self._gone = False

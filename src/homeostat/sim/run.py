@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -16,13 +16,14 @@ import structlog
 from homeostat.contracts.events.notices import SubscriptionCreated
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceId
 from homeostat.faults.settings import FaultsSettings
-from homeostat.fleet.settings import FleetSettings
+from homeostat.fleet.settings import FencingSettings, FleetSettings, GateSettings
+from homeostat.kernel.errors import GiveUp, RetryLater
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.notices import store as notice_store
 from homeostat.notices.model import Subscription
 from homeostat.notices.settings import NoticesSettings
 from homeostat.sim import story as facts
-from homeostat.sim.chaos import Kind, Plan, mishap, plan
+from homeostat.sim.chaos import Kind, Plan, mishap, plan, with_hosts
 from homeostat.sim.checkers import CHECKERS, Evidence, Violation, read_record
 from homeostat.sim.consumers import Consumer, Mood
 from homeostat.sim.control import Server, Settings, Site
@@ -30,6 +31,7 @@ from homeostat.sim.disk import Disk, Fate, Mishap, SimAppender
 from homeostat.sim.host import Host, NodeLimits
 from homeostat.sim.machine import Machine, Service
 from homeostat.sim.network import Network, Weather
+from homeostat.sim.outside import Switching
 from homeostat.sim.parts import SimParts
 from homeostat.sim.story import Story
 from homeostat.sim.virtual import SimClock, VirtualLoop
@@ -37,6 +39,10 @@ from homeostat.sim.virtual import SimClock, VirtualLoop
 HOSTS = tuple(HostId(f"n{number}") for number in (1, 2, 3))
 PROJECTS = (Owner("shop"), Owner("bank"))
 CALM_MOST_S = 60.0
+TRIAL_S = 12.0
+_FLEET = FleetSettings(
+    sweep_s=0.25, probe_interval_s=0.25, fencing=FencingSettings(deadline_s=1.0, retry_s=1.0)
+)
 _HOUR_NS = 3_600_000_000_000
 _BAD_MOODS = (Mood.GONE, Mood.BUSY, Mood.MUTE, Mood.CONFUSED)
 
@@ -56,6 +62,11 @@ class Verdict:
     def green(self) -> bool:
         """Nothing is wrong."""
         return not self.violations
+
+
+def has_hosts(seed: int) -> bool:
+    """Whether hosts are probed and fenced in this run: in every second one."""
+    return seed % 4 in (0, 3)
 
 
 def run_seed(seed: int, disk: Disk, parts: SimParts | None = None) -> Verdict:
@@ -99,6 +110,8 @@ class World:
         """From the first start to the verdict."""
         chance = self._chance("plan")
         made = plan(chance, len(HOSTS), len(HOSTS) * 2, 4)
+        if has_hosts(self.seed):
+            made = with_hosts(self._chance("hosts"), made, len(HOSTS))
         self._build(made)
         await self._subscribe()
         self._start_server()
@@ -107,9 +120,12 @@ class World:
         await self._suffer(made)
         self._make_peace()
         settled_s = await self._settle()
+        if settled_s is not None and self.site.probed:
+            await self._try_a_death()
+            settled_s = await self._settle()
         await self._bury()
         record = read_record(self.disk.readers.engine)
-        evidence = Evidence(record, self.story)
+        evidence = Evidence(record, self.story, fleet=self.site.settings.fleet if self.site.probed else None)
         violations = tuple(itertools.chain.from_iterable(check(evidence) for check in CHECKERS))
         commits = sum(1 for _ in self.story.of(facts.Wrote))
         return Verdict(self.seed, made, self.story, violations, settled_s, commits)
@@ -128,7 +144,12 @@ class World:
             waiting_per_subscription=2 if small else 1000,
             workers=2 if small else 32,
         )
-        fleet = FleetSettings(sweep_s=0.25)
+        fleet = _FLEET
+        if has_hosts(self.seed):
+            gate = GateSettings(
+                armed=["faults"] if made.armed else [], harm_max=1 if small else 5, harm_window_s=8.0
+            )
+            fleet = _FLEET.model_copy(update={"gate": gate})
         self.site = Site(
             self.disk,
             self.network,
@@ -138,6 +159,8 @@ class World:
             self._chance("server"),
             self._tell,
             self._mishap_of(made),
+            seed=self.seed,
+            witnesses=self.story.witnesses,
         )
         for number, name in enumerate(HOSTS):
             clock = SimClock(self.loop, chance.randrange(_HOUR_NS), chance.randrange(_HOUR_NS))
@@ -156,6 +179,8 @@ class World:
                 old.unlink()
             limits = NodeLimits(4 if small else 10_000)
             self.hosts.append(Host(machine, self.network, self.parts, path, limits))
+        if has_hosts(self.seed):
+            self.site.probed = {host.machine.host: host for host in self.hosts}
 
     async def _subscribe(self) -> None:
         """Four consumers: one hears all, two one project each, one only severe faults of a project."""
@@ -195,6 +220,8 @@ class World:
 
     async def _suffer(self, made: Plan) -> None:
         again = [self._soon(self._watch_over_servers()), self._soon(self._watch_over_nodes())]
+        if self.site.probed:
+            again.append(self._soon(self._watch_over_hosts()))
         for at_s, what, whom in made.steps:
             await asyncio.sleep(max(0.0, at_s - self.loop.time()))
             self._happen(what, whom)
@@ -212,6 +239,19 @@ class World:
             case "cut all":
                 for name in [*HOSTS, *(server.name for server in self.servers if server.alive)]:
                     self._soon(self._cut(name))
+            case "kill all":
+                for host in self.hosts:
+                    host.power_off("the power fails")
+            case "hide all":
+                for host in self.hosts:
+                    self._soon(self._hide(host))
+                    self._soon(self._cut(host.machine.host))
+            case "bad switch":
+                self._soon(self._break_switches())
+            case "hold host":
+                self._soon(self._hold(self.hosts[whom]))
+            case "arm" | "disarm":
+                self._soon(self._ask(lambda server: _arm(server, what == "arm")))
             case "bad consumer":
                 self._soon(self._sulk(list(self.consumers.values())[whom]))
             case _:
@@ -236,6 +276,13 @@ class World:
                     host.copy()
             case "cut node":
                 self._soon(self._cut(host.machine.host))
+            case "kill host":
+                host.power_off("it dies")
+            case "hide host":
+                self._soon(self._hide(host))
+            case "isolate host":
+                self._soon(self._hide(host))
+                self._soon(self._cut(host.machine.host))
             case _:
                 raise AssertionError(what)
 
@@ -250,6 +297,56 @@ class World:
         await asyncio.sleep(self._chance(f"cut {name}").uniform(0.2, 6.0))
         self._tell(name, facts.Said("its link is mended"))
         self.network.mend(name)
+
+    async def _hide(self, host: Host) -> None:
+        """Probes from outside are not answered for a while; the host lives."""
+        name = host.machine.host
+        self._tell(name, facts.Said("does not answer from outside"))
+        host.hidden += 1
+        await asyncio.sleep(self._chance(f"hide {name} {self.loop.time()}").uniform(1.0, 6.0))
+        host.hidden = max(0, host.hidden - 1)
+        self._tell(name, facts.Said("answers from outside" if not host.hidden else "is still not seen"))
+
+    async def _break_switches(self) -> None:
+        chance = self._chance(f"switches {self.loop.time()}")
+        self.site.switching = chance.choice([each for each in Switching if each is not Switching.WORKS])
+        self._tell("world", facts.Said(f"every power switch {self.site.switching.value}"))
+        await asyncio.sleep(chance.uniform(2.0, 8.0))
+        self.site.switching = Switching.WORKS
+
+    async def _hold(self, host: Host) -> None:
+        """A person asks for no harm to a host, and later takes it back."""
+        name = host.machine.host
+        chance = self._chance(f"hold {name} {self.loop.time()}")
+        await self._ask(lambda server: _hold(server, name, "new disks"))
+        await asyncio.sleep(chance.uniform(1.0, 8.0))
+        await self._ask(lambda server: _hold(server, name, ""))
+
+    async def _ask(self, what: Callable[[Server], Awaitable[bool]]) -> None:
+        """A person asks whoever leads, until somebody says that it is done."""
+        while True:
+            for server in reversed(self.servers):
+                if server.alive and await _answered(what(server)):
+                    return
+            await asyncio.sleep(0.5)
+
+    async def _watch_over_hosts(self) -> None:
+        """What people do in the end: a host that is off is switched on."""
+        chance = self._chance("people with keys")
+        while True:
+            await asyncio.sleep(chance.uniform(0.5, 3.0))
+            for host in self.hosts:
+                boots = not host.on and self.loop.time() >= host.off_until_s
+                if boots and (self.peaceful or chance.random() < 0.4):
+                    host.boot(chance.randrange(10**9) - round(self.loop.time() * 1e9))
+
+    async def _try_a_death(self) -> None:
+        """Now that nothing else is wrong, a host that dies must be noticed."""
+        host = self._chance("trial").choice(self.hosts)
+        host.off_until_s = self.loop.time() + TRIAL_S
+        self._tell("world", facts.Trial(host.machine.host, host.off_until_s))
+        host.power_off("it dies")
+        await asyncio.sleep(TRIAL_S)
 
     async def _sulk(self, consumer: Consumer) -> None:
         chance = self._chance(f"mood {consumer.subscription} {self.loop.time()}")
@@ -288,6 +385,8 @@ class World:
         for host in self.hosts:
             host.machine.clumsiness = 0.0
             self.network.mend(host.machine.host)
+            host.hidden = 0
+        self.site.switching = Switching.WORKS
         for server in self.servers:
             self.network.mend(server.name)
         for consumer in self.consumers.values():
@@ -312,6 +411,9 @@ class World:
             ("a fault is open", number("SELECT count(*) FROM fault WHERE state != 'cleared'")),
             ("a notice is pending", number("SELECT count(*) FROM outbox WHERE state = 'pending'")),
             ("an act is open", number("SELECT count(*) FROM action WHERE outcome IS NULL")),
+            ("a host is off", sum(not host.on for host in self.hosts)),
+            ("a host is down", number("SELECT count(*) FROM node WHERE down_ns IS NOT NULL")),
+            ("a host is held", number("SELECT count(*) FROM node WHERE held != ''")),
             ("a node is absent", number("SELECT count(*) FROM node WHERE agent != 'present'")),
             ("a node is unknown", len(self.hosts) - number("SELECT count(*) FROM node")),
             ("an observation waits", sum(bool(h.process and h.process.store.pending(1)) for h in self.hosts)),
@@ -357,3 +459,28 @@ class World:
 
     def _wall_ns(self) -> int:
         return SimClock(self.loop).wall_ns()
+
+
+async def _hold(server: Server, host: HostId, reason: str) -> bool:
+    """False when the host is not known there yet."""
+    path = server.path
+    if path is None or host not in path.world.topology.nodes:
+        return False
+    await path.record(lambda entry: entry.hold(host, reason, "somebody"))
+    return True
+
+
+async def _arm(server: Server, armed: bool) -> bool:
+    if server.arming is None:
+        return False
+    await server.arming.set("faults", armed=armed, by="somebody")
+    return True
+
+
+async def _answered(asked: Awaitable[bool]) -> bool:
+    """Whether it was done; a server that dies meanwhile never says."""
+    try:
+        async with asyncio.timeout(3.0):
+            return await asked
+    except (RetryLater, GiveUp, TimeoutError):
+        return False

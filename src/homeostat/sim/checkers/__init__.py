@@ -5,14 +5,17 @@ only, and then a checker says what can be said from it.
 """
 
 from homeostat.sim.checkers import (
+    accused,
     acknowledged,
     closed_acts,
     committed_intent,
     deaths,
     epochs,
     fault_pairs,
+    gated,
     told,
     told_once,
+    trials,
 )
 from homeostat.sim.checkers.evidence import Checker, Evidence, Record, Violation, read_record
 
@@ -25,6 +28,9 @@ CHECKERS: tuple[Checker, ...] = (
     deaths.check,
     epochs.check,
     acknowledged.check,
+    accused.check,
+    gated.check,
+    trials.check,
 )
 
 __all__ = ["CHECKERS", "Checker", "Evidence", "Record", "Violation", "read_record"]

@@ -1,7 +1,8 @@
 """Every death has exactly one raised fault, and every raised fault has a death. By the injector's own log.
 
 Deaths so close that the resource was not right for long in between may be one fault or several: then at least
-one, and no more than there were reasons. A host that lost its memory cannot tell what was in it.
+one, and no more than there were reasons. A host that lost its memory cannot tell what was in it, and what
+happens on a host while it is down, or thought to be, is told with the host.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 
-from homeostat.contracts.events.faults import FaultRaised
-from homeostat.contracts.nouns import ResourceId, resource_subject
+from homeostat.contracts.events.faults import FaultCleared, FaultRaised
+from homeostat.contracts.nouns import FaultKind, ResourceId, resource_subject
 from homeostat.sim import story
-from homeostat.sim.checkers.evidence import Evidence, Violation
+from homeostat.sim.checkers.evidence import Evidence, Violation, committed_at
 from homeostat.sim.virtual import EPOCH_NS
 
 NAME = "every death has exactly one fault"
@@ -47,6 +48,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     lost: dict[str, list[float]] = defaultdict(list)
     for at_s, gone in told.of(story.MemoryLost):
         lost[gone.host].append(at_s)
+    down = _down(evidence, told)
     for resource, times in died.items():
         raised = sorted(
             (event.seen_ns - EPOCH_NS - skew_ns[resource]) / 1e9
@@ -60,12 +62,31 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 continue
             if not any(began_s <= each <= until_s for each in times):
                 continue
+            right_s = _right_since(max(each for each in reasons[resource] if each < until_s), ready[resource])
+            if any(began_s <= end and since <= right_s for since, end in down[host_of[resource]]):
+                continue
             found = sum(began_s <= each + _CLOCK_S < until_s for each in raised)
             if not 1 <= found <= count:
                 said = f"from {began_s:.3f} s on it went wrong {count} times, and {found} faults were raised"
                 yield Violation(NAME, resource_subject(resource), said)
         if not lost[host_of[resource]]:
             yield from _unexplained(resource, raised, sorted(reasons[resource]))
+
+
+def _down(evidence: Evidence, told: story.Story) -> dict[str, list[tuple[float, float]]]:
+    """From when until when each host was off, or its host_down was not cleared yet. Seconds of the story."""
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for at_s, off in told.of(story.HostDied):
+        spans[off.host].append((at_s, at_s))
+    committed = committed_at(evidence)
+    cleared_s = {
+        event.fault: committed[envelope.seq][0] for envelope, event in evidence.record.of(FaultCleared)
+    }
+    for envelope, event in evidence.record.of(FaultRaised):
+        if event.kind == FaultKind.HOST_DOWN:
+            until_s = cleared_s.get(event.fault, float("inf"))
+            spans[event.about.partition("/")[2]].append((committed[envelope.seq][0], until_s))
+    return spans
 
 
 def _outages(reasons: list[float], ready: list[float]) -> Iterator[tuple[float, float, int]]:
