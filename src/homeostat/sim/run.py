@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -17,7 +17,6 @@ from homeostat.contracts.events.notices import SubscriptionCreated
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceId
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.settings import FencingSettings, FleetSettings, GateSettings
-from homeostat.kernel.errors import GiveUp, RetryLater
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.notices import store as notice_store
 from homeostat.notices.model import Subscription
@@ -30,6 +29,7 @@ from homeostat.sim.control import Server, Settings, Site
 from homeostat.sim.disk import Disk, Fate, Mishap, SimAppender
 from homeostat.sim.host import Host, NodeLimits
 from homeostat.sim.machine import Machine, Service
+from homeostat.sim.misfortune import Misfortune
 from homeostat.sim.network import Network, Weather
 from homeostat.sim.outside import Switching
 from homeostat.sim.parts import SimParts
@@ -108,13 +108,13 @@ class World:
 
     async def live(self) -> Verdict:
         """From the first start to the verdict."""
-        chance = self._chance("plan")
+        chance = self.chance("plan")
         made = plan(chance, len(HOSTS), len(HOSTS) * 2, 4)
         if has_hosts(self.seed):
-            made = with_hosts(self._chance("hosts"), made, len(HOSTS))
+            made = with_hosts(self.chance("hosts"), made, len(HOSTS))
         self._build(made)
         await self._subscribe()
-        self._start_server()
+        self.start_server()
         for host in self.hosts:
             host.start()
         await self._suffer(made)
@@ -133,9 +133,9 @@ class World:
     # ---- making it ----
 
     def _build(self, made: Plan) -> None:
-        chance = self._chance("build")
+        chance = self.chance("build")
         small = Kind.SMALL_BOUNDS in made.kinds
-        self.network = Network(self.loop, self._chance("network"))
+        self.network = Network(self.loop, self.chance("network"))
         self.network.weather = made.weather
         notices = NoticesSettings(
             longest_wait_s=3.0,
@@ -156,8 +156,8 @@ class World:
             self.parts,
             Settings(FaultsSettings(), fleet, notices),
             self.consumers,
-            self._chance("server"),
-            self._tell,
+            self.chance("server"),
+            self.tell,
             self._mishap_of(made),
             seed=self.seed,
             witnesses=self.story.witnesses,
@@ -168,8 +168,8 @@ class World:
             machine = Machine(
                 name,
                 clock,
-                self._chance(name),
-                self._teller(name),
+                self.chance(name),
+                self.teller(name),
                 {each: Service(each, PROJECTS[(number + k) % 2]) for k, each in enumerate(names)},
             )
             if Kind.CLUMSY_AGENTS in made.kinds:
@@ -195,12 +195,12 @@ class World:
             for number, (name, owner) in enumerate(wanted, 1)
         ]
         self.consumers.update({row.url: Consumer(row.name) for row in rows})
-        appender = SimAppender(self.disk, None, Fate(self._chance("setup")))
+        appender = SimAppender(self.disk, None, Fate(self.chance("setup")))
         drafts = tuple(
             Draft(
                 SubscriptionCreated(row.name, row.owner, row.url),
                 f"subscription/{row.name}",
-                self._wall_ns(),
+                self.wall_ns(),
                 "sim",
                 row.name,
             )
@@ -210,175 +210,46 @@ class World:
         await appender.append(Submission("sim", drafts, changes))
         appender.die()
 
-    def _start_server(self) -> None:
+    def start_server(self) -> None:
+        """One more; whoever led is deposed."""
         number = len(self.servers) + 1
-        chance = self._chance(f"server {number}")
+        chance = self.chance(f"server {number}")
         clock = SimClock(self.loop, chance.randrange(_HOUR_NS), chance.randrange(_HOUR_NS))
         self.servers.append(Server(f"server{number}", self.site, clock))
 
     # ---- misfortune ----
 
     async def _suffer(self, made: Plan) -> None:
-        again = [self._soon(self._watch_over_servers()), self._soon(self._watch_over_nodes())]
-        if self.site.probed:
-            again.append(self._soon(self._watch_over_hosts()))
+        misfortune = Misfortune(self)
+        again = [self.soon(each) for each in misfortune.repairs()]
         for at_s, what, whom in made.steps:
             await asyncio.sleep(max(0.0, at_s - self.loop.time()))
-            self._happen(what, whom)
+            misfortune.happen(what, whom)
         await asyncio.sleep(max(0.0, made.duration_s - self.loop.time()))
         self._again = again
 
-    def _happen(self, what: str, whom: int) -> None:
-        match what:
-            case "kill server":
-                self._each_server(lambda server: server.kill("kill -9"))
-            case "second server":
-                self._start_server()
-            case "cut server":
-                self._each_server(lambda server: self._soon(self._cut(server.name)))
-            case "cut all":
-                for name in [*HOSTS, *(server.name for server in self.servers if server.alive)]:
-                    self._soon(self._cut(name))
-            case "kill all":
-                for host in self.hosts:
-                    host.power_off("the power fails")
-            case "hide all":
-                for host in self.hosts:
-                    self._soon(self._hide(host))
-                    self._soon(self._cut(host.machine.host))
-            case "bad switch":
-                self._soon(self._break_switches())
-            case "hold host":
-                self._soon(self._hold(self.hosts[whom]))
-            case "arm" | "disarm":
-                self._soon(self._ask(lambda server: _arm(server, what == "arm")))
-            case "bad consumer":
-                self._soon(self._sulk(list(self.consumers.values())[whom]))
-            case _:
-                self._happen_to(self.hosts[whom % len(self.hosts)], what, whom // len(self.hosts))
+    async def _try_a_death(self) -> None:
+        """Now that nothing else is wrong, a host that dies must be noticed."""
+        host = self.chance("trial").choice(self.hosts)
+        host.off_until_s = self.loop.time() + TRIAL_S
+        self.tell("world", facts.Trial(host.machine.host, host.off_until_s))
+        host.power_off("it dies")
+        await asyncio.sleep(TRIAL_S)
 
-    def _happen_to(self, host: Host, what: str, number: int) -> None:
-        match what:
-            case "kill service":
-                host.machine.kill(list(host.machine.services)[number])
-            case "kill node":
-                host.kill("kill -9")
-            case "stop node":
-                self._soon(host.stop())
-            case "lose store":
-                host.kill("its disk broke")
-                host.forget()
-            case "old store":
-                host.kill("its disk is exchanged")
-                if host.copied:
-                    host.put_back()
-                else:
-                    host.copy()
-            case "cut node":
-                self._soon(self._cut(host.machine.host))
-            case "kill host":
-                host.power_off("it dies")
-            case "hide host":
-                self._soon(self._hide(host))
-            case "isolate host":
-                self._soon(self._hide(host))
-                self._soon(self._cut(host.machine.host))
-            case _:
-                raise AssertionError(what)
-
-    def _each_server(self, act: Callable[[Server], object]) -> None:
+    def each_server(self, act: Callable[[Server], object]) -> None:
+        """Do it to every server that lives."""
         for server in self.servers:
             if server.alive:
                 act(server)
 
-    async def _cut(self, name: str) -> None:
-        self._tell(name, facts.Said("its link is cut"))
-        self.network.cut(name)
-        await asyncio.sleep(self._chance(f"cut {name}").uniform(0.2, 6.0))
-        self._tell(name, facts.Said("its link is mended"))
-        self.network.mend(name)
-
-    async def _hide(self, host: Host) -> None:
-        """Probes from outside are not answered for a while; the host lives."""
-        name = host.machine.host
-        self._tell(name, facts.Said("does not answer from outside"))
-        host.hidden += 1
-        await asyncio.sleep(self._chance(f"hide {name} {self.loop.time()}").uniform(1.0, 6.0))
-        host.hidden = max(0, host.hidden - 1)
-        self._tell(name, facts.Said("answers from outside" if not host.hidden else "is still not seen"))
-
-    async def _break_switches(self) -> None:
-        chance = self._chance(f"switches {self.loop.time()}")
-        self.site.switching = chance.choice([each for each in Switching if each is not Switching.WORKS])
-        self._tell("world", facts.Said(f"every power switch {self.site.switching.value}"))
-        await asyncio.sleep(chance.uniform(2.0, 8.0))
-        self.site.switching = Switching.WORKS
-
-    async def _hold(self, host: Host) -> None:
-        """A person asks for no harm to a host, and later takes it back."""
-        name = host.machine.host
-        chance = self._chance(f"hold {name} {self.loop.time()}")
-        await self._ask(lambda server: _hold(server, name, "new disks"))
-        await asyncio.sleep(chance.uniform(1.0, 8.0))
-        await self._ask(lambda server: _hold(server, name, ""))
-
-    async def _ask(self, what: Callable[[Server], Awaitable[bool]]) -> None:
-        """A person asks whoever leads, until somebody says that it is done."""
-        while True:
-            for server in reversed(self.servers):
-                if server.alive and await _answered(what(server)):
-                    return
-            await asyncio.sleep(0.5)
-
-    async def _watch_over_hosts(self) -> None:
-        """What people do in the end: a host that is off is switched on."""
-        chance = self._chance("people with keys")
-        while True:
-            await asyncio.sleep(chance.uniform(0.5, 3.0))
-            for host in self.hosts:
-                boots = not host.on and self.loop.time() >= host.off_until_s
-                if boots and (self.peaceful or chance.random() < 0.4):
-                    host.boot(chance.randrange(10**9) - round(self.loop.time() * 1e9))
-
-    async def _try_a_death(self) -> None:
-        """Now that nothing else is wrong, a host that dies must be noticed."""
-        host = self._chance("trial").choice(self.hosts)
-        host.off_until_s = self.loop.time() + TRIAL_S
-        self._tell("world", facts.Trial(host.machine.host, host.off_until_s))
-        host.power_off("it dies")
-        await asyncio.sleep(TRIAL_S)
-
-    async def _sulk(self, consumer: Consumer) -> None:
-        chance = self._chance(f"mood {consumer.subscription} {self.loop.time()}")
-        consumer.mood = chance.choice(_BAD_MOODS)
-        self._tell(f"@{consumer.subscription}", facts.Said(f"answers {consumer.mood.value} from now on"))
-        await asyncio.sleep(chance.uniform(0.5, 6.0))
-        consumer.mood = Mood.FINE
-
-    async def _watch_over_servers(self) -> None:
-        """What a supervisor does: a server that ended is started again."""
-        chance = self._chance("supervisor of servers")
-        while True:
-            await asyncio.sleep(chance.uniform(0.1, 1.5))
-            if not any(server.alive for server in self.servers):
-                self._start_server()
-
-    async def _watch_over_nodes(self) -> None:
-        chance = self._chance("supervisor of nodes")
-        while True:
-            await asyncio.sleep(chance.uniform(0.1, 2.0))
-            for host in self.hosts:
-                if host.process is None and (self.peaceful or chance.random() < 0.5):
-                    host.start()
-
     def _mishap_of(self, made: Plan) -> Callable[[], Mishap]:
-        chance = self._chance("commits")
+        chance = self.chance("commits")
         return lambda: Mishap.NONE if self.peaceful else mishap(chance, made.kinds)
 
     # ---- peace ----
 
     def _make_peace(self) -> None:
-        self._tell("world", facts.Said("from here on nothing bad happens"))
+        self.tell("world", facts.Said("from here on nothing bad happens"))
         self.story.calm_s = self.loop.time()
         self.peaceful = True
         self.network.weather = Weather()
@@ -399,7 +270,7 @@ class World:
             await asyncio.sleep(1.0)
             if not self._restless():
                 return self.loop.time()
-        self._tell("world", facts.Said(f"does not come to rest: {self._restless()}"))
+        self.tell("world", facts.Said(f"does not come to rest: {self._restless()}"))
         return None
 
     def _restless(self) -> str:
@@ -425,7 +296,7 @@ class World:
         lines = len(self.story.lines)
         for task in self._again:
             task.cancel()
-        self._each_server(lambda server: server.kill("the run is over"))
+        self.each_server(lambda server: server.kill("the run is over"))
         for host in self.hosts:
             host.kill("the run is over")
         ours = asyncio.current_task()
@@ -437,7 +308,8 @@ class World:
 
     # ---- small things ----
 
-    def _soon(self, what: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def soon(self, what: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do it beside everything else."""
         task = asyncio.create_task(what)
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
@@ -448,39 +320,16 @@ class World:
     network: Network = field(init=False)
     site: Site = field(init=False)
 
-    def _chance(self, of: str) -> Random:
+    def chance(self, of: str) -> Random:
+        """The dice for one purpose: those of others do not change it."""
         return Random(f"{self.seed}/{of}")
 
-    def _teller(self, actor: str) -> Callable[[facts.Fact], None]:
-        return lambda fact: self._tell(actor, fact)
+    def teller(self, actor: str) -> Callable[[facts.Fact], None]:
+        return lambda fact: self.tell(actor, fact)
 
-    def _tell(self, actor: str, fact: facts.Fact) -> None:
+    def tell(self, actor: str, fact: facts.Fact) -> None:
+        """Add a line to the story."""
         self.story.lines.append(facts.Line(self.loop.time(), actor, fact))
 
-    def _wall_ns(self) -> int:
+    def wall_ns(self) -> int:
         return SimClock(self.loop).wall_ns()
-
-
-async def _hold(server: Server, host: HostId, reason: str) -> bool:
-    """False when the host is not known there yet."""
-    path = server.path
-    if path is None or host not in path.world.topology.nodes:
-        return False
-    await path.record(lambda entry: entry.hold(host, reason, "somebody"))
-    return True
-
-
-async def _arm(server: Server, armed: bool) -> bool:
-    if server.arming is None:
-        return False
-    await server.arming.set("faults", armed=armed, by="somebody")
-    return True
-
-
-async def _answered(asked: Awaitable[bool]) -> bool:
-    """Whether it was done; a server that dies meanwhile never says."""
-    try:
-        async with asyncio.timeout(3.0):
-            return await asked
-    except (RetryLater, GiveUp, TimeoutError):
-        return False

@@ -28,8 +28,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     if evidence.story is None:
         return
     recorded = set()
-    fences = {
-        envelope.seq: envelope
+    fences: dict[int, str] = {
+        envelope.seq: envelope.subject
         for envelope, event in evidence.record.of(ActionIntended)
         if event.verb == "fence"
     }
@@ -39,7 +39,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
             case story.IntentRecorded(action=action):
                 recorded.add(action)
             case story.Wrote(seqs=seqs):
-                ready.update(fences[seq].subject for seq in seqs if seq in fences)
+                ready.update(fences[seq] for seq in seqs if seq in fences)
             case story.FenceBegan(host=host):
                 ready[node_subject(host)] -= 1
                 if ready[node_subject(host)] < 0:

@@ -117,9 +117,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 succeeded.add(envelope.seq)
             case HostFenced(host=host):
                 if host not in known.down_ns:
-                    yield Violation(
-                        NAME, envelope.subject, f"event {envelope.seq} fences it: it was not down"
-                    )
+                    yield Violation(NAME, envelope.subject, f"event {envelope.seq} fences what was not down")
                 if evidence.story is not None and envelope.cause not in succeeded:
                     said = f"event {envelope.seq} is a receipt, and no attempt had succeeded"
                     yield Violation(NAME, envelope.subject, said)
@@ -150,7 +148,7 @@ def _receipts(evidence: Evidence, told: story.Story) -> Iterator[Violation]:
             case HostFenced(host=host):
                 since_s, until_s = accused_s.get(host, 0.0), committed[envelope.seq][0]
                 if not any(began <= until_s and ended >= since_s for began, ended in off.get(host, ())):
-                    said = f"a receipt is written at {until_s:.3f} s and it was not off since {since_s:.3f} s"
+                    said = f"a receipt is written at {until_s:.3f} s and it was on since {since_s:.3f} s"
                     yield Violation(NAME, envelope.subject, said)
             case _:
                 pass
