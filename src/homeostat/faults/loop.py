@@ -109,6 +109,7 @@ class FaultPath:
         self.world = World()
         self.doubt = "no node has been heard yet"
         self.doubts: Mapping[HostId, str] = {}
+        self.suspected: Mapping[HostId, int] = {}
         self.refused = 0
         self._complaints: set[str] = set()
         self.began_ns = parts.clock.wall_ns()
@@ -238,6 +239,7 @@ class FaultPath:
     def _adopt(self, entry: Entry, judgement: Judgement) -> None:
         """Write down who is newly lost or dead, and a doubt that lasts."""
         self.doubt, self.doubts = judgement.unknown, judgement.doubts
+        self.suspected = judgement.suspected
         if judgement.unknown:
             self._doubted_ns = entry.mono_ns
             began_ns = self._doubt_began_ns = self._doubt_began_ns or entry.mono_ns

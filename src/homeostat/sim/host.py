@@ -92,7 +92,7 @@ class Host:
             await process.link.goodbye()
         if self.process is process:
             self.process = None
-            self.machine.tell(story.Said("the node process said goodbye and ends"))
+            self.machine.tell(story.Left(self.machine.host))
             process.die()
 
     def forget(self) -> None:

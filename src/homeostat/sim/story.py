@@ -107,6 +107,16 @@ class ActBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A node process said goodbye: its silence means nothing."""
+
+    host: HostId
+
+    def __str__(self) -> str:
+        return "the node process said goodbye and ends"
+
+
+@dataclass(frozen=True, slots=True)
 class HostDied:
     """A whole host went off, with everything that ran there."""
 
@@ -221,6 +231,7 @@ Fact = (
     | Watching
     | IntentRecorded
     | ActBegan
+    | Left
     | HostDied
     | HostBooted
     | FenceBegan

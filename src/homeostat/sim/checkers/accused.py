@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from homeostat.contracts.events.fleet import HostBack, HostDown, HostJoined
+from homeostat.contracts.events.fleet import AgentReturned, HostBack, HostDown, HostJoined
 from homeostat.contracts.nouns import HostId, node_subject
 from homeostat.fleet.settings import FleetSettings
 from homeostat.sim import story
@@ -66,10 +66,22 @@ def _witnesses(
     if not _fails(told, server, host, decided_s, fleet.probe_failures):
         said = f"{server} accuses it at {at_s:.3f} s and its probes were answered, or there were none"
         yield Violation(NAME, node_subject(host), said)
-    unseen = [each for each in living if _fails(told, server, each, decided_s, 1)]
+    expected = living - _gone(evidence, evidence.story, at_s)
+    unseen = [each for each in expected if _fails(told, server, each, decided_s, 1)]
     if len(unseen) * 2 > len(living) and len(unseen) > 1:
         said = f"accused at {at_s:.3f} s, when {len(unseen)} of {len(living)} hosts did not answer"
         yield Violation(NAME, node_subject(host), said)
+
+
+def _gone(evidence: Evidence, told: story.Story, at_s: float) -> set[HostId]:
+    """Whose node process had said goodbye, and no other one of it was taken note of since."""
+    left_s = {each.host: left_s for left_s, each in told.of(story.Left) if left_s <= at_s}
+    committed = committed_at(evidence)
+    for kind in (AgentReturned, HostBack):
+        for envelope, event in evidence.record.of(kind):
+            if left_s.get(event.host, at_s) < committed[envelope.seq][0] <= at_s:
+                del left_s[event.host]
+    return set(left_s)
 
 
 def _fails(told: story.Witnesses, server: str, host: HostId, at_s: float, times: int) -> bool:
