@@ -37,6 +37,7 @@ class Network:
         self.arrived: Counter[str] = Counter()
         self._ends: list[SimBus] = []
         self._cut: set[str] = set()
+        self._hearing: dict[str, list[tuple[SimBus, Hear]]] = {}
         self._last_s: dict[tuple[int, int, str], float] = {}
 
     def attach(
@@ -49,6 +50,7 @@ class Network:
         bus = SimBus(name, self, on_publish)
         bus.on_arrival = on_arrival
         self._ends.append(bus)
+        self.forget()
         if name not in self._cut:
             self.loop.call_later(self.chance.uniform(0.001, 0.05), bus.come_up)
         return bus
@@ -57,6 +59,11 @@ class Network:
         """The process is gone."""
         bus.vanish()
         self._ends.remove(bus)
+        self.forget()
+
+    def forget(self) -> None:
+        """Who hears what has changed."""
+        self._hearing.clear()
 
     def cut(self, name: str) -> None:
         """Nothing passes to or from this machine; it notices a little later."""
@@ -85,13 +92,16 @@ class Network:
         """Send to everybody who listens, as well as the weather lets it."""
         if sender.name in self._cut:
             return
-        for bus in self._ends:
-            for hear in bus.listeners(subject):
-                if self.chance.random() < self.weather.lost:
-                    continue
-                times = 2 if self.chance.random() < self.weather.repeated else 1
-                for _ in range(times):
-                    self._send(sender, bus, subject, (hear, body))
+        hearing = self._hearing.get(subject)
+        if hearing is None:
+            hearing = [(bus, hear) for bus in self._ends for hear in bus.listeners(subject)]
+            self._hearing[subject] = hearing
+        for bus, hear in hearing:
+            if self.chance.random() < self.weather.lost:
+                continue
+            times = 2 if self.chance.random() < self.weather.repeated else 1
+            for _ in range(times):
+                self._send(sender, bus, subject, (hear, body))
 
     def _send(self, sender: SimBus, bus: SimBus, subject: str, what: tuple[Hear, bytes]) -> None:
         late_s = self.chance.uniform(0.0002, self.weather.late_s)
@@ -126,7 +136,6 @@ class SimBus:
         self._gone = False
         self._heard: list[tuple[list[str], Hear]] = []
         self._told: list[Callable[[], None]] = []
-        self._by_subject: dict[str, list[Hear]] = {}
 
     def on_reconnect(self, told: Callable[[], None]) -> None:
         """Call `told` after every connection made."""
@@ -135,7 +144,7 @@ class SimBus:
     async def subscribe(self, pattern: str, hear: Hear) -> None:
         """Hear what matches."""
         self._heard.append((pattern.split("."), hear))
-        self._by_subject.clear()
+        self._network.forget()
 
     async def publish(self, subject: str, body: bytes) -> bool:
         """False when there is no connection; True promises nothing."""
@@ -153,13 +162,8 @@ class SimBus:
 
     def listeners(self, subject: str) -> list[Hear]:
         """Who hears this subject here."""
-        found = self._by_subject.get(subject)
-        if found is None:
-            parts = subject.split(".")
-            found = self._by_subject[subject] = [
-                hear for pattern, hear in self._heard if _matches(pattern, parts)
-            ]
-        return found
+        parts = subject.split(".")
+        return [hear for pattern, hear in self._heard if _matches(pattern, parts)]
 
     def come_up(self) -> None:
         """A new connection."""

@@ -74,7 +74,7 @@ def run_seed(seed: int, disk: Disk, parts: SimParts | None = None) -> Verdict:
     disk.clear()
     loop = VirtualLoop(Random(f"{seed}/threads"))
     try:
-        with _quiet():
+        with quiet():
             world = World(seed, loop, disk, parts or SimParts())
             return loop.run_until_complete(world.live())
     finally:
@@ -82,7 +82,7 @@ def run_seed(seed: int, disk: Disk, parts: SimParts | None = None) -> Verdict:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The code under test logs nothing: a run that goes wrong is told by its story."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -90,6 +90,15 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         structlog.configure(**before)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a world is. `fleet` is None where hosts are neither probed nor fenced."""
+
+    hosts: tuple[HostId, ...] = HOSTS
+    services: tuple[str, ...] = ("web", "mail")
+    fleet: FleetSettings | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +114,7 @@ class World:
     servers: list[Server] = field(default_factory=list)
     consumers: dict[str, Consumer] = field(default_factory=dict)
     peaceful: bool = False
+    scale: Scale = field(default_factory=Scale)
 
     async def live(self) -> Verdict:
         """From the first start to the verdict."""
@@ -112,25 +122,37 @@ class World:
         made = plan(chance, len(HOSTS), len(HOSTS) * 2, 4)
         if has_hosts(self.seed):
             made = with_hosts(self.chance("hosts"), made, len(HOSTS))
-        self._build(made)
-        await self._subscribe()
-        self.start_server()
-        for host in self.hosts:
-            host.start()
+            gate = GateSettings(
+                armed=["faults"] if made.armed else [],
+                harm_max=1 if Kind.SMALL_BOUNDS in made.kinds else 5,
+                harm_window_s=8.0,
+            )
+            self.scale = Scale(fleet=_FLEET.model_copy(update={"gate": gate}))
+        await self.begin(made)
         await self._suffer(made)
         self._make_peace()
         settled_s = await self._settle()
         if settled_s is not None and self.site.probed:
             await self._try_a_death()
             settled_s = await self._settle()
-        await self._bury()
-        record = read_record(self.disk.readers.engine)
-        evidence = Evidence(record, self.story, fleet=self.site.settings.fleet if self.site.probed else None)
-        violations = tuple(itertools.chain.from_iterable(check(evidence) for check in CHECKERS))
+        await self.bury()
         commits = sum(1 for _ in self.story.of(facts.Wrote))
-        return Verdict(self.seed, made, self.story, violations, settled_s, commits)
+        return Verdict(self.seed, made, self.story, self.violations(), settled_s, commits)
+
+    def violations(self) -> tuple[Violation, ...]:
+        """What all checkers say now."""
+        evidence = Evidence(read_record(self.disk.readers.engine), self.story, fleet=self.scale.fleet)
+        return tuple(itertools.chain.from_iterable(check(evidence) for check in CHECKERS))
 
     # ---- making it ----
+
+    async def begin(self, made: Plan) -> None:
+        """Make everything and start it."""
+        self._build(made)
+        await self._subscribe()
+        self.start_server()
+        for host in self.hosts:
+            host.start()
 
     def _build(self, made: Plan) -> None:
         chance = self.chance("build")
@@ -144,17 +166,11 @@ class World:
             waiting_per_subscription=2 if small else 1000,
             workers=2 if small else 32,
         )
-        fleet = _FLEET
-        if has_hosts(self.seed):
-            gate = GateSettings(
-                armed=["faults"] if made.armed else [], harm_max=1 if small else 5, harm_window_s=8.0
-            )
-            fleet = _FLEET.model_copy(update={"gate": gate})
         self.site = Site(
             self.disk,
             self.network,
             self.parts,
-            Settings(FaultsSettings(), fleet, notices),
+            Settings(FaultsSettings(), self.scale.fleet or FleetSettings(sweep_s=0.25), notices),
             self.consumers,
             self.chance("server"),
             self.tell,
@@ -162,9 +178,9 @@ class World:
             seed=self.seed,
             witnesses=self.story.witnesses,
         )
-        for number, name in enumerate(HOSTS):
+        for number, name in enumerate(self.scale.hosts):
             clock = SimClock(self.loop, chance.randrange(_HOUR_NS), chance.randrange(_HOUR_NS))
-            names = [ResourceId(f"{kind}-{name}") for kind in ("web", "mail")]
+            names = [ResourceId(f"{kind}-{name}") for kind in self.scale.services]
             machine = Machine(
                 name,
                 clock,
@@ -179,7 +195,7 @@ class World:
                 old.unlink()
             limits = NodeLimits(4 if small else 10_000)
             self.hosts.append(Host(machine, self.network, self.parts, path, limits))
-        if has_hosts(self.seed):
+        if self.scale.fleet is not None:
             self.site.probed = {host.machine.host: host for host in self.hosts}
 
     async def _subscribe(self) -> None:
@@ -291,7 +307,7 @@ class World:
         )
         return ", ".join(what for what, count in asked if count)
 
-    async def _bury(self) -> None:
+    async def bury(self) -> None:
         """End every task; nothing that happens now is part of the run."""
         lines = len(self.story.lines)
         for task in self._again:

@@ -77,10 +77,13 @@ def _gone(evidence: Evidence, told: story.Story, at_s: float) -> set[HostId]:
     """Whose node process had said goodbye, and no other one of it was taken note of since."""
     left_s = {each.host: left_s for left_s, each in told.of(story.Left) if left_s <= at_s}
     committed = committed_at(evidence)
-    for kind in (AgentReturned, HostBack):
-        for envelope, event in evidence.record.of(kind):
-            if left_s.get(event.host, at_s) < committed[envelope.seq][0] <= at_s:
-                del left_s[event.host]
+    for envelope in evidence.record.events:
+        match envelope.event:
+            case AgentReturned(host=host) | HostBack(host=host):
+                if left_s.get(host, at_s) < committed[envelope.seq][0] <= at_s:
+                    del left_s[host]
+            case _:
+                pass
     return set(left_s)
 
 
