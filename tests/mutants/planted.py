@@ -230,6 +230,7 @@ class _AsksOnce(Aftermath):
 
     async def _fence(self, host: HostId, fence: Fence) -> None:
         attempt = Attempt(host, f"fence-{host}-{self._parts.new_id()}", 1.0, "its host is down")
+        self._harm_s.append(self._now_s())
         self._acting.add(attempt.action)
         try:
             await self._parts.path.record(lambda entry: entry.fence_intended(attempt, None))
@@ -279,11 +280,15 @@ DEATHS = "every death has exactly one fault"
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """The parts of a run with a bug in it, the checker that must find it, and words that it must say."""
+    """The parts of a run with a bug in it, the checker that must find it, and words that it must say.
+
+    `seed` is where it was found when this was written: it is tried first, since the search takes long.
+    """
 
     parts: SimParts
     checker: str
     words: str = ""
+    seed: int = 0
 
 
 PLANTED: dict[str, Planted] = {

@@ -15,6 +15,8 @@ from homeostat.sim.disk import Disk
 from homeostat.sim.many import run_many
 from homeostat.sim.run import Verdict
 
+_PROGRESS_SEEDS = 50
+
 
 def main() -> int:
     """0 when every run is green."""
@@ -33,7 +35,10 @@ def main() -> int:
         return 0 if verdict.green else 1
     began_s = time.monotonic()
     red = 0
-    for verdict in run_many(given.seeds, processes=given.processes):
+    verdicts = run_many(given.seeds, processes=given.processes)
+    for done, verdict in enumerate(verdicts, 1):
+        if done % _PROGRESS_SEEDS == 0:
+            print(f"{done} of {len(given.seeds)}", file=sys.stderr, flush=True)
         if not verdict.green:
             red += 1
             print(red_line(verdict), flush=True)

@@ -63,7 +63,7 @@ _STEPS = {
     Kind.HOSTS_DIE: (("kill host", 3),),
     Kind.HOSTS_UNSEEN: (("hide host", 2), ("isolate host", 2)),
     Kind.STORMS: (("hide all", 1), ("kill all", 1)),
-    Kind.BAD_SWITCHES: (("bad switch", 3),),
+    Kind.BAD_SWITCHES: (("bad switch", 3), ("blind death", 1)),
     Kind.PEOPLE: (("hold host", 3), ("arm", 1), ("disarm", 1)),
 }
 

@@ -46,7 +46,7 @@ class Misfortune:
                     self._world.soon(self._cut(name))
             case "bad consumer":
                 self._world.soon(self._sulk(list(self._world.consumers.values())[whom]))
-            case "kill all" | "hide all" | "bad switch" | "hold host" | "arm" | "disarm":
+            case "kill all" | "hide all" | "bad switch" | "blind death" | "hold host" | "arm" | "disarm":
                 self._happen_to_all(what, whom)
             case _:
                 self._happen_to(
@@ -64,6 +64,8 @@ class Misfortune:
                     self._world.soon(self._cut(host.machine.host))
             case "bad switch":
                 self._world.soon(self._break_switches())
+            case "blind death":
+                self._world.soon(self._die_unseen(self._world.hosts[whom]))
             case "hold host":
                 self._world.soon(self._hold(self._world.hosts[whom]))
             case "arm" | "disarm":
@@ -113,6 +115,19 @@ class Misfortune:
         await asyncio.sleep(self._world.chance(f"hide {name} {self._world.loop.time()}").uniform(1.0, 6.0))
         host.hidden = max(0, host.hidden - 1)
         self._world.tell(name, facts.Said("answers from outside" if not host.hidden else "is still not seen"))
+
+    async def _die_unseen(self, host: Host) -> None:
+        """A host dies, nobody can fence it, and then the servers themselves see nothing any more."""
+        self._world.soon(self._break_switches())
+        host.power_off("it dies")
+        await asyncio.sleep(self._world.chance(f"unseen {self._world.loop.time()}").uniform(2.0, 4.0))
+        servers = [server.name for server in self._world.servers if server.alive]
+        for name in servers:
+            self._world.tell(name, facts.Said("its link is cut"))
+            self._world.network.cut(name)
+        await asyncio.sleep(6.0)
+        for name in servers:
+            self._world.network.mend(name)
 
     async def _break_switches(self) -> None:
         chance = self._world.chance(f"switches {self._world.loop.time()}")
