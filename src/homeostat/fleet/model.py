@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import ResourceLevel, digest
+from homeostat.contracts.wire import Offer, ResourceLevel, assigned_digest, digest, offers_digest
 from homeostat.kernel.journal import Local, Seq
 
 
@@ -24,7 +24,8 @@ class Node:
     """A host with our process. `acked_seq` is the last observation of store `boot` that is committed.
 
     `down_ns` is the first failed evidence of its death (the server's wall clock), None while it lives;
-    `fenced` the receipt that nothing runs there since; `held` why no harm may be done to it, empty otherwise.
+    `fenced` the receipt that nothing runs there since, `fenced_seq` its event; `held` why no harm may be done
+    to it, empty otherwise.
     """
 
     host: HostId
@@ -36,11 +37,16 @@ class Node:
     down_ns: int | None = None
     fenced: str = ""
     held: str = ""
+    fenced_seq: Seq | Local | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The last committed level of a resource. `since_ns` is the node's wall clock, `seq` its observation."""
+    """The last committed level of a resource. `since_ns` is the node's wall clock, `seq` its observation.
+
+    The row is the assignment of a guest that can move: `host` is to run it, under `generation` (0: it is
+    fixed to its host). `seq` is 0 while that host has not reported it under this generation.
+    """
 
     id: ResourceId
     host: HostId
@@ -52,6 +58,7 @@ class Resource:
     since_ns: int
     seq: int
     pid: int | None = None
+    generation: int = 0
 
     @classmethod
     def from_level(cls, host: HostId, level: ResourceLevel) -> Resource:
@@ -67,11 +74,22 @@ class Resource:
             since_ns=level.at_ns,
             seq=level.seq,
             pid=level.pid,
+            generation=level.generation,
         )
 
     def to_level(self, state: ResourceState, reason: str, at_ns: int) -> ResourceLevel:
         """The same resource at another level, as if its node had reported it."""
-        return ResourceLevel(self.id, self.kind, self.owner, self.agent, state, reason, at_ns, self.seq)
+        return ResourceLevel(
+            self.id,
+            self.kind,
+            self.owner,
+            self.agent,
+            state,
+            reason,
+            at_ns,
+            self.seq,
+            generation=self.generation,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +110,18 @@ class Action:
 
 @dataclass(slots=True)
 class Topology:
-    """Hosts and what runs on them, in memory; the tables are its snapshot."""
+    """Hosts and what runs on them, in memory; the tables are its snapshot.
+
+    `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
+    `offerings` how often any of it was told.
+    """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
     resources: dict[ResourceId, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
+    offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
+    offered: dict[HostId, str] = field(default_factory=dict)
+    offerings: int = 0
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
@@ -109,7 +134,23 @@ class Topology:
 
     def digest(self, host: HostId) -> str:
         """What the node's own digest should be."""
-        return digest({resource.id: resource.state for resource in self.on_host(host)})
+        # A guest that was assigned and not yet reported is in no digest of its node.
+        reported = (row for row in self.on_host(host) if row.seq or not row.generation)
+        return digest({row.id: row.state for row in reported})
+
+    def assignment(self, host: HostId) -> dict[ResourceId, int]:
+        """The guests that the host is to run, with their generations."""
+        return {row.id: row.generation for row in self.on_host(host) if row.generation}
+
+    def assigned_digest(self, host: HostId) -> str:
+        """What the node's own digest of its assignment should be."""
+        return assigned_digest(self.assignment(host))
+
+    def hear_offers(self, host: HostId, offers: Sequence[Offer]) -> None:
+        """A node says what it could run: all of it."""
+        self.offers[host] = {offer.resource: offer for offer in offers}
+        self.offered[host] = offers_digest(offers)
+        self.offerings += 1
 
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()
