@@ -1,10 +1,11 @@
 """Take the pictures of the dashboard in docs/images from a lab: `.venv/bin/python docs/make_screenshots.py`.
 
-Needs Debian's `chromium`. Starts a lab of its own, lets services die, and photographs what the pages say.
+Needs Debian's `chromium`. Starts a lab of its own, lets services and a host die, and photographs what the pages say.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,6 +47,35 @@ def kill_again_and_again(lab: Lab, name: str) -> None:
             eventually(partial(lab.restarted, name, before), 10, f"{name} runs again")
 
 
+def take_dead_host(lab: Lab, browser: Browser) -> None:
+    """A host dies: where it stands, and where the time went."""
+    command(lab, "kill-host")
+
+    def told() -> str:
+        rows = [row for row in lab.get("/faults")["items"] if row["kind"] == "host_down"]
+        view = lab.get(f"/faults/{rows[0]['id']}/timeline") if rows else None
+        known = view and all(each["ms"] is not None for each in view["checkpoints"])
+        fenced = any(row["fenced"] for row in lab.get("/hosts")["items"])
+        return rows[0]["id"] if known and fenced else ""
+
+    fault = eventually(told, 30, "everybody was told of a dead host that is fenced")
+    for path, name, height in (("", "host-down", 720), (f"faults/{fault}", "host-down-fault", 800)):
+        with browser.visit(lab, width=1280, height=860) as page:
+            page.goto(f"{lab.client.url}/console/{path}")
+            page.wait_for_selector("#link[data-state=on]")
+            page.wait_for_timeout(600)
+            clip = {"x": 0, "y": 0, "width": 1280, "height": height}
+            page.screenshot(path=IMAGES / f"{name}.png", clip=clip)
+    command(lab, "start-host")
+    eventually(lab.all_up, 60, "the host is back")
+
+
+def command(lab: Lab, verb: str) -> None:
+    """`homeostat lab VERB n2`."""
+    words = ("lab", verb, "n2", "--dir", str(lab.directory))
+    subprocess.run([sys.executable, "-m", "homeostat.cli", *words], check=True)
+
+
 def take(lab: Lab, browser: Browser) -> None:
     """All pictures."""
     for name in ("guest-n2-a", "web-n3", "guest-n1-b", "web-n2", "guest-n3-a", "web-n1"):
@@ -77,6 +107,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place, running(Path(place) / "state") as lab, chromium() as browser:
         take(lab, browser)
+        take_dead_host(lab, browser)
     for image in sorted(IMAGES.glob("*.png")):
         size = image.stat().st_size
         print(f"{image.relative_to(ROOT)}  {size} bytes")

@@ -12,6 +12,7 @@ from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint
 from homeostat.faults.aftermath import Aftermath
 from homeostat.faults.api import FaultsApi
 from homeostat.faults.loop import FaultPath
+from homeostat.faults.marking import Marker
 from homeostat.faults.promises import FaultPromises
 from homeostat.faults.what_if_api import WhatIfApi
 from homeostat.fleet.arming import Arming
@@ -68,6 +69,7 @@ class Shown:
     outside: OutsideProbes
     arming: Arming
     aftermath: Aftermath
+    marker: Marker
     placing: Placing
     registry: Registry
     dead_man: DeadMan | None
@@ -86,6 +88,10 @@ def _hosts_parts(shown: Shown) -> Mapping[str, object]:
             doubts=lambda: path.doubts,
             fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
             hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            injected=lambda host, what, at_ns, by: path.record(
+                lambda entry: entry.injected(host, what, at_ns, by)
+            ),
+            wall_ns=shown.registry.clock.wall_ns,
             arming=shown.arming,
         ),
         "what_if": WhatIfApi(
@@ -93,6 +99,7 @@ def _hosts_parts(shown: Shown) -> Mapping[str, object]:
             subscriptions=shown.telling.subscriptions,
             verdict=aftermath.verdict,
             driver=aftermath.driver,
+            cloud=shown.marker.cloud,
             clock=shown.registry.clock,
             quiet=shown.telling.silences.covering,
             placement=placing.foretell,

@@ -6,7 +6,7 @@ does I/O. An outcome that is not known is a value of its own, never an exception
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,12 +25,14 @@ class Answered:
     """The other side answered. `said` is the beginning of its body, for people.
 
     `answered_mono_ns` is our monotonic clock when its status line was there, None when the driver cannot say.
+    `consumer_ns` is when it had read and when it had handled the request, on its own wall clock, if it says.
     """
 
     status: int
     retry_after_s: float | None = None
     said: str = ""
     answered_mono_ns: int | None = field(default=None, compare=False)
+    consumer_ns: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +95,68 @@ class Fence(Protocol):
 
     async def fence(self, host: str) -> Fencing:
         """Do it within the driver's own deadline. Does not raise for what the world outside does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The cloud shows it so now. `count` is of how many guests, 0 of a host."""
+
+    count: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotMarked:
+    """It was tried and did not work, or only of some."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkUnknown:
+    """Nobody knows how far it got."""
+
+    reason: str
+
+
+Marking = Marked | NotMarked | MarkUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class CloudView:
+    """What a cloud shows of one host now: whether it is down, and which guests on it are in error."""
+
+    down: bool
+    in_error: frozenset[str]
+
+
+class Cloud(Protocol):
+    """Where tenants look: shows hosts as down and guests in error. Each call may be repeated.
+
+    A cloud that still takes a dead host for a living one starts guests there. So `mark_down` comes first and
+    is one call; errors come after it, a call a guest where the cloud has no other way, in parallel and within
+    a bound that the driver knows. (Source: nova, force-down of 2.11, os-resetState.)
+    """
+
+    name: str
+
+    async def mark_down(self, host: str) -> Marking:
+        """Nothing is started on this host any more. Does not raise for what the cloud does."""
+        ...
+
+    async def set_error(self, host: str) -> Marking:
+        """Every guest that the cloud has on this host is in error."""
+        ...
+
+    async def mark_up(self, host: str) -> Marking:
+        """Take `mark_down` back."""
+        ...
+
+    async def clear_error(self, host: str, seen: Collection[str]) -> Marking:
+        """Take `set_error` back for the guests that were seen to run on this host; others went elsewhere."""
+        ...
+
+    async def look(self, host: str) -> CloudView | MarkUnknown:
+        """What is shown now, for who does not know how an act ended."""
         ...

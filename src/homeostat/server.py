@@ -12,10 +12,12 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from homeostat.clouds.local import LocalCloud
 from homeostat.contracts.events.fleet import LoopCrashed
-from homeostat.contracts.nouns import INFRASTRUCTURE
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Mark
 from homeostat.faults.aftermath import Aftermath, AftermathParts
 from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.marking import Marker, MarkerParts
 from homeostat.fleet.arming import Arming
 from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import driver_of
@@ -93,14 +95,17 @@ async def serve(settings: ServerSettings) -> None:
         )
         fence = driver_of(settings.fleet.fencing)
         aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, store.leader.epoch, clock))
-        placing = placing_of(path, aftermath, store.leader.epoch, clock)
+        cloud = LocalCloud(lambda: path.world.topology, partial(_show, path))
+        gate, epoch = aftermath.verdict, store.leader.epoch
+        marker = Marker(MarkerParts(path, cloud, gate, settings.faults, epoch, clock))
+        placing = placing_of(path, aftermath, epoch, clock)
         await path.listen()
         await path.load()
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)
         shown = Shown(
-            store, telling, path, outside, arming, aftermath, placing, registry, dead_man, lag, tail
+            store, telling, path, outside, arming, aftermath, marker, placing, registry, dead_man, lag, tail
         )
         app = api_of(settings, shown)
         await run_tasks(
@@ -111,6 +116,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("bus", bus.run, forever=True),
                 Task("fault path", path.run, forever=True),
                 Task("outside probes", outside.run, forever=True),
+                Task("marking", marker.run, forever=True),
                 Task("aftermath", aftermath.run, forever=True),
                 Task("placing", placing.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
@@ -120,6 +126,10 @@ async def serve(settings: ServerSettings) -> None:
             stopping=stopping,
             on_crash=partial(_record_crash, store.appender, clock),
         )
+
+
+async def _show(path: FaultPath, host: HostId, mark: Mark) -> None:
+    await path.record(lambda entry: entry.marked(host, mark, LocalCloud.name))
 
 
 def placing_of(path: FaultPath, aftermath: Aftermath, epoch: int, clock: Clock) -> Placing:

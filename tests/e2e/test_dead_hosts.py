@@ -85,8 +85,13 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
     assert sorted(row["id"] for row in said["resources"]) == hit["on-call"]
     assert foretold(said, "raised") == foretold(said, "cleared") == hit
     assert said["acts"] == [
-        {"act": "fence", "driver": "command", "allowed": True, "reason": ""},
-        {"act": "start_elsewhere", "driver": "", "allowed": True, "reason": ""},
+        {"act": act, "driver": driver, "allowed": True, "reason": ""}
+        for act, driver in (
+            ("mark_down", "local"),
+            ("set_error", "local"),
+            ("fence", "command"),
+            ("start_elsewhere", ""),
+        )
     ]
     assert the_fault(lab, "host_down") is None, "asking changes nothing"
     living = [lab.service(name) for name in hit["on-call"]]
@@ -101,12 +106,17 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
         assert host_notices(lab, "raised", fault["id"]) == hit
         eventually(lambda: carried(lab) == {"on-call": ["web-n2"], "platform": ["web-n2"]}, 10, "guests left")
         dead = {row["id"]: row["state"] for row in lab.get("/resources")["items"] if row["host"] == "n2"}
-        assert dead == {"web-n2": "unknown"}
+        assert dead == {"web-n2": "error"}
+        assert host(lab)["marked_at"] and host(lab)["error_at"]
+        states = {row["id"]: row["state"] for row in lab.get("/resources")["items"]}
+        assert "error" not in {states[each] for each in hit["on-call"] if each != "web-n2"}, "they left it"
         kinds = [row["kind"] for row in lab.get("/faults", state="open")["items"]]
         assert kinds == ["host_down"], "neither agent_lost nor the guests are told beside it"
         story = [row["kind"] for row in lab.get(f"/explain/{fault['id']}")["items"]]
-        order = ["HostDown", "FaultRaised", "ActionIntended", "ActionFinished", "HostFenced"]
+        order = ["HostDown", "FaultRaised", "HostFenced"]
         assert [kind for kind in story if kind in order] == order
+        assert story.index("FaultRaised") < story.index("ActionIntended") < story.index("HostMarked")
+        assert (story.count("ActionIntended"), story.count("HostMarked")) == (3, 2)
         assert not is_started(lab), "a fenced host stays off"
     finally:
         command(lab, "lab", "start-host", "n2")
@@ -114,6 +124,7 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
     eventually(lambda: len(host_notices(lab, "cleared", fault["id"])) == len(hit), 20, "all were told so")
     assert host_notices(lab, "cleared", fault["id"]) == hit
     assert (host(lab)["state"], host(lab)["fenced"]) == ("up", "")
+    assert (host(lab)["marked_at"], host(lab)["error_at"]) == (None, None)
     others = [row for row in lab.get("/faults")["items"] if row["raised_at"] >= fault["raised_at"]]
     assert [row["id"] for row in others] == [fault["id"]], "one fault told it all"
 
@@ -155,7 +166,9 @@ def test_an_unarmed_room_writes_down_what_it_would_do_and_a_person_gives_the_rec
         eventually(lambda: "ActRefused" in story(), 10, "the refusal is written down")
         command(lab, "host", "fenced", "n1", "--receipt", "I pulled the plug")
         assert host(lab, "n1")["fenced"] == "I pulled the plug"
-        assert story().count("ActRefused") == 1
+        eventually(lambda: story().count("ActRefused") == 2, 10, "once an act")
+        states = {row["state"] for row in lab.get("/resources")["items"] if row["host"] == "n1"}
+        assert (states, host(lab, "n1")["marked_at"]) == ({"unknown"}, None), "nobody shows it in error"
         assert "ActionIntended" not in story()
     finally:
         command(lab, "arm", "faults")

@@ -167,7 +167,9 @@ def test_guests_of_a_dead_host_start_where_what_if_said_once_and_do_not_come_bac
     said, untouched = foretold(lab, "n2"), guests(lab)
     assert said == {"guest-n2-a": "n1", "guest-n2-b": "n3"}
     acts = command(lab, "what-if", "host", "n2")["acts"]
-    assert [(act["act"], act["allowed"]) for act in acts] == [("fence", True), ("start_elsewhere", True)]
+    assert [(act["act"], act["allowed"]) for act in acts] == [
+        (act, True) for act in ("mark_down", "set_error", "fence", "start_elsewhere")
+    ]
     before = len(starts(lab))
     with Watch(lab.directory) as watch:
         eventually(lambda: watch.looks > 3, 10, "the watch looks")

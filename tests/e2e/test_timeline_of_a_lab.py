@@ -14,6 +14,7 @@ import pytest
 from running_lab import Lab, eventually
 
 from homeostat.kernel.client import Client
+from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotFound
 
 pytestmark = pytest.mark.e2e
@@ -66,12 +67,12 @@ def test_the_checkpoints_are_in_order_and_agree_with_the_consumers_own_log(lab: 
     view = timeline(lab, fault)
     at = {each["id"]: each["at"] for each in view["checkpoints"]}
     known = [id for id, moment in at.items() if moment is not None]
-    assert known == ["1", "2", "5", "8", "9"], at
+    assert known == ["1", "2", "5", "6", "7", "8", "9", "10"], at
     assert [at[id] for id in known] == sorted(at[id] for id in known), "all on one machine here"
     assert sum(cost["percent"] for cost in view["costs"]) == pytest.approx(100, abs=0.5)
     came_ns = heard_ns(lab, f"{view['consumer']}:{fault}:raised")
-    sent, answered = (datetime.fromisoformat(at[id]).timestamp() for id in ("8", "9"))
-    assert sent - 1e-5 <= came_ns / 1e9 <= answered + 1e-5, "sent, then heard, then answered"
+    sent, read = (datetime.fromisoformat(at[id]).timestamp() for id in ("8", "9"))
+    assert sent - 1e-5 <= came_ns / 1e9 <= read + 1e-5, "sent, then heard, then read"
     assert 0 < view["first_told_ms"] <= view["last_told_ms"] < 1000
     assert view["resolved_ms"] > 0
     drawn = cli(lab, ("timeline", fault))
@@ -79,6 +80,66 @@ def test_the_checkpoints_are_in_order_and_agree_with_the_consumers_own_log(lab: 
     assert "9-received alarm" in drawn.stdout
     assert "0-host down ?" in drawn.stdout
     assert "T04-marked host down ?" in cli(lab, ("timeline", fault, "--poc")).stdout
+
+
+def host_killed(lab: Lab) -> str:
+    """Kill a whole host; the id of its fault, once all were told and its cloud shows it. It is back then."""
+    before = {row["id"] for row in lab.get("/faults")["items"]}
+    killed = cli(lab, ("lab", "kill-host", "n2", "--json"))
+    assert killed.returncode == 0, killed.stderr
+    assert json.loads(killed.stdout)["stamped"] is True
+    try:
+
+        def fault() -> str:
+            rows = (lab.get("/faults") or {"items": []})["items"]
+            return next(
+                (row["id"] for row in rows if row["kind"] == "host_down" and row["id"] not in before), ""
+            )
+
+        found = eventually(fault, 20, "the host is down")
+
+        def whole() -> bool:
+            view = lab.get(f"/faults/{found}/timeline")
+            known = {each["id"] for each in (view or {"checkpoints": []})["checkpoints"] if each["at"]}
+            return len(known) == 11 and {each["state"] for each in view["told"]} == {"told"}
+
+        eventually(whole, 20, f"all eleven are known of {found}")
+    finally:
+        assert cli(lab, ("lab", "start-host", "n2")).returncode == 0
+    eventually(lab.all_up, 60, "the host is back")
+    eventually(lambda: lab.get(f"/faults/{found}")["state"] == "cleared", 20, "the fault is over")
+    return found
+
+
+@pytest.mark.seed("002 eleven checkpoints from host down to handled alarm")
+@pytest.mark.seed("order the eleven checkpoints from the journal, the cost table sorted, compare")
+def test_a_host_that_is_killed_has_all_eleven_checkpoints(lab: Lab, tmp_path: Path) -> None:
+    fault = host_killed(lab)
+    view = json.loads(cli(lab, ("timeline", fault, "--json")).stdout)
+    assert [each["id"] for each in view["checkpoints"]] == [str(number) for number in range(11)]
+    at = {each["id"]: each["at"] for each in view["checkpoints"]}
+    way = [id for id in at if not next(each for each in view["checkpoints"] if each["id"] == id)["beside"]]
+    assert [at[id] for id in way] == sorted(at[id] for id in way), "all on one machine here"
+    assert {"0", "1", "2", "5", "6", "7", "8", "9", "10"} <= set(way)
+    assert at["3"] <= at["4"], "the host is marked before its guests"
+    came_ns = heard_ns(lab, f"{view['consumer']}:{fault}:raised")
+    assert at["8"] <= iso(came_ns) <= at["9"]
+    costs = [cost["ms"] for cost in view["costs"]]
+    assert costs == sorted(costs, reverse=True)
+    assert sum(costs) == pytest.approx(view["total_ms"], abs=0.01)
+    assert sum(cost["percent"] for cost in view["costs"]) == pytest.approx(100, abs=0.5)
+    drawn = cli(lab, ("timeline", fault)).stdout
+    assert all(f"{each['id']}-{each['name']}" in drawn for each in view["checkpoints"])
+    assert "?" not in drawn.split("|Component")[0]
+    owners = {row["owner"] for row in lab.get(f"/faults/{fault}")["affected"]}
+    assert {each["subscription"] for each in view["told"]} == {"on-call", *owners}
+    other = host_killed(lab)
+    saved = tmp_path / "before.json"
+    saved.write_text(json.dumps(view))
+    found = json.loads(cli(lab, ("timeline", "compare", str(saved), other, "--json")).stdout)
+    differences = [abs(row["difference_ms"]) for row in found["items"][:-1]]
+    assert differences == sorted(differences, reverse=True)
+    assert found["items"][-1]["component"] == "total"
 
 
 def test_two_can_be_compared_one_of_them_from_a_file(lab: Lab, tmp_path: Path) -> None:

@@ -47,6 +47,38 @@ def test_each_checkpoint_is_its_event_and_what_nobody_stamped_is_missing() -> No
     assert (view.first_told_ms, view.last_told_ms, view.resolved_ms) == (18.0, 20.0, 900.0)
 
 
+@pytest.mark.seed("002 eleven checkpoints from host down to handled alarm")
+def test_all_eleven_are_known_when_everybody_says_when() -> None:
+    chain = Chain()
+    killed = chain.add("FaultInjected", -700, by="admin", what="lab kill-host", origin="injector")
+    chain.add("FaultInjected", -90_000, by="admin", origin="injector")
+    raised = chain.raised("HostDown", seen_ms=0, at_ms=8)
+    blue = chain.queued(raised, "blue", 8)
+    chain.act(raised, "mark_down", 9, 11)
+    chain.act(raised, "set_error", 11, 14)
+    chain.delivered(blue, 10, 10.7, 18, admitted=10.1, chosen=10.5, consumer_received=12, consumer_handled=15)
+    view = folded(chain)
+    expected = (-700, 0, 8, 11, 14, 10, 10.1, 10.5, 10.7, 12, 15)
+    assert times(view) == {str(number): ms + 700 for number, ms in enumerate(expected)}
+    assert [each.name for each in view.checkpoints if each.beside] == ["marked host down", "set VM error"]
+    assert next(each for each in view.checkpoints if each.id == "0").event == killed
+    assert view.total_ms == 715
+    assert sum(cost.ms for cost in view.costs) == pytest.approx(715)
+    assert sum(cost.percent for cost in view.costs) == pytest.approx(100, abs=0.5)
+    assert [cost.ms for cost in view.costs] == sorted((cost.ms for cost in view.costs), reverse=True)
+    assert view.told[0].handled_ms == 15
+    assert {each.clock for each in view.checkpoints} == {"injector", "server", "consumer blue"}
+    assert "?" not in draw(view.model_dump()).split("Component")[0]
+
+
+def test_a_host_that_was_broken_long_before_was_not_broken_by_that() -> None:
+    chain = Chain()
+    chain.add("FaultInjected", -61_000, by="admin", origin="injector")
+    chain.add("FaultInjected", 5, by="admin", origin="injector")
+    chain.raised("HostDown", seen_ms=0, at_ms=8)
+    assert times(folded(chain))["0"] is None
+
+
 def test_the_proof_of_concept_numbers_three_and_four_the_other_way_round() -> None:
     blueprint, poc = folded(host_down()), folded(host_down(), Numbering.POC)
     names = {each.id: each.name for each in poc.checkpoints}
@@ -89,7 +121,7 @@ def test_an_act_that_ends_after_the_telling_began_is_beside_the_way() -> None:
 def test_a_failed_act_is_no_checkpoint() -> None:
     chain = Chain()
     raised = chain.raised("HostDown", 0, 8)
-    chain.act(raised, "mark_host_down", 9, 10, outcome="failed")
+    chain.act(raised, "mark_down", 9, 10, outcome="failed")
     assert times(folded(chain))["3"] is None
 
 
@@ -168,7 +200,7 @@ def test_whatever_the_clocks_say_the_costs_are_the_whole_and_it_can_be_drawn(
     chain = Chain()
     raised = chain.raised("ResourceDown", seen, seen, kind="resource_down")
     notice = chain.queued(raised, "blue", queued)
-    chain.act(raised, "mark_host_down", marked, marked)
+    chain.act(raised, "mark_down", marked, marked)
     chain.delivered(notice, offered, offered + 1, answered)
     view = folded(chain, numbering)
     assert view.total_ms == pytest.approx(sum(cost.ms for cost in view.costs), abs=0.01)

@@ -47,11 +47,17 @@ class Chain:
         sent_ms: float | None,
         answered_ms: float,
         attempts: int = 1,
+        **more_ms: float,
     ) -> int:
+        """`more_ms`: further stamps of the notice, by their names without `_ns`."""
         notice = self.events[queued - 1].payload
         stamps = {
             name: None if value is None else START + round(value * MS)
-            for name, value in (("offered_ns", offered_ms), ("sent_ns", sent_ms))
+            for name, value in (
+                ("offered_ns", offered_ms),
+                ("sent_ns", sent_ms),
+                *((f"{name}_ns", value) for name, value in more_ms.items()),
+            )
         }
         more = {"key": notice["key"], "subscription": notice["subscription"], "attempts": attempts}
         return self.add("NoticeDelivered", answered_ms, queued, **more, **stamps)
@@ -67,8 +73,8 @@ def host_down(*, marked_ms: float = 11, errors_ms: float = 14) -> Chain:
     raised = chain.raised("HostDown", seen_ms=0, at_ms=8)
     first = chain.queued(raised, "blue", 8)
     second = chain.queued(raised, "green", 8)
-    chain.act(raised, "mark_host_down", 9, marked_ms)
-    chain.act(raised, "mark_guest_error", 9, errors_ms)
+    chain.act(raised, "mark_down", 9, marked_ms)
+    chain.act(raised, "set_error", 9, errors_ms)
     chain.delivered(first, 15, 15.5, 18)
     chain.delivered(second, 15, 16, 20, attempts=2)
     cleared = chain.add(

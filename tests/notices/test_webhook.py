@@ -13,7 +13,7 @@ from aiohttp import web
 
 from homeostat.kernel.errors import BadInput
 from homeostat.notices.targets import Address, Guard
-from homeostat.notices.webhook import Lookup, SystemLookup, TargetCheck, WebhookTransport
+from homeostat.notices.webhook import Lookup, SystemLookup, TargetCheck, WebhookTransport, stamps
 from homeostat.ports import Answered, NoAnswer, Post, Refused, Reply
 from notices_parts import LOOPBACK, QUICK, Behave, consumer, dead_url
 
@@ -221,3 +221,20 @@ async def test_the_last_look_is_at_the_address_of_the_socket() -> None:
             with pytest.raises(OSError, match="is "):
                 made._open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 80)))
         made._open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 80))).close()
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        ("received=5,handled=7", (5, 7)),
+        ("received=5, handled=5", (5, 5)),
+        ("received=7,handled=5", (None, None)),
+        ("received=-5,handled=7", (None, None)),
+        ("handled=7", (None, None)),
+        ("received=5,handled=" + "7" * 20, (None, None)),
+        ("yesterday", (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_a_consumer_may_say_when_it_was_told(said: str | None, understood: tuple[int, int]) -> None:
+    assert stamps(said) == understood

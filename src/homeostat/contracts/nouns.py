@@ -46,6 +46,15 @@ class FaultKind(StrEnum):
     EVIDENCE_LOST = "evidence_lost"
 
 
+class Mark(StrEnum):
+    """What a cloud is told of a dead host, and what takes it back. The words are the acts' in the journal."""
+
+    MARK_DOWN = "mark_down"
+    SET_ERROR = "set_error"
+    MARK_UP = "mark_up"
+    CLEAR_ERROR = "clear_error"
+
+
 class Severity(StrEnum):
     """X.733, worst first (source: ETSI GS NFV-IFA 005, by way of Doctor's gap table)."""
 
@@ -86,6 +95,11 @@ FLEET_SUBJECT = "fleet"
 def node_subject(host: HostId) -> str:
     """The journal's subject of a node."""
     return f"node/{host}"
+
+
+def cloud_subject(host: HostId) -> str:
+    """The journal's subject of what a cloud is told of a host."""
+    return f"cloud/{host}"
 
 
 def resource_subject(resource: ResourceId) -> str:

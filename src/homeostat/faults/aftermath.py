@@ -71,9 +71,9 @@ class Aftermath:
         """Who fences; empty when only a person does."""
         return "" if self._parts.fence is None else self._parts.fence.name
 
-    def verdict(self, host: HostId) -> Refusal | None:
+    def verdict(self, host: HostId, act: str = ACT) -> Refusal | None:
         """What the gate would say now; None: the act may be done."""
-        return self.ask(Asked(ROOM, ACT, host, self._parts.epoch))
+        return self.ask(Asked(ROOM, act, host, self._parts.epoch))
 
     def ask(self, asked: Asked) -> Refusal | None:
         """What the gate says to an act of any room. Starting elsewhere is not counted as harm once more: the

@@ -25,6 +25,7 @@ from homeostat.faults.checkpoints import Numbering, Timeline
 from homeostat.faults.explanation import Explained, explained
 from homeostat.faults.herald import picture_of
 from homeostat.faults.model import Fault, FaultState
+from homeostat.faults.ownership import owners
 from homeostat.faults.store import FaultQuery, load, load_latest
 from homeostat.faults.timeline import timeline
 from homeostat.fleet.store import action_table, resource_table
@@ -40,6 +41,7 @@ from homeostat.notices.subscriptions import Subscriptions
 
 LIMIT_MAX = 1000
 SEQ_DIGITS_MAX = 18
+INJECTIONS_WITHIN = 5000
 NS_MAX = 2**62
 
 
@@ -148,14 +150,18 @@ async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
 
 
 async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
-    """The events of that chain that the caller may read; NotFound when there is none."""
+    """The events of that chain that are the caller's business; NotFound when there is none.
+
+    A viewer of `infrastructure` sees what is the infrastructure's, and no tenant's.
+    """
     if _is_number(id) and caller.role is not Role.ADMIN:  # it may be anybody's event
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
-    seq, owners = await parts.readers.read(lambda conn: _locate(conn, id))
-    chain = [] if seq is None or not any(map(caller.may_read, owners)) else await parts.journal.chain(seq)
+    seq, projects = await parts.readers.read(lambda conn: _locate(conn, id))
+    chain = [] if seq is None or not any(map(caller.may_read, projects)) else await parts.journal.chain(seq)
     if not chain:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
-    return [each for each in chain if _may_see(caller, parts, each)]
+    known = await parts.readers.read(lambda conn: owners(conn, chain))
+    return [each for each in chain if any(map(caller.may_read, known.projects(each)))]
 
 
 @router.get("/faults/{fault}/timeline")
@@ -172,6 +178,7 @@ async def show_timeline(
         raise NotFound(f"there is no fault {fault!r}, or it is not yours to read")
     assert isinstance(found[0].raised_seq, int), "a stored fault is committed"
     chain = await parts.journal.chain(found[0].raised_seq)
+    chain += await _injections(parts, found[0].about, found[0].raised_seq)
     folded = timeline([each for each in chain if _may_see(caller, parts, each)], fault, numbering, consumer)
     if folded is None:
         who = "" if consumer is None else f" for {consumer!r}"
@@ -179,6 +186,13 @@ async def show_timeline(
             f"the journal has no timeline of {fault!r}{who} (any more), or it is not yours to read"
         )
     return folded
+
+
+async def _injections(parts: FaultsApi, about: str, raised: Seq) -> list[Envelope]:
+    """Stamps of what was broken on purpose around the time of a fault. They may come in after it was seen."""
+    first, last = Seq(max(0, raised - INJECTIONS_WITHIN)), Seq(raised + INJECTIONS_WITHIN)
+    near = await parts.journal.latest(last, 20, after=first, kind="FaultInjected", subject=about)
+    return [each for each in near if each.subject == about]
 
 
 def _is_number(id: str) -> bool:

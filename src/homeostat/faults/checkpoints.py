@@ -19,7 +19,8 @@ class Numbering(StrEnum):
     POC = "poc"
 
 
-_IN_THE_COMMIT = "no act of its own: our own rows are marked in the commit that 5 follows"
+_NO_CLOUD = "no act: no cloud was told, since the fault is of no host or the room is not armed"
+_NOT_TOLD = "no notice was delivered, or an older version wrote it down"
 
 
 class Step(Enum):
@@ -28,14 +29,14 @@ class Step(Enum):
     HOST_DOWN = (0, "host down", "monitor", "nobody who was there said when it happened")
     RAW_FAILURE = (1, "raw failure", "monitor", "the journal has no evidence that the fault began with")
     FOUND_AFFECTED = (2, "found affected", "inspector", "nobody had to be told, so nobody was looked for")
-    MARKED_HOST_DOWN = (3, "marked host down", "inspector", _IN_THE_COMMIT)
-    SET_VM_ERROR = (4, "set VM error", "inspector", _IN_THE_COMMIT)
-    NOTIFIED_VM_ERROR = (5, "notified VM error", "controller", "no notice was handed over and delivered")
-    TRANSFORMED_EVENT = (6, "transformed event", "notifier", "no such step: the event is sent as it is")
-    EVALUATED_EVENT = (7, "evaluated event", "notifier", "no such step: subscriptions are matched in 2")
+    MARKED_HOST_DOWN = (3, "marked host down", "inspector", _NO_CLOUD)
+    SET_VM_ERROR = (4, "set VM error", "inspector", _NO_CLOUD)
+    NOTIFIED_VM_ERROR = (5, "notified VM error", "controller", _NOT_TOLD)
+    TRANSFORMED_EVENT = (6, "transformed event", "notifier", _NOT_TOLD)
+    EVALUATED_EVENT = (7, "evaluated event", "notifier", _NOT_TOLD)
     FIRED_ALARM = (8, "fired alarm", "notifier", "no notice was sent and accepted")
     RECEIVED_ALARM = (9, "received alarm", "notifier", "no consumer has answered")
-    HANDLED_ALARM = (10, "handled alarm", "consumer", "what a consumer does then, only it knows")
+    HANDLED_ALARM = (10, "handled alarm", "consumer", "the consumer did not say when it was done")
 
     def __init__(self, number: int, label: str, band: str, why_missing: str) -> None:
         self.number, self.label, self.band, self.why_missing = number, label, band, why_missing
@@ -105,13 +106,17 @@ class Cost(BaseModel):
 
 
 class Told(BaseModel):
-    """One consumer. Milliseconds from checkpoint 1, None for what is not known or did not happen."""
+    """One consumer. Milliseconds from checkpoint 1, None for what is not known or did not happen.
+
+    `received_ms` is when its answer was there, on our clock; `handled_ms` what it says of itself, on its own.
+    """
 
     subscription: str
     state: str
     handed_over_ms: float | None
     fired_ms: float | None
     received_ms: float | None
+    handled_ms: float | None
     attempts: int
     reason: str = ""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from homeostat.contracts.events.fleet import ObservationsLost
 from homeostat.contracts.events.resources import ActionFinished
-from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
+from homeostat.contracts.nouns import HostId, Mark, ResourceState, node_subject, resource_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.guests import on_placement, speaks_for
@@ -23,9 +23,11 @@ from homeostat.faults.hosts import (
     on_hold,
     on_host_back,
     on_host_down,
+    on_injected,
     on_refusal,
 )
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
+from homeostat.faults.marks import MarkAct, on_mark_ended, on_mark_intended, on_marked
 from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
 from homeostat.faults.store import fault_changed, fault_raised
 from homeostat.fleet.assignment import Placement
@@ -165,9 +167,25 @@ class Entry:
         """An attempt to fence ended."""
         self._take(on_fence_ended(self.world, host, ended, self._moment()))
 
+    def mark_intended(self, act: MarkAct, cause: Seq | None) -> None:
+        """A cloud is about to be told of a host."""
+        self._take(on_mark_intended(act, cause, self._moment()))
+
+    def mark_ended(self, action: str, ended: tuple[Outcome, float, str]) -> None:
+        """How that ended, after how many milliseconds, and what was said."""
+        self._take(on_mark_ended(self.world, action, ended, self._moment()))
+
+    def marked(self, host: HostId, mark: Mark, cloud: str) -> None:
+        """A cloud shows it so."""
+        self._take(on_marked(self.world, host, (mark, cloud), self._moment()))
+
     def fenced(self, host: HostId, driver: str, receipt: str) -> None:
         """A person says that nothing runs on a dead host."""
         self._take(on_fenced(self.world, host, (driver, receipt), self._moment()))
+
+    def injected(self, host: HostId, what: str, injected_ns: int, by: str) -> None:
+        """Somebody broke a host on purpose."""
+        self._take(on_injected(host, (what, injected_ns, by), self._moment()))
 
     def hold(self, host: HostId, reason: str, by: str) -> None:
         """No harm to this host, or (empty reason) again."""

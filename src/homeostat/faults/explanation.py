@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from homeostat.contracts.events import access, faults, fleet, notices, resources
+from homeostat.contracts.nouns import Mark
 from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope
 
@@ -30,6 +31,8 @@ def sentence(event: object | None, kind: str) -> str:
         case faults.FaultCleared():
             outage = "" if event.outage_ms is None else f" after {event.outage_ms:.0f} ms"
             return f"fault {event.fault} cleared{outage}: {event.reason}"
+        case faults.FaultInjected():
+            return f"{event.by} broke host {event.host} on purpose: {event.what}"
         case faults.FaultInhibited():
             return f"{event.about} is wrong, too: no {event.kind} of its own, {event.reason}"
         case _:
@@ -116,6 +119,20 @@ def _of_hosts(event: object | None) -> str:
             return f"{event.resource} of {event.host} starts nowhere: {event.reason} ({event.detail})"
         case fleet.RoomArmed():
             return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
+        case _:
+            return _of_clouds(event)
+
+
+def _of_clouds(event: object | None) -> str:
+    match event:
+        case fleet.HostMarked(mark=Mark.MARK_DOWN):
+            return f"cloud {event.cloud} shows host {event.host} as down"
+        case fleet.HostMarked(mark=Mark.SET_ERROR):
+            return f"cloud {event.cloud} shows what runs on {event.host} in error"
+        case fleet.HostMarked(mark=Mark.MARK_UP):
+            return f"cloud {event.cloud} shows host {event.host} as it is"
+        case fleet.HostMarked():
+            return f"cloud {event.cloud} shows what runs on {event.host} as it is seen"
         case _:
             return ""
 

@@ -95,16 +95,13 @@ def _assign(world: World, decision: Decision, each: Assignment, now: Moment) -> 
 
 
 def _forget(world: World, decision: Decision, host: HostId, about: str, at_ns: int) -> None:
-    """Close what the dead host had begun, and compare no stamp of its clock with one of another's."""
+    """Close what the dead host had begun."""
     for action in world.topology.actions.values():
         if action.owner_of_act == node_subject(host) and action.about == about:
             event = ActionFinished(action.id, Outcome.UNKNOWN.value, 0.0, "its host died and was fenced")
             place = (about, at_ns, ORIGIN, action.trace, action.intended_seq)
             decision.add(Draft(event, *place))
             decision.finished.append(replace(action, outcome=Outcome.UNKNOWN.value))
-    fault = world.faults.get(about)
-    if fault is not None:
-        decision.changed.append(replace(fault, raised_mono_ns=None, up_mono_ns=None))
 
 
 def _trace(world: World, host: HostId) -> str:

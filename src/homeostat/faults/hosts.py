@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from homeostat.contracts.events.faults import FaultInjected
 from homeostat.contracts.events.fleet import (
     ActRefused,
     EvidenceBack,
@@ -24,8 +25,10 @@ from homeostat.contracts.nouns import (
     INFRASTRUCTURE,
     FaultKind,
     HostId,
+    Mark,
     ResourceState,
     Severity,
+    cloud_subject,
     node_subject,
 )
 from homeostat.contracts.wire import Heartbeat, Outcome
@@ -43,6 +46,7 @@ from homeostat.kernel.journal import Draft, Local, Seq
 
 ORIGIN = "faults"
 FENCING = "fleet/fencing"
+_MARKS = frozenset(mark.value for mark in Mark)
 
 
 def seen_dead(topology: Topology, host: HostId, death: Death, cause: Local | None = None) -> Seen:
@@ -134,7 +138,8 @@ def on_evidence(world: World, reason: str, now: Moment) -> Decision:
 def on_refusal(world: World, asked: Asked, refusal: Refusal, cause: Seq | None, now: Moment) -> Decision:
     """The gate said no."""
     decision = Decision(now.base)
-    about = node_subject(asked.host)
+    # The same death may be the cause of both: two subjects keep the two refusals apart.
+    about = cloud_subject(asked.host) if asked.act in _MARKS else node_subject(asked.host)
     event = ActRefused(asked.room, asked.act, refusal.why.name.lower(), refusal.sentence)
     decision.add(Draft(event, about, now.wall_ns, "fleet/gate", _trace(world, asked.host), cause))
     return decision
@@ -188,6 +193,16 @@ def on_hold(world: World, host: HostId, asked: tuple[str, str], now: Moment) -> 
     event = HostHeld(host, bool(reason), reason or "released", by)
     decision.add(Draft(event, about, now.wall_ns, "api", f"{about}/held/{now.wall_ns}"))
     decision.nodes.append(replace(node, held=reason))
+    return decision
+
+
+def on_injected(host: HostId, injected: tuple[str, int, str], now: Moment) -> Decision:
+    """`injected`: what was broken on purpose, when on the injector's wall clock, and who says so."""
+    decision = Decision(now.base)
+    what, injected_ns, by = injected
+    about = node_subject(host)
+    event = FaultInjected(host, what, injected_ns, by)
+    decision.add(Draft(event, about, injected_ns, "injector", f"{about}/injected/{injected_ns}"))
     return decision
 
 

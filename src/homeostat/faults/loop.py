@@ -16,6 +16,8 @@ from typing import ClassVar, TypeVar
 
 import structlog
 
+from homeostat.contracts.events.faults import FaultCleared
+from homeostat.contracts.events.fleet import HostBack, HostDown
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import (
     Acknowledged,
@@ -60,6 +62,7 @@ LOOP = "faults"
 BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
+HOST_EVENTS = (HostDown, HostBack, FaultCleared)
 ASSIGNING_S = 1.0
 """What must be left of the term for guests to be started: a message that is sent has arrived by then."""
 
@@ -108,7 +111,10 @@ class Heard:
 
 
 class FaultPath:
-    """The loop. `world` is what it last knew; others may read it and never change it."""
+    """The loop. `world` is what it last knew; others may read it and never change it.
+
+    `host_events` is set when the commit of a death or a return is known, after its notices.
+    """
 
     ENTRY: ClassVar[type[Entry]] = Entry
 
@@ -119,6 +125,7 @@ class FaultPath:
         self.doubts: Mapping[HostId, str] = {}
         self.suspected: Mapping[HostId, int] = {}
         self.refused = 0
+        self.host_events = asyncio.Event()
         self._complaints: set[str] = set()
         self.began_ns = parts.clock.wall_ns()
         self._heard = Heard()
@@ -297,6 +304,8 @@ class FaultPath:
             self.world.settle(seqs)
             herald.tell(told, receipt)
             herald.tell(owed, receipt)
+            if any(isinstance(draft.event, HOST_EVENTS) for draft in entry.events):
+                self.host_events.set()
             self._log_for_doctor(entry)
         for request, end in waiting:
             if not request.done.done():

@@ -22,6 +22,13 @@ class FaultsSettings(BaseModel):
     guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
     as a fault of its own. Too large: the all-clear is late."""
 
+    mark_deadline_s: float = Field(default=10.0, gt=0, le=600)
+    """Seconds that the cloud has to show a host as down, or what runs there in error. Formula: calls of all
+    guests of a host, over those that the cloud takes at once. Too small: ends as unknown and is done again.
+    Too large: a cloud that hangs is noticed late."""
+
+    mark_retry_s: float = Field(default=5.0, gt=0, le=600)
+    """Seconds until a cloud that did not do it is asked again. Too small: it is kept busy with refusing."""
     flap_max: int = Field(default=0, ge=0, le=100)
     """Faults of one resource or agent within `flap_window_s`, after which the next one is told as flapping
     and stays open until all has been right for the whole window. 0: never. Too small: two deaths hide what

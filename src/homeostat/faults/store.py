@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Double,
     Index,
@@ -54,6 +55,7 @@ fault_table = Table(
     Column("flaps", Boolean, nullable=False),
     Index("ix_fault_state", "state"),
     Index("ix_fault_raised_seq", "raised_seq"),
+    Index("ix_fault_trace", "trace"),
 )
 
 _CHANGING = ("state", "up_ns", "up_mono_ns", "up_seq", "cleared_ns", "cleared_reason", "outage_ms")
@@ -124,6 +126,12 @@ def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:
     return [record(row) for row in connection.execute(select(fault_table).where(fault_table.c.id.in_(ids)))]
 
 
+def concerns(owner: Owner) -> ColumnElement[bool]:
+    """The faults of a project, and those from which something of it suffers."""
+    # A project's name holds neither quotes nor wildcards.
+    return or_(fault_table.c.owner == owner, fault_table.c.affected.contains(f'"{owner}":['))
+
+
 @dataclass(frozen=True, slots=True)
 class FaultQuery:
     """Which faults somebody asks for (Doctor's FaultQueryFilter). None and empty let all through.
@@ -146,9 +154,7 @@ def load_latest(connection: Connection, wanted: FaultQuery, limit: int) -> list[
     table = fault_table.c
     query = select(fault_table).order_by(table.raised_seq.desc()).limit(limit)
     if wanted.owner is not None:
-        # A project's name holds neither quotes nor wildcards.
-        suffers = table.affected.contains(f'"{wanted.owner}":[')
-        query = query.where(or_(table.owner == wanted.owner, suffers))
+        query = query.where(concerns(wanted.owner))
     if wanted.state is not None:
         query = query.where(table.state == wanted.state.value)
     if wanted.kinds:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from homeostat.contracts.nouns import Mark
 from homeostat.faults.checkpoints import (
     ALIASES,
     BESIDE,
@@ -27,9 +28,17 @@ from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope, Seq
 
 _RAW = ("ResourceDown", "HostDown", "AgentLost")
-_MARKS_HOST = frozenset({"mark_host_down", "force_down"})
-_MARKS_GUEST = frozenset({"mark_guest_error", "reset_state"})
 _RAISED = "raised"
+INJECTED_WITHIN_NS = 60 * 10**9
+"""How long before the first evidence of a fault somebody may have made it."""
+
+
+_OF_A_NOTICE = (
+    (Step.NOTIFIED_VM_ERROR, "offered_ns", "the commit is known, the notices are handed over"),
+    (Step.TRANSFORMED_EVENT, "admitted_ns", "this consumer's notice stands among those to be sent"),
+    (Step.EVALUATED_EVENT, "chosen_ns", "it is its turn, and its consumer may still hear of it"),
+    (Step.FIRED_ALARM, "sent_ns", "the accepted attempt began, rendered and signed"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,7 @@ class _Found:
     cleared: Envelope | None = None
     tellings: list[_Telling] = field(default_factory=list)
     acts: list[tuple[str, Envelope]] = field(default_factory=list)
+    injected: Envelope | None = None
 
 
 def timeline(
@@ -77,7 +87,11 @@ def timeline(
     numbering: Numbering = Numbering.BLUEPRINT,
     consumer: str | None = None,
 ) -> Timeline | None:
-    """Fold the chain. None when the fault is not in it, or when `consumer` was not to be told of it."""
+    """Fold the chain. None when the fault is not in it, or when `consumer` was not to be told of it.
+
+    The chain may also hold stamps of what was broken on purpose, which are in no chain of causes: whoever
+    finds a fault is not to know of them.
+    """
     found = _find(chain, fault)
     if found is None:
         return None
@@ -129,7 +143,21 @@ def _find(chain: Sequence[Envelope], fault: str) -> _Found | None:
         if each.kind == "ActionFinished" and each.payload.get("outcome") == "ok" and each.cause in by_seq:
             found.acts.append((str(by_seq[each.cause].payload.get("verb", "")), each))
     found.tellings = list(tellings.values())
+    found.injected = _injection(found.raw or raised, chain)
     return found
+
+
+def _injection(raw: Envelope, chain: Sequence[Envelope]) -> Envelope | None:
+    """The last time that somebody broke this very host, shortly before it was seen."""
+    seen_ns = _seen_ns(raw)
+    stamps = [
+        each
+        for each in chain
+        if each.kind == "FaultInjected"
+        and each.subject == raw.subject
+        and 0 <= seen_ns - each.at_ns <= INJECTED_WITHIN_NS
+    ]
+    return max(stamps, key=lambda each: each.at_ns, default=None)
 
 
 def _first_up(
@@ -160,30 +188,44 @@ def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
             _seen_ns(raw), _clock(raw), raw.seq, f"{raw.kind}: the source's stamp of what it saw first"
         )
     }
+    if found.injected is not None:
+        _put(stamps, Step.HOST_DOWN, found.injected, "FaultInjected: who broke it says when")
     if found.raw is not None and found.raw.kind == "HostDown":
         _put(stamps, Step.FOUND_AFFECTED, found.raw, "HostDown: the server declares it, with who is affected")
     elif found.tellings:
         queued = found.tellings[0].queued
         _put(stamps, Step.FOUND_AFFECTED, queued, "NoticeQueued: the server knows who is to be told")
-    hosts = [act for verb, act in found.acts if verb in _MARKS_HOST]
-    guests = [act for verb, act in found.acts if verb in _MARKS_GUEST]
-    if hosts:
-        first = min(hosts, key=lambda each: each.at_ns)
-        _put(stamps, Step.MARKED_HOST_DOWN, first, "ActionFinished: the host is marked")
-    if guests:
-        last = max(guests, key=lambda each: each.at_ns)
-        _put(stamps, Step.SET_VM_ERROR, last, "ActionFinished: the last guest is set to error")
+    for step, mark, what in (
+        (Step.MARKED_HOST_DOWN, Mark.MARK_DOWN, "ActionFinished: the cloud shows the host as down"),
+        (Step.SET_VM_ERROR, Mark.SET_ERROR, "ActionFinished: the cloud shows what ran there in error"),
+    ):
+        ended = [act for verb, act in found.acts if verb == mark.value]
+        if ended:
+            # A fault that went on over several deaths has several; its timeline is of the first.
+            _put(stamps, step, min(ended, key=lambda each: each.at_ns), what)
     if chosen is None or chosen.ended is None or chosen.received_ns is None:
         return stamps
-    for step, at_ns, what in (
-        (Step.NOTIFIED_VM_ERROR, chosen.stamp("offered_ns"), "the commit is known, the notice handed over"),
-        (Step.FIRED_ALARM, chosen.stamp("sent_ns"), "the accepted attempt began"),
-        (Step.RECEIVED_ALARM, chosen.received_ns, "the consumer has answered 2xx"),
-    ):
+    for step, name, what in _OF_A_NOTICE:
+        at_ns = chosen.stamp(name)
         if at_ns is not None:
-            what = f"NoticeDelivered: {what}"
-            stamps[step] = _Stamp(at_ns, _clock(chosen.ended), chosen.ended.seq, what)
+            stamps[step] = _Stamp(at_ns, _clock(chosen.ended), chosen.ended.seq, f"NoticeDelivered: {what}")
+    _received(stamps, chosen, chosen.ended)
     return stamps
+
+
+def _received(stamps: dict[Step, _Stamp], chosen: _Telling, ended: Envelope) -> None:
+    """By the consumer's own word where it gives one: our answer comes after both."""
+    own = f"consumer {chosen.name}"
+    received_ns, handled_ns = (chosen.stamp(f"consumer_{name}_ns") for name in ("received", "handled"))
+    if received_ns is None or handled_ns is None:
+        what = "NoticeDelivered: the consumer has answered 2xx"
+        stamps[Step.RECEIVED_ALARM] = _Stamp(ended.at_ns, _clock(ended), ended.seq, what)
+        return
+    for step, at_ns, what in (
+        (Step.RECEIVED_ALARM, received_ns, "the consumer says when it had read it"),
+        (Step.HANDLED_ALARM, handled_ns, "the consumer says when it was done with it"),
+    ):
+        stamps[step] = _Stamp(at_ns, own, ended.seq, f"NoticeDelivered: {what}")
 
 
 def _put(stamps: dict[Step, _Stamp], step: Step, event: Envelope, what: str) -> None:
@@ -196,8 +238,8 @@ def _seen_ns(event: Envelope) -> int:
 
 
 def _clock(event: Envelope) -> str:
-    """Whose clock stamped it: a node's, or the server's under its many names."""
-    return event.origin if event.origin.startswith("node/") else "server"
+    """Whose clock stamped it: a node's, the injector's, or the server's under its many names."""
+    return event.origin if event.origin.startswith(("node/", "injector")) else "server"
 
 
 def _beside(stamps: Mapping[Step, _Stamp]) -> frozenset[Step]:
@@ -263,6 +305,7 @@ def _told(telling: _Telling, detected_ns: int) -> Told:
         handed_over_ms=_since(telling.stamp("offered_ns"), detected_ns),
         fired_ms=_since(telling.stamp("sent_ns"), detected_ns),
         received_ms=_since(telling.received_ns, detected_ns),
+        handled_ms=_since(telling.stamp("consumer_handled_ns"), detected_ns),
         attempts=int(payload.get("attempts", 0)),
         reason=str(payload.get("reason", "")),
     )

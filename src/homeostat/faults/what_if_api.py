@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceKind
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Mark, Owner, ResourceKind
+from homeostat.faults.aftermath import ACT as FENCE
 from homeostat.faults.exposure import Quiet, exposure
 from homeostat.fleet.assignment import Placement
 from homeostat.fleet.gate import Refusal
@@ -25,13 +26,15 @@ from homeostat.notices.subscriptions import Subscriptions
 class WhatIfApi:
     """What the route stands on: `app.state.what_if`. `driver` is empty when a person fences.
 
+    `verdict` is the gate's, of a host and an act.
     `placement` is where guests would start, `may_start` what the gate says to it.
     """
 
     topology: Callable[[], Topology]
     subscriptions: Subscriptions
-    verdict: Callable[[HostId], Refusal | None]
+    verdict: Callable[[HostId, str], Refusal | None]
     driver: str
+    cloud: str
     quiet: Quiet
     clock: Clock
     placement: Callable[[HostId], Placement]
@@ -126,7 +129,7 @@ async def what_if_host(
             if caller.may_read(each.project)
         ],
         elsewhere=[row for owner, row in _elsewhere(parts.placement(name)) if caller.may_read(owner)],
-        acts=[_act(parts, name), _start(parts, name)] if administrator else [],
+        acts=[*_acts(parts, name), _start(parts, name)] if administrator else [],
     )
 
 
@@ -149,10 +152,16 @@ def _start(parts: WhatIfApi, host: HostId) -> ActView:
     return ActView(act="start_elsewhere", driver="", allowed=refusal is None, reason=said)
 
 
-def _act(parts: WhatIfApi, host: HostId) -> ActView:
-    if not parts.driver:
-        reason = "a person confirms it: homeostat host fenced"
-        return ActView(act="fence", driver="manual", allowed=False, reason=reason)
-    refusal = parts.verdict(host)
+def _acts(parts: WhatIfApi, host: HostId) -> list[ActView]:
+    """In the order in which they begin."""
+    marks = [_gated(parts, host, mark.value, parts.cloud) for mark in (Mark.MARK_DOWN, Mark.SET_ERROR)]
+    if parts.driver:
+        return [*marks, _gated(parts, host, FENCE, parts.driver)]
+    reason = "a person confirms it: homeostat host fenced"
+    return [*marks, ActView(act=FENCE, driver="manual", allowed=False, reason=reason)]
+
+
+def _gated(parts: WhatIfApi, host: HostId, act: str, driver: str) -> ActView:
+    refusal = parts.verdict(host, act)
     said = "" if refusal is None else refusal.sentence
-    return ActView(act="fence", driver=parts.driver, allowed=refusal is None, reason=said)
+    return ActView(act=act, driver=driver, allowed=refusal is None, reason=said)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId
 from homeostat.fleet.arming import Arming
@@ -16,8 +17,11 @@ from homeostat.fleet.model import AgentState, Node, Topology
 from homeostat.fleet.suspicion import Probed
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import iso
-from homeostat.kernel.errors import Conflict, NotAllowed, NotFound
+from homeostat.kernel.errors import BadInput, Conflict, NotAllowed, NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
+
+INJECTED_WITHIN_NS = 600 * 10**9
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class HostState(StrEnum):
@@ -32,7 +36,8 @@ class HostState(StrEnum):
 class HostsApi:
     """What the routes stand on: `app.state.hosts`. `doubt` concerns all hosts, `doubts` single ones.
 
-    `fenced` takes host, driver and receipt; `hold` host, reason (empty: release) and who said so.
+    `fenced` takes host, driver and receipt; `hold` host, reason (empty: release) and who said so; `injected`
+    host, what was done to it, when (wall clock, ns) and by whom.
     """
 
     topology: Callable[[], Topology]
@@ -41,11 +46,16 @@ class HostsApi:
     doubts: Callable[[], Mapping[HostId, str]]
     fenced: Callable[[HostId, str, str], Awaitable[object]]
     hold: Callable[[HostId, str, str], Awaitable[object]]
+    injected: Callable[[HostId, str, int, str], Awaitable[object]]
+    wall_ns: Callable[[], int]
     arming: Arming
 
 
 class HostView(BaseModel):
-    """A host. `probe` is what outside probes say, `fenced` the receipt, `held` why it is spared."""
+    """A host. `probe` is what outside probes say, `fenced` the receipt, `held` why it is spared.
+
+    `marked_at` is since when its cloud shows it as down, `error_at` since when what runs there is in error.
+    """
 
     host: str
     state: HostState
@@ -55,6 +65,8 @@ class HostView(BaseModel):
     doubt: str
     fenced: str
     held: str
+    marked_at: str | None
+    error_at: str | None
 
 
 class HostList(BaseModel):
@@ -78,6 +90,15 @@ class Hold(BaseModel):
 
     held: bool
     reason: str = Field(default="a person asked", min_length=1, max_length=500)
+
+
+class Injection(BaseModel):
+    """A fault that was made on purpose. Only a stamp: nothing is concluded from it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    what: str = Field(min_length=1, max_length=100)
+    injected_at: AwareDatetime
 
 
 class Armed(BaseModel):
@@ -138,6 +159,17 @@ async def hold_host(host: Name, body: Hold, caller: CurrentCaller, parts: Parts)
     return _view(parts, _node(caller, parts, host))
 
 
+@router.post("/hosts/{host}/injections")
+async def host_injected(host: Name, body: Injection, caller: CurrentCaller, parts: Parts) -> HostView:
+    """Say when a host was broken on purpose, for the timeline of its fault. It is detected all the same."""
+    node = _node(caller, parts, host)
+    injected_ns = (body.injected_at - EPOCH) // timedelta(microseconds=1) * 1000
+    if abs(injected_ns - parts.wall_ns()) > INJECTED_WITHIN_NS:
+        raise BadInput("injected_at", body.injected_at.isoformat(), "a time of the last or next ten minutes")
+    await parts.injected(node.host, body.what, injected_ns, caller.name)
+    return _view(parts, node)
+
+
 @router.get("/arming")
 async def list_arming(caller: CurrentCaller, parts: Parts) -> RoomList:
     """Which rooms may act."""
@@ -184,4 +216,6 @@ def _view(parts: HostsApi, node: Node) -> HostView:
         doubt=parts.doubts().get(node.host, doubt),
         fenced=node.fenced,
         held=node.held,
+        marked_at=None if node.marked_ns is None else iso(node.marked_ns),
+        error_at=None if node.error_ns is None else iso(node.error_ns),
     )

@@ -24,8 +24,10 @@ def ls(directory: Directory = None, as_json: AsJson = False) -> None:
     if as_json:
         show_json(answer)
         return
-    rows = [{**row, "down": when(row["down_at"])} for row in answer["items"]]
-    columns = ("host", "state", "agent", "down", "probe", "doubt", "fenced", "held")
+    rows = [
+        {**row, "down": when(row["down_at"]), "marked": when(row["marked_at"])} for row in answer["items"]
+    ]
+    columns = ("host", "state", "agent", "down", "marked", "probe", "doubt", "fenced", "held")
     show_table(columns, rows, "no host that you may read")
 
 

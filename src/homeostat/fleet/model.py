@@ -26,6 +26,8 @@ class Node:
     `down_ns` is the first failed evidence of its death (the server's wall clock), None while it lives;
     `fenced` the receipt that nothing runs there since, `fenced_seq` its event; `held` why no harm may be done
     to it, empty otherwise.
+    `marked_ns` is since when its cloud shows it as down, `error_ns` since when what runs there is shown in
+    error (both the server's wall clock, None when it is not so): one row a host, whatever runs there.
     """
 
     host: HostId
@@ -38,6 +40,8 @@ class Node:
     fenced: str = ""
     held: str = ""
     fenced_seq: Seq | Local | None = None
+    marked_ns: int | None = None
+    error_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,11 @@ class Topology:
         """Whether the host is known to be dead: what runs there is in error, whatever its row says."""
         node = self.nodes.get(host)
         return node is not None and node.down_ns is not None
+
+    def in_error(self, host: HostId) -> bool:
+        """Whether what runs on the host is shown in error: its cloud was told so."""
+        node = self.nodes.get(host)
+        return node is not None and node.error_ns is not None
 
     def digest(self, host: HostId) -> str:
         """What the node's own digest should be."""

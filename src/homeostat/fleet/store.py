@@ -36,6 +36,8 @@ node_table = Table(
     Column("fenced", Text, nullable=False),
     Column("held", Text, nullable=False),
     Column("fenced_seq", BIG),
+    Column("marked_ns", BIG),
+    Column("error_ns", BIG),
 )
 
 resource_table = Table(
@@ -146,6 +148,8 @@ def load_topology(connection: Connection) -> Topology:
                 fenced=row.fenced,
                 held=row.held,
                 fenced_seq=row.fenced_seq,
+                marked_ns=row.marked_ns,
+                error_ns=row.error_ns,
             )
             for row in connection.execute(select(node_table))
         ),

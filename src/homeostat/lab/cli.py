@@ -1,4 +1,7 @@
-"""homeostat lab: what one does to the machines of the embedded lab. Homeostat itself is told nothing."""
+"""homeostat lab: what one does to the machines of the embedded lab.
+
+Homeostat has to find out by itself. What it is told, afterwards, is when it happened: for the timeline.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from homeostat.kernel.client import state_dir
+from homeostat.kernel.client import Client, state_dir
+from homeostat.kernel.clock import iso
+from homeostat.kernel.errors import HomeostatError
 from homeostat.kernel.terminal import errors_in_one_line, show_json
 
 commands = typer.Typer(help="Machines of the embedded lab.", no_args_is_help=True)
@@ -24,10 +29,25 @@ def kill_host(host: Host, directory: Directory = None, as_json: AsJson = False) 
     with errors_in_one_line():
         state, name = of_lab(state_dir(directory), host)
         ended = switch_off(state, name)
+    killed_at = iso(min(each.at_ns for each in ended)) if ended else None
+    stamped = killed_at is not None and _say_when(directory, name, killed_at)
     if as_json:
-        show_json({"host": name, "ended": [each.identity.pid for each in ended]})
-    else:
-        print(f"{name} is off: {len(ended)} processes ended; `homeostat lab start-host {name}` lets it live")
+        pids = [each.identity.pid for each in ended]
+        show_json({"host": name, "ended": pids, "killed_at": killed_at, "stamped": stamped})
+        return
+    print(f"{name} is off: {len(ended)} processes ended; `homeostat lab start-host {name}` lets it live")
+    if killed_at is not None and not stamped:
+        print("the server did not take the time of it: checkpoint 0 of the timeline will be unknown")
+
+
+def _say_when(directory: Path | None, host: str, killed_at: str) -> bool:
+    """Whether the server took the stamp. It may be down: that is no reason not to kill a host."""
+    body = {"what": "lab kill-host", "injected_at": killed_at}
+    try:
+        Client.find(directory).call("POST", f"/hosts/{host}/injections", body)
+    except HomeostatError:
+        return False
+    return True
 
 
 @commands.command("start-host")

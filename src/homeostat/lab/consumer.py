@@ -23,6 +23,7 @@ from homeostat.kernel.positional_log import open_log, seconds
 from homeostat.lab.hearing import Record, describe, verify
 from homeostat.lab.plan import LOOPBACK
 
+HANDLED_HEADER = "Homeostat-Handled"
 _BODY_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -59,7 +60,9 @@ class Consumer:
         if not duplicate:
             self._log_for_doctor(notice, body, read_ns)
             print(describe(name, notice), flush=True)
-        return web.json_response({"heard": key, "duplicate": duplicate})
+        handled = f"received={read_ns},handled={self._clock.wall_ns()}"
+        heard = {"heard": key, "duplicate": duplicate}
+        return web.json_response(heard, headers={HANDLED_HEADER: handled})
 
     def _log_for_doctor(self, notice: Mapping[str, Any], body: bytes, read_ns: int) -> None:
         """The two lines of Doctor's sample consumer; it knows of failures only, never of their end."""

@@ -30,6 +30,7 @@ class Ended:
     identity: Identity
     command: str
     killed: bool
+    at_ns: int
 
 
 def write_children(path: Path, children: Mapping[str, Identity]) -> None:
@@ -107,8 +108,9 @@ def end_all(find: Callable[[], set[Identity]], *, grace_s: float) -> list[Ended]
                 send_signal(each, signal.SIGTERM)
             await_end(found, grace_s)
         for each in found:
+            at_ns = time.time_ns()
             killed = send_signal(each, signal.SIGKILL)
-            ended[each] = Ended(each, commands[each], killed)
+            ended[each] = Ended(each, commands[each], killed, at_ns)
         await_end(found, 2.0)
         grace_s = 0.0
     return list(ended.values())

@@ -33,13 +33,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A notice in memory. `picture` is None when nobody can say any more what the fault was."""
+    """A notice in memory. `picture` is None when nobody can say any more what the fault was.
+
+    `offered_ns` is when it came with others that were committed together; None: with `admitted_ns`.
+    """
 
     notice: Notice
     picture: FaultPicture | None
     admitted_ns: int
     give_up_ns: int
     attempts: int = 0
+    offered_ns: int | None = None
 
     @property
     def key(self) -> str:

@@ -96,11 +96,13 @@ class Delivery:
 
     def offer(self, notices: Sequence[Notice], pictures: Mapping[FaultId, FaultPicture]) -> None:
         """Notices whose commit is known, from `outbox.settled`, with what they say. Returns at once."""
+        offered_ns = self._parts.clock.mono_ns()
         for notice in notices:
             name = notice.destination
             if notice.state is not NoticeState.PENDING:
                 continue
-            if self._refill.is_behind(name) or not self._admit(notice, pictures.get(notice.fault)):
+            picture = pictures.get(notice.fault)
+            if self._refill.is_behind(name) or not self._admit(notice, picture, offered_ns):
                 self._refill.fell_behind(name)
         self._tell_queued()
 
@@ -175,7 +177,7 @@ class Delivery:
     def _has_room_for(self, destination: str) -> bool:
         return 2 * self._board.waiting(destination) <= self._settings.waiting_per_subscription
 
-    def _admit(self, notice: Notice, picture: FaultPicture | None) -> bool:
+    def _admit(self, notice: Notice, picture: FaultPicture | None, offered_ns: int | None = None) -> bool:
         now_ns = self._parts.clock.mono_ns()
         # Wall clocks only for the part of its age that was before this process; never negative.
         age_ns = max(0, self._parts.clock.wall_ns() - notice.queued_ns)
@@ -185,6 +187,7 @@ class Delivery:
             admitted_ns=now_ns,
             give_up_ns=now_ns + round(self._settings.give_up_after_s * _NS) - age_ns,
             attempts=notice.attempts,
+            offered_ns=offered_ns,
         )
         subscription = self._parts.subscriptions.find(notice.subscription)
         endpoint = None if subscription is None else subscription.endpoint(notice.endpoint)
@@ -233,12 +236,13 @@ class Delivery:
             self._board.closing(due)
             self._end(due, GivenUp(obstacle), due.attempts)
             return
+        chosen_ns = self._parts.clock.mono_ns()
         try:
             sent_ns, reply = await self._send(due, *obstacle)
         except Exception as error:
             _log.exception("a notice could not be sent", notice=due.key)
             sent_ns, reply = 0, NoAnswer(f"our own error: {type(error).__name__}")
-        self._conclude((due,), sent_ns, reply)
+        self._conclude((due,), (chosen_ns, sent_ns), reply)
 
     def _parcel(self, lead: Due) -> Parcel | None:
         """What travels with a notice that was just taken; None when notices for there travel alone."""
@@ -258,6 +262,7 @@ class Delivery:
     async def _attempt_together(self, parcel: Parcel) -> None:
         """One send of several notices: all of them arrive, or none."""
         subscription, endpoint = parcel.whom
+        chosen_ns = self._parts.clock.mono_ns()
         body = render_group(parcel.bodies)
         at_s = self._parts.clock.wall_ns() // _NS
         headers = signing.headers(subscription.secret, subscription.key_id, at_s, "", body)
@@ -270,7 +275,7 @@ class Delivery:
             _log.exception("notices could not be sent", notice=parcel.dues[0].key, count=len(parcel.dues))
             reply = NoAnswer(f"our own error: {type(error).__name__}")
         self._parcels.keep(parcel.dues)
-        self._conclude(parcel.dues, sent_ns, reply)
+        self._conclude(parcel.dues, (chosen_ns, sent_ns), reply)
 
     async def _send(self, due: Due, whom: Whom, picture: FaultPicture) -> tuple[int, Reply]:
         """When it went out, on the monotonic clock, and what came back."""
@@ -292,8 +297,11 @@ class Delivery:
         )
         return render(endpoint.format, frame, picture, due.notice.transition)
 
-    def _conclude(self, dues: tuple[Due, ...], sent_ns: int, reply: Reply) -> None:
-        """What becomes of notices that were sent together, the first of them as the board knows it."""
+    def _conclude(self, dues: tuple[Due, ...], began_ns: tuple[int, int], reply: Reply) -> None:
+        """What becomes of notices that were sent together, the first of them as the board knows it.
+
+        `began_ns`: when it was their turn and when they were sent, on the monotonic clock.
+        """
         now_ns = self._parts.clock.mono_ns()
         due, along = dues[0], dues[1:]
         # One that is too old alone is found by the board.
@@ -301,11 +309,10 @@ class Delivery:
         verdict = judge(reply, attempt, self._parts.jitter(), self._settings)
         match verdict:
             case Delivered():
-                stamped_ns = reply.answered_mono_ns if isinstance(reply, Answered) else None
+                assert isinstance(reply, Answered), "only an answer is a delivery"
                 self._board.succeeded(due)
-                moments_ns = (sent_ns, now_ns if stamped_ns is None else stamped_ns)
                 for each in dues:
-                    self._told(each, each.attempts + 1, moments_ns)
+                    self._told(each, each.attempts + 1, began_ns, (reply, now_ns))
             case Retry(wait_s=wait_s, reason=reason):
                 _log.info("a notice is sent again", notice=due.key, wait_s=round(wait_s, 3), reason=reason)
                 next_ns = now_ns + round(wait_s * _NS)
@@ -319,15 +326,24 @@ class Delivery:
             case _:
                 assert_never(verdict)
 
-    def _told(self, due: Due, attempts: int, moments_ns: tuple[int, int]) -> None:
-        """`moments_ns`: when it was sent and when it was answered, on the monotonic clock."""
-        sent_ns, answered_ns = moments_ns
+    def _told(self, due: Due, attempts: int, began_ns: tuple[int, int], answer: tuple[Answered, int]) -> None:
+        """See `_conclude`; `answer` with the moment at which it was noticed."""
+        (chosen_ns, sent_ns), (reply, now_ns) = began_ns, answer
+        answered_ns = now_ns if reply.answered_mono_ns is None else reply.answered_mono_ns
         took_ns = answered_ns - due.admitted_ns
         self._told_ms.append(took_ns / 1e6)
         self._tell_end(NoticeState.DELIVERED, took_ns / _NS)
-        # One reading of both clocks for all three, or the order of what happened could be lost between them.
+        # One reading of both clocks for all, or the order of what happened could be lost between them.
         ahead_ns = self._parts.clock.wall_ns() - self._parts.clock.mono_ns()
-        times = outbox.Times(due.admitted_ns + ahead_ns, sent_ns + ahead_ns, answered_ns + ahead_ns)
+        offered_ns = due.admitted_ns if due.offered_ns is None else due.offered_ns
+        times = outbox.Times(
+            offered_ns=offered_ns + ahead_ns,
+            admitted_ns=due.admitted_ns + ahead_ns,
+            chosen_ns=chosen_ns + ahead_ns,
+            sent_ns=sent_ns + ahead_ns,
+            answered_ns=answered_ns + ahead_ns,
+            consumer=reply.consumer_ns,
+        )
         self._outcomes.add(due, outbox.delivered(due.notice, attempts, times))
 
     def _end(self, due: Due, verdict: GivenUp, attempts: int) -> None:

@@ -148,16 +148,33 @@ def settled(notices: Sequence[Notice], receipt: Receipt) -> tuple[Notice, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Of a notice that was accepted, on this server's wall clock: see `NoticeDelivered`."""
+    """Of a notice that was accepted, on this server's wall clock: see `NoticeDelivered`.
+
+    `consumer` is when the consumer received and handled it, on its own clock, as far as it said so.
+    """
 
     offered_ns: int
+    admitted_ns: int
+    chosen_ns: int
     sent_ns: int
     answered_ns: int
+    consumer: tuple[int | None, int | None] = (None, None)
 
 
 def delivered(notice: Notice, attempts: int, times: Times) -> Submission:
     """The consumer has it."""
-    event = NoticeDelivered(notice.key, notice.subscription, attempts, times.offered_ns, times.sent_ns)
+    received_ns, handled_ns = times.consumer
+    event = NoticeDelivered(
+        notice.key,
+        notice.subscription,
+        attempts,
+        offered_ns=times.offered_ns,
+        sent_ns=times.sent_ns,
+        admitted_ns=times.admitted_ns,
+        chosen_ns=times.chosen_ns,
+        consumer_received_ns=received_ns,
+        consumer_handled_ns=handled_ns,
+    )
     ended = replace(notice, state=NoticeState.DELIVERED, attempts=attempts)
     return _end(ended, event, times.answered_ns)
 

@@ -8,6 +8,7 @@ goes to an address of that very answer; one host that hangs, in DNS too, holds a
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ from homeostat.ports import Answered, NoAnswer, Post, Refused, Reply
 Lookup = Callable[[str], Awaitable[tuple[Address, ...]]]
 """The addresses of a name; OSError when there is none."""
 
+HANDLED_HEADER = "Homeostat-Handled"
+"""With it a consumer says in its answer when it was told, for the timeline."""
+_STAMPS = re.compile(r"received=([0-9]{1,19}),\s?handled=([0-9]{1,19})", re.ASCII)
 _LOOKUPS_AT_ONCE = 32
 _ANSWER_BODY_S = 0.5
 _SAID_LENGTH = 200
@@ -119,6 +123,7 @@ class WebhookTransport:
             _retry_after_s(answer.headers.get("Retry-After")),
             await self._rest(answer),
             answered_mono_ns,
+            stamps(answer.headers.get(HANDLED_HEADER)),
         )
 
     async def close(self) -> None:
@@ -195,6 +200,18 @@ def _look_up(host: str) -> tuple[Address, ...]:
     infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     # A scoped address (fe80::1%eth0) is link-local and refused without its scope too.
     return tuple(dict.fromkeys(ip_address(str(info[4][0]).partition("%")[0]) for info in infos))
+
+
+def stamps(value: str | None) -> tuple[int | None, int | None]:
+    """When the consumer had read and handled a notice; nothing when it does not say so as it should.
+
+    Two whole numbers of nanoseconds since the epoch in their order: `received=1,handled=2`.
+    """
+    found = None if value is None else _STAMPS.fullmatch(value)
+    if found is None:
+        return None, None
+    received_ns, handled_ns = int(found[1]), int(found[2])
+    return (received_ns, handled_ns) if received_ns <= handled_ns else (None, None)
 
 
 def _retry_after_s(value: str | None) -> float | None:

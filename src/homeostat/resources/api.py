@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 
@@ -11,6 +13,18 @@ from homeostat.fleet.model import Resource, Topology
 from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
+
+
+class ShownState(StrEnum):
+    """What a node last saw, and `error`: the host is down, and its cloud was told so."""
+
+    STARTING = "starting"
+    UP = "up"
+    DOWN = "down"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+    ERROR = "error"
 
 
 class ResourceView(BaseModel):
@@ -25,7 +39,7 @@ class ResourceView(BaseModel):
     kind: ResourceKind
     owner: str
     agent: str
-    state: ResourceState
+    state: ShownState
     since_at: str
     pid: int | None
     reason: str
@@ -57,8 +71,7 @@ async def show_resource(resource: str, caller: CurrentCaller, topology: CurrentT
 
 
 def _view(topology: Topology, row: Resource) -> ResourceView:
-    # Of what ran on a dead host nothing is known; its row says what its node last saw.
-    dead = topology.is_down(row.host)
+    state, reason = shown(topology, row)
     return ResourceView(
         id=row.id,
         host=row.host,
@@ -66,8 +79,22 @@ def _view(topology: Topology, row: Resource) -> ResourceView:
         kind=row.kind,
         owner=row.owner,
         agent=row.agent,
-        state=ResourceState.UNKNOWN if dead else row.state,
+        state=state,
         since_at=iso(row.since_ns),
-        pid=None if dead else row.pid,
-        reason=f"its host {row.host} is down; before: {row.state.value}" if dead else row.reason,
+        pid=row.pid if state.value == row.state.value else None,
+        reason=reason,
     )
+
+
+def shown(topology: Topology, row: Resource) -> tuple[ShownState, str]:
+    """State and reason as people see them. Derived: the row says what its node last saw.
+
+    What is in error stays so until its host's fault is over: before, nobody has seen how it is.
+    """
+    dead, before = topology.is_down(row.host), f"before: {row.state.value}"
+    if topology.in_error(row.host) and row.state is not ResourceState.STOPPED:
+        was = "is down" if dead else "was down, and is not settled yet"
+        return ShownState.ERROR, f"its host {row.host} {was}; {before}"
+    if dead:
+        return ShownState.UNKNOWN, f"its host {row.host} is down; {before}"
+    return ShownState(row.state.value), row.reason

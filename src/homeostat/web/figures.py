@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select
 
-from homeostat.contracts.nouns import INFRASTRUCTURE
-from homeostat.faults.store import fault_table
+from homeostat.contracts.nouns import INFRASTRUCTURE, Owner
+from homeostat.faults.store import concerns, fault_table
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.database import journal
 from homeostat.notices.model import Transition
@@ -36,7 +36,8 @@ def last_hour(connection: Connection, caller: Caller, now_ns: int) -> list[Point
         table.raised_ns > now_ns - WINDOW_S * 10**9
     )
     if caller.role is not Role.ADMIN:
-        query = query.where(table.owner == caller.owner, table.owner != INFRASTRUCTURE)
+        owner = Owner(caller.owner)
+        query = query.where(concerns(owner), literal(owner) != INFRASTRUCTURE)
     rows = connection.execute(query.order_by(table.raised_ns.desc()).limit(_POINTS_MAX)).all()
     told = _told_ms(connection, caller, [row.id for row in rows])
     return [Point(row.id, row.raised_ns, row.outage_ms, told.get(row.id)) for row in reversed(rows)]

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from homeostat.fleet.model import Topology
 from homeostat.kernel.errors import HomeostatError, RetryLater
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.kernel.reader import Journal
@@ -76,7 +75,6 @@ class Stream:
     tail: Tail
     pages: JournalPages
     sessions: Sessions
-    topology: Callable[[], Topology]
     secret: str
     since: Seq
     search: Search | None
@@ -110,7 +108,7 @@ class Stream:
             visitor = await self.sessions.find(self.secret)
             if visitor is None:
                 return
-            seen = await self.pages.seen_by(visitor.caller, self.topology(), batch)
+            seen = await self.pages.seen_by(visitor.caller, batch)
             if seen:
                 yield message("changed", "")
             wanted = [each for each in seen if self.search is not None and matches(self.search, each)]

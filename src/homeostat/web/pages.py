@@ -6,7 +6,6 @@ something changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 from urllib.parse import urlencode
@@ -16,13 +15,13 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from homeostat.contracts.nouns import Standing
 from homeostat.faults import api as faults
+from homeostat.faults.checkpoints import Timeline
 from homeostat.faults.explanation import explained, sentence
 from homeostat.faults.model import FaultState
-from homeostat.fleet import api as fleet
-from homeostat.fleet.model import Topology
-from homeostat.kernel.access import Role
+from homeostat.fleet.hosts_api import HostsApi, list_hosts
+from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import iso
-from homeostat.kernel.errors import NotAllowed
+from homeostat.kernel.errors import NotAllowed, NotFound
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.notices import api as notices
 from homeostat.notices import subscriptions_api as subscriptions
@@ -33,13 +32,15 @@ from homeostat.web.assets import assets
 from homeostat.web.console import Console, console_of
 from homeostat.web.edge import COOKIE, CurrentVisitor, PageRoute, WritingVisitor
 from homeostat.web.live import Stream
-from homeostat.web.picture import lanes, picture
+from homeostat.web.machine import Machine
+from homeostat.web.picture import lanes, picture, way
 from homeostat.web.rendering import page
 from homeostat.web.search import JournalPages, Search, kinds
 from homeostat.web.sessions import SESSION_S, Visitor
 
 RECENT = 6
 JOURNAL_ROWS = 60
+AFFECTED_ROWS = 60
 HOME = "/console/"
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
@@ -59,14 +60,14 @@ def _notices(request: Request) -> subscriptions.NoticesApi:
     return parts
 
 
-def _topology(request: Request) -> Callable[[], Topology]:
-    topology: Callable[[], Topology] = request.app.state.topology
-    return topology
+def _hosts(request: Request) -> HostsApi:
+    parts: HostsApi = request.app.state.hosts
+    return parts
 
 
 FaultParts = Annotated[faults.FaultsApi, Depends(_faults)]
+HostParts = Annotated[HostsApi, Depends(_hosts)]
 NoticeParts = Annotated[subscriptions.NoticesApi, Depends(_notices)]
-CurrentTopology = Annotated[Callable[[], Topology], Depends(_topology)]
 
 
 def show_page(request: Request, template: str, visitor: Visitor, here: str, **values: object) -> HTMLResponse:
@@ -134,13 +135,13 @@ async def overview(
     visitor: CurrentVisitor,
     console: Parts,
     fault_parts: FaultParts,
-    topology: CurrentTopology,
+    host_parts: HostParts,
 ) -> Response:
     """Every promise, every host, every open fault."""
     caller = visitor.caller
     promises = [row for promise in console.promises for row in await promise(visitor.caller)]
-    rows = (await resources.list_resources(caller, topology())).items
-    nodes = {node.host: node for node in (await fleet.list_nodes(caller, topology())).items}
+    rows = (await resources.list_resources(caller, host_parts.topology())).items
+    nodes = {node.host: node for node in (await list_hosts(caller, host_parts)).items}
     listed = [
         await faults.list_faults(caller, fault_parts, state, limit)
         for state, limit in ((FaultState.OPEN, 100), (FaultState.CLEARING, 100), (FaultState.CLEARED, RECENT))
@@ -154,7 +155,7 @@ async def overview(
         promises=promises,
         unknown=[row.promise for row in promises if row.standing is Standing.UNKNOWN],
         broken=[row.promise for row in promises if row.standing is Standing.BROKEN],
-        hosts=[(host, nodes.get(host), [row for row in rows if row.host == host]) for host in hosts],
+        hosts=[Machine(host, nodes.get(host), [row for row in rows if row.host == host]) for host in hosts],
         resources=rows,
         open=[*listed[0].items, *listed[1].items],
         recent=listed[2].items,
@@ -184,6 +185,7 @@ async def one_fault(
     """One fault: its chain as a picture and in sentences."""
     row = await faults.show_fault(fault, visitor.caller, parts)
     chain = await faults.chain_of(fault, visitor.caller, parts)
+    view = await _timeline(fault, visitor.caller, parts)
     now_ms = (console.clock.wall_ns() - min(each.at_ns for each in chain)) / 1e6
     return show_page(
         request,
@@ -193,7 +195,18 @@ async def one_fault(
         fault=row,
         chain=explained(chain),
         picture=picture(lanes(chain), now_ms),
+        view=view,
+        way=[] if view is None else way(view),
+        most=AFFECTED_ROWS,
     )
+
+
+async def _timeline(fault: str, caller: Caller, parts: faults.FaultsApi) -> Timeline | None:
+    """None when the journal has none any more."""
+    try:
+        return await faults.show_timeline(fault, caller, parts)
+    except NotFound:
+        return None
 
 
 @router.get("/journal")
@@ -201,7 +214,6 @@ async def journal(  # noqa: PLR0913 - a search has this many fields
     request: Request,
     visitor: CurrentVisitor,
     parts: FaultParts,
-    topology: CurrentTopology,
     kind: Word = "",
     subject: Word = "",
     text: Word = "",
@@ -210,7 +222,7 @@ async def journal(  # noqa: PLR0913 - a search has this many fields
     """Newest first; the stream adds rows on top of the first page."""
     search = Search(kind, subject.strip(), text.strip())
     pages = JournalPages(parts.journal, parts.readers)
-    found = await pages.page(visitor.caller, topology(), search, before, JOURNAL_ROWS)
+    found = await pages.page(visitor.caller, search, before, JOURNAL_ROWS)
     since = await parts.journal.head() if not found.events else found.events[0].seq
     asked = {"kind": search.kind, "subject": search.subject, "text": search.text}
     wanted = {name: value for name, value in asked.items() if value}
@@ -288,7 +300,6 @@ async def events(  # noqa: PLR0913 - a search has this many fields
     visitor: CurrentVisitor,
     console: Parts,
     parts: FaultParts,
-    topology: CurrentTopology,
     journal: bool = False,
     since: Annotated[int | None, Query(ge=0, le=2**62)] = None,
     kind: Word = "",
@@ -301,7 +312,6 @@ async def events(  # noqa: PLR0913 - a search has this many fields
         tail=console.tail,
         pages=JournalPages(parts.journal, parts.readers),
         sessions=console.sessions,
-        topology=topology,
         secret=visitor.secret,
         since=head if since is None else Seq(min(head, since)),
         search=Search(kind, subject, text) if journal else None,

@@ -1,4 +1,4 @@
-"""A fault's chain as a picture: lanes on a time axis. Pure.
+"""A fault's chain as a picture: lanes on a time axis, and its checkpoints as a table with bars. Pure.
 
 The axis is logarithmic: what follows a fault within milliseconds and what ends it after seconds are seen side
 by side. Positions are percent of the width, so that the same picture fits a phone and a wall.
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from homeostat.contracts.events import faults, fleet, notices, resources
+from homeostat.faults.checkpoints import Checkpoint, Step, Timeline
 from homeostat.kernel.journal import Envelope
 
 _MARKS_MS = (0, 1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 36_000_000, 864_000_000)
@@ -40,6 +41,23 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A checkpoint as a line of a table. `width` is that of its bar, in percent; None: no bar.
+
+    `took` is since the checkpoint before it on the way, `at` since the first; empty when it is not known.
+    """
+
+    id: str
+    label: str
+    band: str
+    kind: str
+    width: float | None
+    took: str
+    at: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """Bars from top to bottom, and marks of the axis as (percent, word)."""
 
@@ -53,6 +71,7 @@ def lanes(chain: Sequence[Envelope]) -> list[Lane]:
         return []
     zero_ns = min(each.at_ns for each in chain)
     ends = {each.cause: each for each in chain if isinstance(each.event, _ENDS)}
+    acts = {each.seq for each in chain if isinstance(each.event, resources.ActionIntended)}
     cleared = next((each for each in chain if isinstance(each.event, faults.FaultCleared)), None)
 
     def after_ms(each: Envelope | None) -> float | None:
@@ -64,8 +83,10 @@ def lanes(chain: Sequence[Envelope]) -> list[Lane]:
         match each.event:
             case faults.FaultRaised():
                 found.append(Lane("the fault is open", "fault", start_ms, after_ms(cleared)))
-            case resources.ActionIntended(verb=verb, owner_of_act=who):
-                found.append(Lane(f"{who}: {verb}", "act", start_ms, after_ms(ends.get(each.seq))))
+            case resources.ActionIntended():
+                found.append(Lane(_act(each), "act", start_ms, after_ms(ends.get(each.seq))))
+            case fleet.HostMarked() if each.cause in acts:
+                continue  # the act's own lane ends with it
             case notices.NoticeQueued(subscription=name, transition=transition):
                 end = ends.get(each.seq)
                 given_up = end is not None and isinstance(end.event, notices.NoticeGivenUp)
@@ -86,8 +107,38 @@ def lanes(chain: Sequence[Envelope]) -> list[Lane]:
 _ENDS = (resources.ActionFinished, notices.NoticeDelivered, notices.NoticeGivenUp)
 
 
+_ACTS = {
+    "mark_down": "cloud: {} is down",
+    "set_error": "cloud: guests of {} in error",
+    "mark_up": "cloud: {} is back",
+    "clear_error": "cloud: guests of {} as seen",
+    "fence": "{} is fenced",
+}
+
+
+def _act(each: Envelope) -> str:
+    """What is done, in words where we have some."""
+    assert isinstance(each.event, resources.ActionIntended)
+    words, name = _ACTS.get(each.event.verb), each.subject.partition("/")[2]
+    return f"{each.event.owner_of_act}: {each.event.verb}" if words is None else words.format(name)
+
+
 def _moment(each: Envelope) -> tuple[str, str]:
     match each.event:
+        case fleet.HostDown(host=host):
+            return f"{host} is declared down", "seen"
+        case fleet.HostBack(host=host):
+            return f"{host} is back", "good"
+        case fleet.HostFenced(host=host):
+            return f"nothing runs on {host} any more", "good"
+        case fleet.HostMarked(host=host, mark=mark):
+            return _ACTS[mark.value].format(host), "act"
+        case resources.GuestMoved(resource=resource, host=host):
+            return f"{resource} belongs to {host} now", "act"
+        case resources.GuestStranded(resource=resource):
+            return f"{resource} starts nowhere for now", "lost"
+        case fleet.ActRefused(act=act):
+            return f"not done: {act.replace('_', ' ')}", "lost"
         case resources.ResourceDown(resource=resource, state=state):
             return f"{each.origin} sees {resource} {state}", "seen"
         case resources.ResourceUp(resource=resource):
@@ -115,6 +166,40 @@ def picture(found: Sequence[Lane], now_ms: float) -> Picture:
         return Bar(lane.label, lane.kind, round(min(left, 100 - wide), 2), round(wide, 2), _time(lane))
 
     return Picture(tuple(bar(lane) for lane in found), tuple(_marks(x, longest_ms)))
+
+
+def way(view: Timeline) -> list[Stop]:
+    """The checkpoints in their order, each with the time that it took. Bars are logarithmic.
+
+    An act beside the way is counted from what was found before it, and nobody waited for it.
+    """
+    bands = {step.label: step.band for step in Step}
+    took: dict[str, float] = {span.end: span.ms for span in view.spans}
+    before: float | None = None
+    for point in view.checkpoints:
+        if point.beside and point.ms is not None and before is not None:
+            took[point.id] = point.ms - before
+        if point.ms is not None:
+            before = point.ms
+    longest_ms = max([1.0, *took.values()])
+    return [_stop(point, bands[point.name], took.get(point.id), longest_ms) for point in view.checkpoints]
+
+
+def _stop(point: Checkpoint, band: str, took_ms: float | None, longest_ms: float) -> Stop:
+    kind = "missing" if point.ms is None else "beside" if point.beside else "on"
+    width = (
+        None if took_ms is None else 100 * math.log1p(10 * max(0.0, took_ms)) / math.log1p(10 * longest_ms)
+    )
+    return Stop(
+        id=point.id,
+        label=point.name,
+        band=band,
+        kind=kind,
+        width=width,
+        took="" if took_ms is None else _ms(took_ms) if took_ms >= 0.05 or took_ms < 0 else "< 0.1 ms",
+        at="" if point.ms is None else _ms(point.ms),
+        what=point.what,
+    )
 
 
 def _marks(x: object, longest_ms: float) -> Iterator[tuple[float, str]]:

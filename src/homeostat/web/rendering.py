@@ -12,7 +12,7 @@ from homeostat.web.assets import asset_url
 
 SIGNS = {
     "good": ("kept", "up", "present", "cleared", "delivered", "ok"),
-    "bad": ("broken", "down", "failed", "open", "lost", "given_up", "critical"),
+    "bad": ("broken", "down", "failed", "error", "open", "lost", "agent lost", "given_up", "critical"),
     "unsure": (
         "unknown",
         "starting",
@@ -20,6 +20,8 @@ SIGNS = {
         "pending",
         "stopped",
         "suspected",
+        "back",
+        "held",
         "silenced",
         "active",
         "planned",

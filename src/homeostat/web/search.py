@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import orjson
 
 from homeostat.contracts.events import CATALOGUE
-from homeostat.fleet.model import Topology
+from homeostat.faults.ownership import owners, visible
 from homeostat.kernel.access import Caller
 from homeostat.kernel.database import Readers
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.kernel.reader import Journal
-from homeostat.web.ownership import owners, visible
 
 WITHIN = 100_000
 _SLICE = 400
@@ -51,9 +50,7 @@ class JournalPages:
     journal: Journal
     readers: Readers
 
-    async def page(
-        self, caller: Caller, topology: Topology, search: Search, before: int | None, limit: int
-    ) -> Found:
+    async def page(self, caller: Caller, search: Search, before: int | None, limit: int) -> Found:
         """At most `limit` events before a number, newest first."""
         head = await self.journal.head()
         floor = Seq(max(0, head - WITHIN))
@@ -62,7 +59,7 @@ class JournalPages:
             batch = await self.journal.latest(
                 place, _SLICE, after=floor, kind=search.kind, subject=search.subject, text=search.text
             )
-            found += await self.seen_by(caller, topology, batch)
+            found += await self.seen_by(caller, batch)
             if len(found) > limit:
                 return Found(found[:limit], found[limit - 1].seq)
             if len(batch) < _SLICE:
@@ -70,12 +67,12 @@ class JournalPages:
             place = batch[-1].seq
         return Found(found, place)
 
-    async def seen_by(self, caller: Caller, topology: Topology, events: list[Envelope]) -> list[Envelope]:
+    async def seen_by(self, caller: Caller, events: list[Envelope]) -> list[Envelope]:
         """Those that the caller may see."""
         if not events:
             return []
         known = await self.readers.read(lambda connection: owners(connection, events))
-        return visible(caller, events, known, topology)
+        return visible(caller, events, known)
 
 
 def matches(search: Search, event: Envelope) -> bool:

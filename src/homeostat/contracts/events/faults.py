@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,20 @@ class FaultCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultInjected:
+    """Somebody broke this host on purpose and says when: `injected_ns` is the injector's wall clock.
+
+    Only a stamp for timelines; nothing is concluded from it.
+    """
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    what: str
+    injected_ns: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class FaultInhibited:
     """Something is wrong with `about` and no fault is raised: the fault `by` says it already."""
 
@@ -52,4 +66,4 @@ class FaultInhibited:
     reason: str
 
 
-EVENTS = (FaultRaised, FaultCleared, FaultInhibited)
+EVENTS = (FaultRaised, FaultCleared, FaultInjected, FaultInhibited)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from homeostat.contracts.nouns import HostId
+from homeostat.contracts.nouns import HostId, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,16 @@ class HostFenced:
 
 
 @dataclass(frozen=True, slots=True)
+class HostMarked:
+    """The cloud shows it so now: the host down or up, or what runs there in error or as it is."""
+
+    VERSION: ClassVar[int] = 1
+    host: HostId
+    mark: Mark
+    cloud: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostHeld:
     """A person asked that no harm is done to this host, or (with `held` false) that it may be again."""
 
@@ -151,6 +161,7 @@ EVENTS = (
     HostDown,
     HostBack,
     HostFenced,
+    HostMarked,
     HostHeld,
     EvidenceLost,
     EvidenceBack,

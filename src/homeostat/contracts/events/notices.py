@@ -42,17 +42,23 @@ class NoticeQueued:
 class NoticeDelivered:
     """The consumer answered 2xx; the event's own time is when its answer began to arrive.
 
-    `attempts` counts this server's tries. `offered_ns` is when this server was first ready to send it: the
-    commit that queued it was known, or the notice was read again after a start; `sent_ns` when the attempt
-    that was answered began. Both are this server's wall clock, None in journals of before.
+    `attempts` counts this server's tries. `offered_ns` is when this server was first ready to tell: the
+    commit that queued it was known, or the notice was read again after a start; `admitted_ns` when it stood
+    among those to be sent; of the attempt that was answered `chosen_ns` when it was its turn and its consumer
+    was looked at again, `sent_ns` when it began. All are this server's wall clock. `consumer_received_ns` and
+    `consumer_handled_ns` are the consumer's own word on its own clock. None: nobody said.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     key: str
     subscription: str
     attempts: int
     offered_ns: int | None = None
     sent_ns: int | None = None
+    admitted_ns: int | None = None
+    chosen_ns: int | None = None
+    consumer_received_ns: int | None = None
+    consumer_handled_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,10 @@ class NoticeUnsilenced:
     reason: str
 
 
-UPCASTS: dict[tuple[str, int], Upcast] = {("NoticeDelivered", 1): lambda old: old}
+UPCASTS: dict[tuple[str, int], Upcast] = {
+    ("NoticeDelivered", 1): lambda old: old,
+    ("NoticeDelivered", 2): lambda old: old,
+}
 EVENTS = (
     SubscriptionCreated,
     SubscriptionRemoved,
