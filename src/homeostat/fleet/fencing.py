@@ -35,13 +35,17 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended. `said` is the receipt when it is ok, else why not."""
+    """How an attempt ended. `said` is the receipt when it is ok, else why not.
+
+    `died_ns` is the death that it was for, None when that is not known: a receipt is for that one only.
+    """
 
     action: str
     driver: str
     outcome: Outcome
     took_ms: float
     said: str
+    died_ns: int | None = None
 
 
 class CommandFence:
