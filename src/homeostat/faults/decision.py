@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from homeostat.contracts.nouns import FaultId, HostId, ResourceId
 from homeostat.faults.model import Fault, FaultState
 from homeostat.fleet.model import Action, Node, Resource, Topology
+from homeostat.fleet.pictures import Pictures
 from homeostat.kernel.journal import Draft, Local, Seq
 
 
@@ -61,10 +62,14 @@ class Decision:
 
 @dataclass(slots=True)
 class World:
-    """The rows in memory: hosts, resources, open acts, and faults that are not cleared, by subject."""
+    """The rows in memory: hosts, resources, open acts, and faults that are not cleared, by subject.
+
+    `pictures` are answers to resyncs of which not all parts have come.
+    """
 
     topology: Topology = field(default_factory=Topology)
     faults: dict[str, Fault] = field(default_factory=dict)
+    pictures: Pictures = field(default_factory=Pictures)
 
     def adopt(self, decision: Decision) -> tuple[set[HostId], set[ResourceId]]:
         """Take a decision over. Returns which nodes and resources were not known before."""

@@ -92,15 +92,17 @@ class Action:
 
 @dataclass(slots=True)
 class Topology:
-    """Hosts and what runs on them, in memory; the tables are its snapshot."""
+    """Hosts and what runs on them, in memory; the tables are its snapshot. Rows change by `adopt` only."""
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
     resources: dict[ResourceId, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
+    _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
+    _digests: dict[HostId, str] = field(default_factory=dict)
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
-        return (resource for resource in self.resources.values() if resource.host == host)
+        return (self.resources[resource] for resource in self._on_host.get(host, ()))
 
     def is_down(self, host: HostId) -> bool:
         """Whether the host is known to be dead: what runs there is in error, whatever its row says."""
@@ -108,8 +110,12 @@ class Topology:
         return node is not None and node.down_ns is not None
 
     def digest(self, host: HostId) -> str:
-        """What the node's own digest should be."""
-        return digest({resource.id: resource.state for resource in self.on_host(host)})
+        """What the node's own digest should be. Asked at every heartbeat, so it is kept until a row changes."""
+        kept = self._digests.get(host)
+        if kept is None:
+            kept = digest({resource.id: resource.state for resource in self.on_host(host)})
+            self._digests[host] = kept
+        return kept
 
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()
@@ -118,7 +124,13 @@ class Topology:
         for node in nodes:
             self.nodes[node.host] = node
         for resource in resources:
+            before = self.resources.get(resource.id)
+            if before is not None and before.host != resource.host:
+                del self._on_host[before.host][resource.id]
+                self._digests.pop(before.host, None)
             self.resources[resource.id] = resource
+            self._on_host.setdefault(resource.host, {})[resource.id] = None
+            self._digests.pop(resource.host, None)
         for action in actions:
             if action.outcome is None:
                 self.actions[action.id] = action
