@@ -46,7 +46,7 @@ from homeostat.kernel.errors import (
     RetryLater,
     StoreUnavailable,
 )
-from homeostat.kernel.journal import Seq, Submission
+from homeostat.kernel.journal import Seq, Submission, grouped
 from homeostat.kernel.positional_log import seconds
 from homeostat.notices.outcomes import Appends
 
@@ -257,7 +257,8 @@ class FaultPath:
         if entry.events or entry.changes:
             herald = self._parts.herald
             told = herald.announce(entry.tellings, len(entry.events))
-            submission = Submission(LOOP, (*entry.events, *told.drafts), (*entry.changes, *told.changes))
+            changes = grouped((*entry.changes, *told.changes))
+            submission = Submission(LOOP, (*entry.events, *told.drafts), changes)
             try:
                 receipt = await self._parts.appender.append(submission)
             except RetryLater as error:

@@ -46,10 +46,11 @@ class Prepared:
 def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: int) -> Prepared:
     """Check and encode. BadInput names what the submission must not contain; nothing is written yet."""
     encoded = []
+    known = catalogue.kinds()
     keys: set[tuple[object, ...]] = set()
     for index, draft in enumerate(submission.events):
         where = f"{submission.loop}.events[{index}]"
-        if type(draft.event).__name__ not in catalogue.kinds():
+        if type(draft.event).__name__ not in known:
             raise BadInput(where, type(draft.event).__name__, "an event of the catalogue")
         try:
             kind, version, payload = catalogue.encode(draft.event)
