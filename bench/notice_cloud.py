@@ -16,7 +16,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -93,11 +92,20 @@ class Consumers:
         self.ports = ports
         self.heard: list[Heard] = []
         self._more = asyncio.Event()
+        self._ahead_ns: tuple[int, int] | None = None
+
+    @property
+    def stepped_ns(self) -> int:
+        """How far CLOCK_REALTIME ran away from CLOCK_BOOTTIME between two requests, at most."""
+        return 0 if self._ahead_ns is None else self._ahead_ns[1] - self._ahead_ns[0]
 
     def take(self, line: bytes) -> None:
         """One line of it."""
         port, wall_ns, boot_ns, size, alerts, key = line.decode().split()
         self.heard.append(Heard(int(port), int(wall_ns), int(boot_ns), int(size), int(alerts), key))
+        ahead_ns = int(wall_ns) - int(boot_ns)
+        least, most = self._ahead_ns or (ahead_ns, ahead_ns)
+        self._ahead_ns = min(least, ahead_ns), max(most, ahead_ns)
         self._more.set()
 
     async def until(self, count: int, end: str, within_s: float = 20.0) -> list[Heard]:
@@ -151,7 +159,9 @@ async def consumers(count: int) -> AsyncIterator[Consumers]:
 
 
 @contextmanager
-def child(argv: list[str], log: Path | None = None, *, patience_s: float = 10.0) -> Iterator[subprocess.Popen[bytes]]:
+def child(
+    argv: list[str], log: Path | None = None, *, patience_s: float = 10.0
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with this block, and with us however we end."""
     with contextlib.ExitStack() as open_files:
         out = open_files.enter_context(log.open("ab")) if log else subprocess.PIPE
@@ -189,7 +199,11 @@ class Host:
 
     def __post_init__(self) -> None:
         for number in range(self.guests):
-            self._set(ResourceId(f"{self.name}-{number:05}"), ResourceState.UP, self.owners[number % len(self.owners)])
+            self._set(
+                ResourceId(f"{self.name}-{number:05}"),
+                ResourceState.UP,
+                self.owners[number % len(self.owners)],
+            )
         self._digest()
         self.first = self.seq + 1  # the transitions that made these levels can no longer be had
 
@@ -224,7 +238,9 @@ class Cloud:
 
     async def run(self) -> None:
         """Beat and answer for ever."""
-        await self._bus.subscribe("to.*.resync", lambda subject, _: self._wanted.put_nowait(subject.split(".")[1]))
+        await self._bus.subscribe(
+            "to.*.resync", lambda subject, _: self._wanted.put_nowait(subject.split(".")[1])
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat())
             while True:
@@ -245,7 +261,9 @@ class Cloud:
     async def report(self, host: Host, changed: list[Transition]) -> None:
         """Say what changed, as a node would: as few messages as they fit into."""
         for batch in batches(changed):
-            message = Observations(HostId(host.name), "boot", time.clock_gettime_ns(time.CLOCK_BOOTTIME), host.first, batch)
+            message = Observations(
+                HostId(host.name), "boot", time.clock_gettime_ns(time.CLOCK_BOOTTIME), host.first, batch
+            )
             await self._bus.publish(Subjects(HostId(host.name)).observations, encode(message))
 
     async def _speak(self, host: Host) -> None:
@@ -262,7 +280,9 @@ class Cloud:
     async def _picture(self, host: Host) -> None:
         parts = list(batches(tuple(host.levels.values()))) or [()]
         for number, levels in enumerate(parts, 1):
-            message = Levels(HostId(host.name), "boot", "life", host.seq, levels, host.first, number, len(parts))
+            message = Levels(
+                HostId(host.name), "boot", "life", host.seq, levels, host.first, number, len(parts)
+            )
             await self._bus.publish(Subjects(HostId(host.name)).levels, encode(message))
             await self._bus.flush()
 
@@ -295,7 +315,9 @@ class Server:
 
 
 @asynccontextmanager
-async def running(folder: Path, hosts: list[Host], subscriptions: list[tuple[str, str, int]]) -> AsyncIterator[Server]:
+async def running(
+    folder: Path, hosts: list[Host], subscriptions: list[tuple[str, str, int]]
+) -> AsyncIterator[Server]:
     """A server that knows all of these hosts and their guests. A subscription: name, owner, consumer's port."""
     folder.mkdir()
     port, database = free_port(), folder / "homeostat.db"
@@ -304,7 +326,9 @@ async def running(folder: Path, hosts: list[Host], subscriptions: list[tuple[str
         f'{{user: {who}, password: "{PASSWORD}", permissions: {{publish: ["{says}"], subscribe: ["{hears}"]}}}}'
         for who, says, hears in users
     ]
-    (folder / "nats.conf").write_text(f'listen: "127.0.0.1:{port}"\nauthorization {{ users: [{", ".join(lines)}] }}\n')
+    (folder / "nats.conf").write_text(
+        f'listen: "127.0.0.1:{port}"\nauthorization {{ users: [{", ".join(lines)}] }}\n'
+    )
     (folder / "password").write_text(PASSWORD)
     api = free_port()
     settings = {
@@ -325,7 +349,15 @@ async def running(folder: Path, hosts: list[Host], subscriptions: list[tuple[str
     await _subscribe(database, subscriptions)
     url = f"nats://127.0.0.1:{port}"
     with child([str(find_nats_server().path), "-c", str(folder / "nats.conf")], folder / "nats.log"):
-        argv = [sys.executable, "-m", "homeostat.cli", "run", "server", "--config", str(folder / "server.yaml")]
+        argv = [
+            sys.executable,
+            "-m",
+            "homeostat.cli",
+            "run",
+            "server",
+            "--config",
+            str(folder / "server.yaml"),
+        ]
         if profile := os.environ.get("PROFILE"):
             argv = [*profile.split(), *argv]
         bus = await Bus.connect(BusSettings(url, "nodes", PASSWORD, "bench"))
@@ -356,7 +388,9 @@ async def _subscribe(database: Path, subscriptions: list[tuple[str, str, int]]) 
     appender = Appender(engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
     rows = [
-        Subscription(name, Owner(owner), f"http://127.0.0.1:{port}/notices", "s" * 32, "bench", time.time_ns())
+        Subscription(
+            name, Owner(owner), f"http://127.0.0.1:{port}/notices", "s" * 32, "bench", time.time_ns()
+        )
         for name, owner, port in subscriptions
     ]
     for start in range(0, len(rows), 1000):

@@ -68,7 +68,9 @@ class _Nova(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._seen += data
         head, end, rest = self._seen.partition(b"\r\n\r\n")
-        length = next((int(each[15:]) for each in head.split(b"\r\n") if each[:15].lower() == b"content-length:"), 0)
+        length = next(
+            (int(each[15:]) for each in head.split(b"\r\n") if each[:15].lower() == b"content-length:"), 0
+        )
         if not end or len(rest) < length:
             return
         self._seen = b""
@@ -84,7 +86,9 @@ class _Nova(asyncio.Protocol):
         told = {"alarm_name": "doctor_alarm", "current": "alarm", "severity": "moderate", "alarm_id": server.decode(),
                 "reason_data": {"event": {"event_type": "compute.instance.update", "traits": traits}, "type": "event"}}  # fmt: skip
         body = json.dumps(told).encode()
-        self._consumer.write(b"POST /failure HTTP/1.1\r\nHost: c\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        self._consumer.write(
+            b"POST /failure HTTP/1.1\r\nHost: c\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
         self._transport.write(_ACCEPTED)
 
 

@@ -19,6 +19,7 @@ from homeostat.faults.loop import FaultPath, Parts
 from homeostat.fleet.arming import Arming
 from homeostat.fleet.fencing import driver_of
 from homeostat.http_api import bind, listen
+from homeostat.kernel import pauses
 from homeostat.kernel.access import Role
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.bus import Bus, BusSettings
@@ -91,6 +92,7 @@ async def serve(settings: ServerSettings) -> None:
         aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, store.leader.epoch, clock))
         await path.listen()
         await path.load()
+        pauses.shorten()
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)

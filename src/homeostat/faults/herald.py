@@ -17,6 +17,7 @@ from homeostat.kernel.database import Readers
 from homeostat.kernel.journal import Change, Draft, Receipt
 from homeostat.notices import store as notice_store
 from homeostat.notices.delivery import Delivery
+from homeostat.notices.matching import concerned
 from homeostat.notices.model import FaultPicture, Notice, Transition
 from homeostat.notices.outbox import Cause, queue, settled
 from homeostat.notices.subscriptions import Subscriptions
@@ -81,7 +82,8 @@ class Herald:
             pictures[fault.id] = picture_of(fault)
             cause = Cause(telling.cause, first_index + len(drafts), telling.at_ns, fault.trace)
             heard = self._heard.get(fault.id, frozenset()) if transition is Transition.CLEARED else None
-            queued = queue(pictures[fault.id], transition, self._subscriptions.all(), cause, heard)
+            candidates = self._subscriptions.that_may_hear(concerned(pictures[fault.id]))
+            queued = queue(pictures[fault.id], transition, candidates, cause, heard)
             if transition is Transition.RAISED:
                 self._heard[fault.id] = frozenset(each.subscription for each in queued.notices)
             else:

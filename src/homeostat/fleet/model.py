@@ -110,7 +110,7 @@ class Topology:
         return node is not None and node.down_ns is not None
 
     def digest(self, host: HostId) -> str:
-        """What the node's own digest should be. Asked at every heartbeat, so it is kept until a row changes."""
+        """What the node's own digest should be. Asked at every heartbeat, so kept until a row changes."""
         kept = self._digests.get(host)
         if kept is None:
             kept = digest({resource.id: resource.state for resource in self.on_host(host)})

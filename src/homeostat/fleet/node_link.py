@@ -201,7 +201,7 @@ class NodeLink:
         return False
 
     async def _send_levels(self) -> bool:
-        """Everything, of one moment, in as many messages as it takes; whether all of them were handed over."""
+        """Everything, of one moment, in as many messages as it takes; whether all were handed over."""
         seen = self._store.snapshot()
         place = (self._settings.host, seen.boot, self.incarnation, seen.seq)
         parts = list(batches(seen.levels)) or [()]

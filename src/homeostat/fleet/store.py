@@ -79,7 +79,6 @@ arming_table = Table(
 )
 
 
-
 def _replace(table: Table, key: str) -> Update:
     """Sets every column but the key, which is bound as `key`."""
     names = [column.name for column in table.columns if column.name != key]

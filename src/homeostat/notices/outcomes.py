@@ -1,7 +1,7 @@
 """Appends the outcomes of notices, off the path: a consumer that was told never waits for our disk.
 
-Many outcomes are one submission, or a commit of several where one of them is refused. What was being committed
-when this was cancelled is committed again by `flush`: the journal knows what it holds.
+Many outcomes are one submission, or a commit of several where one of them is refused. What was being
+committed when this was cancelled is committed again by `flush`: the journal knows what it holds.
 """
 
 from __future__ import annotations

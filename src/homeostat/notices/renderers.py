@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 
 from homeostat.kernel.clock import iso
-from homeostat.notices.matching import may_hear
 from homeostat.notices.model import FaultPicture, Subscription, Transition, notice_key
 
 _TEXT_LENGTH_MAX = 500
@@ -32,7 +31,7 @@ def render(
     public_url: str = "",
 ) -> bytes:
     """The JSON body, at most `limit_bytes` long (which is never less than 4 KiB)."""
-    affected = [each for each in fault.affected if may_hear(subscription.owner, each.owner)]
+    affected = fault.affected_of(subscription.owner)
     told: dict[str, Any] = {
         "id": fault.id,
         "kind": fault.kind.value,
