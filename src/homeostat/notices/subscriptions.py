@@ -51,7 +51,7 @@ class Subscriptions:
         return tuple(self._by_name.values())
 
     def that_may_hear(self, projects: Collection[Owner]) -> tuple[Subscription, ...]:
-        """Those of these projects and of the infrastructure, by name: nobody else is told of what they own."""
+        """Those of these projects and of the infrastructure, by name: nobody else hears of what they own."""
         wanted = {*projects, INFRASTRUCTURE}
         if len(wanted) >= len(self._by_owner):
             return tuple(row for row in self._by_name.values() if row.owner in wanted)
