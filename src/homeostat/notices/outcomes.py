@@ -19,6 +19,8 @@ from homeostat.kernel.journal import Receipt, Submission, grouped
 from homeostat.notices.board import Due
 
 _AT_ONCE = 256
+_GATHER_S = 0.005
+"""In a storm a commit for each few outcomes would take the time of those who are still to be told."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _log = structlog.get_logger("notices")
 
@@ -52,15 +54,17 @@ class Outcomes:
         while True:
             await self._there.wait()
             self._there.clear()
-            await self.flush()
+            await self.flush(_GATHER_S)
 
-    async def flush(self) -> None:
+    async def flush(self, gather_s: float = 0.0) -> None:
         """Commit all that waits, however often the store says later. Not while `run` runs.
 
-        Deposed and CorruptState go to the caller.
+        Waits `gather_s` for more before each commit. Deposed and CorruptState go to the caller.
         """
         wait_s = _FIRST_WAIT_S
         while self._waiting:
+            if gather_s and len(self._waiting) < _AT_ONCE:
+                await asyncio.sleep(gather_s)
             batch = list(islice(self._waiting, _AT_ONCE))
             answers = await self._append([submission for _, submission in batch])
             again = []
