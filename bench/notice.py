@@ -128,7 +128,7 @@ class Bench:
 
     async def death(self, server: Server, host: Host, row: Row, notices: int) -> None:
         """One host dies, is told, comes back, is told again."""
-        self.heard.heard.clear()
+        self.heard.forget()
         cpu_s = server.cpu_s()
         await server.cloud.kill(host)
         told = await self.heard.until(notices, ":raised")
@@ -140,7 +140,7 @@ class Bench:
 
     async def storm(self, server: Server, host: Host, row: Row) -> None:
         """Everything on a living host fails at once: as many faults as guests, all told to one consumer."""
-        self.heard.heard.clear()
+        self.heard.forget()
         changed = host.change(ResourceState.DOWN)
         cpu_s, began_ns = server.cpu_s(), time.time_ns()
         await server.cloud.report(host, changed)
@@ -227,7 +227,7 @@ class Peers:
         """Doctor's sample: one reset after the other, each told by itself; until the last is told."""
         row = self.bench.row(f"Doctor 2016, {call_ms} ms a call", guests, 1, "stand-in for nova")
         heard = self.bench.heard
-        heard.heard.clear()
+        heard.forget()
         cpu_s = _cpu_s(self.nova_pid)
         servers = [f"server-{number:05}" for number in range(guests)]
         began_ns = await asyncio.to_thread(doctor, self.nova_port, servers, call_ms)
@@ -242,7 +242,7 @@ class Peers:
             f"Alertmanager, {'a group a guest' if apart else 'a group a host'}", guests, 1, PEER
         )
         heard = self.bench.heard
-        heard.heard.clear()
+        heard.forget()
         self.number += 1
         cpu_s = _cpu_s(self.alertmanager_pid)
         group = f"host-{self.number}"
