@@ -45,7 +45,7 @@ from homeostat.kernel.database import open_engine, upgrade
 from homeostat.kernel.journal import Submission
 from homeostat.kernel.processes import die_with_parent
 from homeostat.lab.nats_config import find_nats_server
-from homeostat.notices.model import Subscription
+from homeostat.notices.model import Endpoint, Subscription
 from homeostat.notices.store import insert_subscription
 
 BEAT_S = 0.1

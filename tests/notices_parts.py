@@ -16,14 +16,17 @@ from aiohttp import web
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.faults import FaultRaised
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.faults.herald import Announcement, Herald
+from homeostat.faults.model import Fault, FaultState
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import METADATA, Readers, open_engine
-from homeostat.kernel.journal import Draft, Local, Submission
+from homeostat.kernel.journal import Draft, Local, Seq, Submission
 from homeostat.kernel.reader import Journal
 from homeostat.notices import outbox, store
 from homeostat.notices.delivery import Delivery, DeliveryParts
-from homeostat.notices.model import FaultPicture, Notice, NoticeState, Subscription, Transition
+from homeostat.notices.enrolment import Enrolment
+from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription, Transition
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.notices.targets import guard
@@ -61,7 +64,8 @@ def picture(fault: str = "f-1", owner: str = "shop", **more: Any) -> FaultPictur
 
 def subscription(name: str = "s", owner: str = "shop", url: str = "", **more: Any) -> Subscription:
     """Somebody who wants to be told."""
-    plain = Subscription(name, Owner(owner), url or "http://127.0.0.1:9/hear", SECRET, "k1", 1)
+    endpoints = (Endpoint(1, url or "http://127.0.0.1:9/hear"),)
+    plain = Subscription(name, Owner(owner), endpoints, SECRET, "k1", 1)
     return replace(plain, **more)
 
 
@@ -104,7 +108,7 @@ class Consumer:
         number = len(self.heard)
         headers = request.headers
         self.heard.append(
-            Heard(headers["Idempotency-Key"], body, headers["Homeostat-Signature"], request.path)
+            Heard(headers.get("Idempotency-Key", ""), body, headers["Homeostat-Signature"], request.path)
         )
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -137,6 +141,30 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}/hear"
 
 
+def fault_of(shown: FaultPicture) -> Fault:
+    """The open fault of which this is the picture; nobody else suffers from it."""
+    return Fault(
+        id=shown.id,
+        kind=shown.kind,
+        severity=shown.severity,
+        about=shown.about,
+        owner=shown.owner,
+        reason=shown.reason,
+        state=FaultState.OPEN,
+        raised_seq=Seq(1),
+        trace=f"trace-{shown.id}",
+        raised_ns=shown.raised_ns,
+        raised_mono_ns=None,
+    )
+
+
+class NoDelivery:
+    """Nobody is told."""
+
+    def offer(self, notices: Sequence[Notice], pictures: Mapping[FaultId, FaultPicture]) -> None:
+        """Nothing."""
+
+
 class World:
     """A store with appender, and a faults room of three lines."""
 
@@ -146,6 +174,8 @@ class World:
         self.subscriptions = Subscriptions(readers)
         self.pictures: dict[FaultId, FaultPicture] = {}
         self.recalled: list[FaultId] = []
+        self.open: list[FaultPicture] = []
+        self.herald = Herald(self.subscriptions, NoDelivery(), readers)  # type: ignore[arg-type]
 
     async def subscribe(self, *rows: Subscription) -> None:
         changes = tuple(store.insert_subscription(row) for row in rows)
@@ -177,6 +207,14 @@ class World:
         if delivery is not None:
             delivery.offer(told, self.pictures)
         return tuple(told)
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        """The fault path's way: one transaction, then the subscriptions in memory. `open` are the faults."""
+        told = self.herald.enrol(
+            Announcement((), (), (), {}), [(enrolment, Local(0))], map(fault_of, self.open), 1
+        )
+        events, changes = (enrolment.draft, *told.drafts), (enrolment.change, *told.changes)
+        self.herald.tell(told, await self.appender.append(Submission("test", events, changes)))
 
     async def recall(self, faults: Sequence[FaultId]) -> Mapping[FaultId, FaultPicture]:
         self.recalled.extend(faults)

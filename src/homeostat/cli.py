@@ -20,6 +20,8 @@ from homeostat.kernel.client import Client, state_dir
 from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
 from homeostat.lab.cli import commands as lab_commands
 from homeostat.notices.cli import commands as subscription_commands
+from homeostat.notices.cli import notice_commands
+from homeostat.notices.silences_cli import commands as silence_commands
 from homeostat.resources.cli import commands as resource_commands
 from homeostat.sim.cli import check
 from homeostat.web.cli import console
@@ -46,6 +48,8 @@ app.add_typer(node_commands, name="node")
 app.add_typer(resource_commands, name="resource")
 app.add_typer(fault_commands, name="fault")
 app.add_typer(subscription_commands, name="subscription")
+app.add_typer(silence_commands, name="silence")
+app.add_typer(notice_commands, name="notice")
 app.add_typer(host_commands, name="host")
 app.add_typer(what_if_commands, name="what-if")
 app.add_typer(lab_commands, name="lab")

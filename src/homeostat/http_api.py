@@ -23,10 +23,12 @@ from homeostat.kernel.http import ERRORS, Callers, CurrentCaller, make_app
 from homeostat.metrics import SetPoints
 from homeostat.metrics import router as metrics_router
 from homeostat.notices import api as notices
+from homeostat.notices import silences_api as silences
+from homeostat.notices import subscriptions_api as subscriptions
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
 from homeostat.web import api as console_links
-from homeostat.web import pages
+from homeostat.web import pages, silence_pages
 
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own number."""
@@ -78,8 +80,8 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    rooms = (fleet, hosts, resources, faults, what_if, notices)
-    console = (console_links.router, pages.front, pages.router)
+    rooms = (fleet, hosts, resources, faults, what_if, subscriptions, notices, silences)
+    console = (console_links.router, pages.front, pages.router, silence_pages.router)
     for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)
     return app

@@ -7,11 +7,12 @@ With PostgreSQL a standby waits until the term has expired by the database's clo
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Engine
@@ -34,6 +35,13 @@ log = structlog.get_logger("leadership")
 STANDBY_POLL_S = 0.5
 
 
+@dataclass(slots=True)
+class _Until:
+    """When our term ends on our monotonic clock, if it is not renewed; None before it was renewed."""
+
+    at_ns: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Leadership:
     """Our term. `ttl_s` is how long it lasts without being renewed."""
@@ -43,6 +51,7 @@ class Leadership:
     epoch: int
     ttl_s: float
     clock: Clock
+    _until: _Until = field(default_factory=lambda: _Until())
 
     @classmethod
     @asynccontextmanager
@@ -72,6 +81,12 @@ class Leadership:
         draft = Draft(TermTaken(self.epoch, self.holder), subject, at_ns, "server", subject)
         await appender.append(Submission("term", (draft,)))
 
+    def left_s(self) -> float:
+        """How long nobody else can lead: an act must have its effect before that. 0 when nobody knows."""
+        if self._is_locked:
+            return math.inf
+        return 0.0 if self._until.at_ns is None else (self._until.at_ns - self.clock.mono_ns()) / 1e9
+
     async def keep(self) -> None:
         """Renew every third of the term; Deposed when it is lost, or when nobody knows any more."""
         deadline_ns = self._deadline_ns()
@@ -87,7 +102,7 @@ class Leadership:
                 ours = False
             if not ours:
                 raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
-            deadline_ns = asked_ns
+            deadline_ns = self._until.at_ns = asked_ns
 
     @property
     def _is_locked(self) -> bool:

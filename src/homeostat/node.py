@@ -26,6 +26,7 @@ from homeostat.kernel.locks import only_owner
 from homeostat.kernel.loops import Task, run_tasks
 from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.node_settings import NodeSettings
+from homeostat.resources.settings import offers_of
 
 _log = structlog.get_logger("node")
 
@@ -92,8 +93,12 @@ def _build(settings: NodeSettings, commands: Sequence[RoleCommand]) -> _Parts:
         )
     )
     store = ObservationStore(settings.state_dir / "observations.db", settings.unacknowledged_max)
-    link = NodeLink(LinkSettings(settings.host, settings.heartbeat_s), bus, store)
+    link = NodeLink(
+        LinkSettings(settings.host, settings.heartbeat_s, offers=offers_of(settings.runner)), bus, store
+    )
     roles = tuple(Role(command, store, link.recorded) for command in commands)
+    for role in roles:
+        link.on_assigned(role.assigned)
     _log.info("node", host=settings.host, pid=os.getpid(), boot=store.boot, incarnation=link.incarnation)
     return _Parts(store, bus, link, roles)
 

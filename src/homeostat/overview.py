@@ -24,9 +24,11 @@ from homeostat.kernel.loops import LoopLag
 from homeostat.leadership import Store
 from homeostat.metrics import Metrics, SetPoints, Sources
 from homeostat.monitors.probes import OutsideProbes
-from homeostat.notices.api import NoticesApi
 from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
+from homeostat.notices.silences_api import SilencesApi
+from homeostat.notices.subscriptions_api import NoticesApi
+from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -56,26 +58,6 @@ def promises_of(
     return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
 
 
-def _hosts_parts(
-    telling: Telling, path: FaultPath, outside: OutsideProbes, arming: Arming, aftermath: Aftermath
-) -> Mapping[str, object]:
-    """What the routes about hosts stand on."""
-    return {
-        "hosts": HostsApi(
-            topology=lambda: path.world.topology,
-            probed=lambda: outside.latest,
-            doubt=lambda: path.doubt,
-            doubts=lambda: path.doubts,
-            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
-            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
-            arming=arming,
-        ),
-        "what_if": WhatIfApi(
-            lambda: path.world.topology, telling.subscriptions, aftermath.verdict, aftermath.driver
-        ),
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Shown:
     """The parts of a server that can be looked at."""
@@ -86,10 +68,37 @@ class Shown:
     outside: OutsideProbes
     arming: Arming
     aftermath: Aftermath
+    placing: Placing
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
     tail: Tail
+
+
+def _hosts_parts(shown: Shown) -> Mapping[str, object]:
+    """What the routes about hosts stand on."""
+    path, aftermath, placing = shown.path, shown.aftermath, shown.placing
+    return {
+        "hosts": HostsApi(
+            topology=lambda: path.world.topology,
+            probed=lambda: shown.outside.latest,
+            doubt=lambda: path.doubt,
+            doubts=lambda: path.doubts,
+            fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
+            hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
+            arming=shown.arming,
+        ),
+        "what_if": WhatIfApi(
+            topology=lambda: path.world.topology,
+            subscriptions=shown.telling.subscriptions,
+            verdict=aftermath.verdict,
+            driver=aftermath.driver,
+            clock=shown.registry.clock,
+            quiet=shown.telling.silences.covering,
+            placement=placing.foretell,
+            may_start=placing.verdict,
+        ),
+    }
 
 
 def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
@@ -115,25 +124,34 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
             "topology": lambda: path.world.topology,
             "faults": FaultsApi(store.readers, store.journal, telling.subscriptions),
             "notices": NoticesApi(
+                enrol=path.enrol,
+                readers=store.readers,
+                subscriptions=telling.subscriptions,
+                check=telling.check,
+                transport=telling.transport,
+                release=telling.delivery.release,
+                clock=shown.registry.clock,
+                settings=settings.notices,
+            ),
+            "silences": SilencesApi(
                 store.appender,
                 store.readers,
-                telling.subscriptions,
-                telling.check,
-                telling.delivery.release,
+                telling.silences,
+                lambda: path.world.topology,
                 shown.registry.clock,
                 settings.notices,
             ),
+            "notice_streams": telling.streams,
             "tokens": shown.registry,
             "console": Console(
                 Links(shown.registry.clock),
                 Sessions(store.appender, store.readers, shown.registry.clock),
                 promises,
-                telling.transport,
                 store.readers,
                 shown.tail,
                 shown.registry.clock,
             ),
             "metrics": Metrics(sources, is_open=settings.api.metrics_open),
-            **_hosts_parts(telling, path, shown.outside, shown.arming, shown.aftermath),
+            **_hosts_parts(shown),
         },
     )

@@ -17,7 +17,9 @@ from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.faults.aftermath import Aftermath, AftermathParts
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.fleet.arming import Arming
+from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import driver_of
+from homeostat.fleet.gate import Asked, Refusal
 from homeostat.http_api import bind, listen
 from homeostat.kernel import pauses
 from homeostat.kernel.access import Role
@@ -27,7 +29,7 @@ from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.kernel.config import load
 from homeostat.kernel.errors import BadInput
 from homeostat.kernel.http import Callers
-from homeostat.kernel.journal import Draft, Submission
+from homeostat.kernel.journal import Draft, Seq, Submission
 from homeostat.kernel.logs import configure
 from homeostat.kernel.loops import LoopLag, Task, run_tasks
 from homeostat.kernel.positional_log import open_log
@@ -36,6 +38,7 @@ from homeostat.leadership import open_store
 from homeostat.monitors.probes import OutsideProbes, targets
 from homeostat.nats_settings import secret_in
 from homeostat.overview import Shown, api_of, health_of
+from homeostat.resources.loop import Placing, PlacingParts
 from homeostat.settings import ServerSettings
 from homeostat.telling import dead_man_of, open_telling
 from homeostat.tokens_api import Registry
@@ -86,17 +89,21 @@ async def serve(settings: ServerSettings) -> None:
                 probed=lambda: outside.latest,
                 probe_stale_s=outside.stale_s,
                 doctor_log=_doctor_log(settings.faults.doctor_log_file),
+                term_left_s=store.leader.left_s,
             )
         )
         fence = driver_of(settings.fleet.fencing)
         aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, store.leader.epoch, clock))
+        placing = placing_of(path, aftermath, store.leader.epoch, clock)
         await path.listen()
         await path.load()
         pauses.shorten()
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)
-        shown = Shown(store, telling, path, outside, arming, aftermath, registry, dead_man, lag, tail)
+        shown = Shown(
+            store, telling, path, outside, arming, aftermath, placing, registry, dead_man, lag, tail
+        )
         app = api_of(settings, shown)
         await run_tasks(
             [
@@ -107,6 +114,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("fault path", path.run, forever=True),
                 Task("outside probes", outside.run, forever=True),
                 Task("aftermath", aftermath.run, forever=True),
+                Task("placing", placing.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
                 Task("open pages", tail.run, forever=True),
                 Task("api", lambda: listen(app, listener), forever=True),
@@ -114,6 +122,27 @@ async def serve(settings: ServerSettings) -> None:
             stopping=stopping,
             on_crash=partial(_record_crash, store.appender, clock),
         )
+
+
+def placing_of(path: FaultPath, aftermath: Aftermath, epoch: int, clock: Clock) -> Placing:
+    """The resources room decides which host gets a guest; the fault path owns the rows and writes it down."""
+
+    async def record(placement: Placement) -> Seq:
+        return await path.record(lambda entry: entry.placed(placement))
+
+    async def refuse(asked: Asked, refusal: Refusal) -> Seq:
+        return await path.record(lambda entry: entry.refusal(asked, refusal, None))
+
+    parts = PlacingParts(
+        topology=lambda: path.world.topology,
+        doubts=lambda: path.doubts.keys(),
+        ask=aftermath.ask,
+        record=record,
+        refuse=refuse,
+        epoch=epoch,
+        clock=clock,
+    )
+    return Placing(parts)
 
 
 def _doctor_log(file: Path | None) -> logging.Logger | None:

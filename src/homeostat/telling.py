@@ -13,6 +13,8 @@ from homeostat.leadership import Store
 from homeostat.nats_settings import secret_in
 from homeostat.notices.dead_man import DeadMan, DeadManParts, anywhere
 from homeostat.notices.delivery import Delivery, DeliveryParts
+from homeostat.notices.silences import Silences
+from homeostat.notices.streams import Streams
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.notices.targets import guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
@@ -24,10 +26,12 @@ class Telling:
     """Everything that tells people."""
 
     subscriptions: Subscriptions
+    silences: Silences
     check: TargetCheck
     transport: WebhookTransport
     delivery: Delivery
     herald: Herald
+    streams: Streams
 
 
 @asynccontextmanager
@@ -35,6 +39,9 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
     """Subscriptions in memory, the way out, and the herald between them and the fault path."""
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
+    zones = {each.host: each.zone for each in settings.fleet.hosts if each.zone}
+    silences = Silences(store.readers, clock, zones)
+    await silences.reload()  # before anything is decided: a start must not tell what is silenced
     own_guard = guard(settings.notices.allowed_networks, settings.listeners())
     lookup = SystemLookup()
     transport = WebhookTransport(own_guard, lookup, settings.notices)
@@ -43,13 +50,17 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
         DeliveryParts(store.appender, store.readers, subscriptions, transport, recalled, clock),
         settings.notices,
     )
+    streams = Streams(store.readers, recalled, settings.notices)
+    delivery.on_queued(streams.look)
     try:
         yield Telling(
             subscriptions,
+            silences,
             TargetCheck(own_guard, lookup, settings.notices.connect_timeout_s),
             transport,
             delivery,
-            Herald(subscriptions, delivery, store.readers),
+            Herald(subscriptions, delivery, store.readers, silences),
+            streams,
         )
     finally:
         await transport.close()

@@ -63,12 +63,18 @@ class Lab:
         return Identity(found["pid"], found["start_ticks"])
 
     def service(self, resource: str) -> Identity | None:
-        """The identity of a resource's process, from its pid file."""
+        """The identity of a resource's process, from its pid file; one that is gone when none lives."""
+        found = None
         for path in self.directory.glob(f"hosts/*/**/*{resource}.pid"):
-            words = path.read_text().split()
+            try:
+                words = path.read_text().split()
+            except FileNotFoundError:
+                continue
             if len(words) == 2:
-                return Identity(int(words[0]), int(words[1]))
-        return None
+                found = Identity(int(words[0]), int(words[1]))
+                if is_alive(found):
+                    return found
+        return found
 
     def kill(self, identity: Identity, number: signal.Signals = signal.SIGKILL) -> None:
         """End exactly this process."""

@@ -14,7 +14,7 @@ from running_lab import Lab, eventually
 
 pytestmark = pytest.mark.e2e
 
-PAGES = ("", "faults", "journal", "subscriptions")
+PAGES = ("", "faults", "journal", "subscriptions", "silences")
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,54 @@ def test_a_subscription_that_does_not_answer_says_so(lab: Lab, browser: Browser)
             expect(page.locator("#test-nobody .state.bad")).to_contain_text("no answer")
     finally:
         lab.client.call("DELETE", "/subscriptions/nobody")
+
+
+@pytest.mark.seed("order silences that follow topology: a section of the dashboard")
+def test_something_is_silenced_and_told_again_from_the_page(lab: Lab, browser: Browser) -> None:
+    with browser.visit(lab) as page:
+        page.goto(f"{home(lab)}silences")
+        page.locator("select[name=scope]").select_option("resource")
+        page.locator("input[name=name]").fill("web-n9")
+        page.locator("input[name=reason]").fill("a new disk")
+        page.get_by_role("button", name="Silence it").click()
+        expect(page.get_by_text("web-n9")).to_be_visible()  # the problem names it
+        browser.errors.clear()  # Chromium tells of the 422
+        page.goto(f"{home(lab)}silences")
+        page.locator("select[name=scope]").select_option("resource")
+        page.locator("input[name=name]").fill("guest-n2-a")
+        page.locator("input[name=reason]").fill("a new disk")
+        page.keyboard.press("Enter")
+        row = page.locator("#live tr", has_text="resource guest-n2-a")
+        expect(row.locator(".state")).to_have_text("active")
+        kill(lab, "guest-n2-a")
+        fault = fault_of(lab, "guest-n2-a")
+        expect(row).to_contain_text(re.compile("[1-9] notice"), timeout=15_000)
+        row.get_by_role("button", name="End the silence of resource guest-n2-a").click()
+        expect(row.locator(".state")).to_have_text("over")
+        page.goto(f"{home(lab)}faults/{fault}")
+        expect(page.locator("table.explain")).to_contain_text("is not told: silence s-")
+
+
+def test_endpoints_and_expiry_are_shown_and_every_endpoint_is_tried(lab: Lab, browser: Browser) -> None:
+    hook = f"http://127.0.0.1:{lab.port('consumer')}/hear/blue"
+    endpoints = [{"url": "http://127.0.0.1:9/"}, {"url": hook, "format": "doctor"}]
+    body = {"project": "blue", "endpoints": endpoints, "expires_at": "2026-01-01T00:00:00Z"}
+    lab.client.call("PUT", "/subscriptions/many", body)
+    lab.client.call("PUT", "/subscriptions/streamed", {"project": "blue"})
+    try:
+        with browser.visit(lab) as page:
+            page.goto(f"{home(lab)}subscriptions")
+            row = page.get_by_role("row", name="many")
+            expect(row).to_contain_text("(doctor)")
+            expect(row).to_contain_text("expired")
+            expect(page.get_by_role("row", name="streamed")).to_contain_text("reads the stream of notices")
+            expect(page.get_by_role("button", name="Test streamed")).to_have_count(0)
+            page.get_by_role("button", name="Test many").click()
+            expect(page.locator("#test-many .state")).to_have_count(2)
+            expect(page.locator("#test-many .state.bad").first).to_contain_text("no answer")
+    finally:
+        for name in ("many", "streamed"):
+            lab.client.call("DELETE", f"/subscriptions/{name}")
 
 
 @pytest.mark.seed("order CSRF token on writes, CSP without inline script")

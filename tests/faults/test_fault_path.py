@@ -6,15 +6,17 @@ The bus is a stand-in that keeps what was published; everything else is the real
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from homeostat.contracts.events import CATALOGUE
+from homeostat.contracts.events.notices import SubscriptionCreated
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     Heartbeat,
@@ -33,10 +35,13 @@ from homeostat.faults.store import fault_table
 from homeostat.fleet.settings import FleetSettings
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.errors import Deposed, StoreFull
-from homeostat.kernel.journal import Receipt, Submission
-from homeostat.notices.model import Notice, Subscription
-from homeostat.notices.store import insert_subscription
+from homeostat.kernel.errors import Deposed, StoreFull, StoreUnavailable
+from homeostat.kernel.journal import Draft, Receipt, Submission
+from homeostat.notices.enrolment import Enrolment
+from homeostat.notices.model import Endpoint, Notice, Subscription
+from homeostat.notices.silences import Silences
+from homeostat.notices.store import insert_subscription, outbox, replace_subscription
+from homeostat.notices.store import subscription as subscription_table
 from homeostat.notices.subscriptions import Subscriptions
 from store_parts import Store, until
 
@@ -101,6 +106,8 @@ class Running:
     offers: Offers
     path: FaultPath
     task: asyncio.Task[None]
+    silences: Silences
+    appender: Appender
 
     def beat(self, host: str) -> None:
         self.bus.say(Subjects(HostId(host)).heartbeat, Heartbeat(HostId(host), "b1", "i1", 0, digest({})))
@@ -124,30 +131,35 @@ def seen(resource: str, seq: int, state: ResourceState, action: str | None = Non
 
 
 @asynccontextmanager
-async def running(store: Store, *errors: Exception) -> AsyncIterator[Running]:
+async def running(
+    store: Store, *errors: Exception, term_left_s: Callable[[], float] = lambda: math.inf
+) -> AsyncIterator[Running]:
     appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
-    subscription = Subscription("s", Owner("blue"), "http://127.0.0.1/", "x" * 16, "k", 0)
-    await appender.append(Submission("test", changes=(insert_subscription(subscription),)))
+    subscription = Subscription("s", Owner("blue"), (Endpoint(1, "http://127.0.0.1/"),), "x" * 16, "k", 0)
+    if not store.rows(select(subscription_table.c.name)):
+        await appender.append(Submission("test", changes=(insert_subscription(subscription),)))
     subscriptions = Subscriptions(store.readers)
     await subscriptions.reload()
-    bus, offers = StandInBus(), Offers(store)
+    bus, offers, silences = StandInBus(), Offers(store), Silences(store.readers)
+    await silences.reload()
     parts = Parts(
         appender=Stubborn(appender, *errors),  # type: ignore[arg-type]
         readers=store.readers,
         bus=bus,  # type: ignore[arg-type]
         clock=SystemClock(),
-        herald=Herald(subscriptions, offers, store.readers),  # type: ignore[arg-type]
+        herald=Herald(subscriptions, offers, store.readers, silences),  # type: ignore[arg-type]
         faults=FaultsSettings(clear_after_s=0.1),
         fleet=FleetSettings(sweep_s=0.02),
         epoch=1,
         own_lag_s=lambda: 0.0,
+        term_left_s=term_left_s,
     )
     path = FaultPath(parts)
     await path.listen()
     task = asyncio.create_task(path.run())
     try:
-        yield Running(bus, offers, path, task)
+        yield Running(bus, offers, path, task, silences, appender)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -213,3 +225,98 @@ async def test_a_deposed_server_stops(store: Store) -> None:
         with pytest.raises(Deposed):
             await asyncio.wait_for(here.task, 10)
         assert here.told() == []
+
+
+def enrolment(row: Subscription, *, is_new: bool = True) -> Enrolment:
+    event = SubscriptionCreated(row.name, row.owner, "")
+    draft = Draft(event, f"subscription/{row.name}", SystemClock().wall_ns(), "test", f"trace-{row.name}")
+    change = insert_subscription(row) if is_new else replace_subscription(row)
+    return Enrolment(row.name, row, draft, change)
+
+
+def listener(name: str, **more: Any) -> Subscription:
+    plain = Subscription(name, Owner("blue"), (Endpoint(1, "http://127.0.0.1/"),), "x" * 16, "k", 0)
+    return replace(plain, **more)
+
+
+@pytest.mark.seed("002 SubscribeResponse carries the current state, then changes follow")
+async def test_who_subscribes_among_faults_misses_none_and_hears_none_twice(store: Store) -> None:
+    """Thirty subscriptions are made while a hundred faults are raised and some cleared, in one loop."""
+    async with running(store) as here:
+        await join(here, "n1")
+        made: list[Enrolment] = []
+
+        async def subscribe(number: int) -> None:
+            made.append(enrolment(listener(f"late-{number}")))
+            await here.path.enrol(made[-1])
+
+        tasks = []
+        for seq in range(1, 101):
+            here.see("n1", seen(f"r{seq}", seq, DOWN))
+            if seq % 3 == 0:
+                tasks.append(asyncio.create_task(subscribe(seq)))
+            if seq % 7 == 0:
+                await until(lambda n=seq: here.acknowledged("n1") > n // 14)  # type: ignore[misc]
+        await asyncio.gather(*tasks)
+        await until(lambda: len([each for each in here.told() if each == "raised f"]) >= 100)
+        await until(lambda: len(here.path.world.faults) == 100)
+        rows = store.rows(
+            select(outbox.c.subscription, outbox.c.fault, outbox.c.queued_seq).where(
+                outbox.c.transition == "raised"
+            )
+        )
+        raised = {row[0]: row[1] for row in store.rows(select(fault_table.c.raised_seq, fault_table.c.id))}
+    before_and_after = 0
+    for each in made:
+        own = [(fault, seq) for name, fault, seq in rows if name == each.name]
+        assert len(own) == 100 and len({fault for fault, _ in own}) == 100, "every fault once"
+        assert each.seq is not None
+        at_once = {fault for fault, seq in own if seq <= each.seq}
+        assert at_once == {fault.id for fault in each.current}, "the answer, and the notices up to its seq"
+        assert all(raised_seq > each.seq for raised_seq, fault in raised.items() if fault not in at_once)
+        before_and_after += 0 < len(at_once) < 100
+    assert before_and_after, "somebody subscribed in the middle"
+
+
+async def test_what_a_late_subscriber_was_told_at_once_is_taken_back_when_it_cleared(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        here.see("n1", seen("web", 1, UP), seen("web", 2, DOWN))
+        await until(lambda: here.told() == ["raised f"])
+        row = listener("late")
+        await here.path.enrol(enrolment(row))
+        assert [each.key.split(":")[0] for each in here.offers.offered] == ["s", "late"]
+        both = replace(row, endpoints=(*row.endpoints, Endpoint(2, "http://127.0.0.1/2")))
+        again = enrolment(both, is_new=False)
+        await here.path.enrol(again)
+        assert [each.destination for each in here.offers.offered[2:]] == ["late/2"], "only who missed it"
+        assert [each.id for each in again.current] == [here.offers.offered[0].fault]
+        here.see("n1", seen("web", 3, UP))
+        await until(lambda: here.told().count("cleared f") == 3)
+        assert [each.destination for each in here.offers.offered[3:]] == ["late", "late/2", "s"]
+
+
+async def test_an_extended_subscription_is_told_what_it_missed(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        over = listener("late", expires_ns=SystemClock().wall_ns() - 1)
+        first = enrolment(over)
+        await here.path.enrol(first)
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.told() == ["raised f"])
+        assert first.current == ()
+        longer = enrolment(replace(over, expires_ns=SystemClock().wall_ns() + 10**12), is_new=False)
+        await here.path.enrol(longer)
+        assert [each.destination for each in here.offers.offered] == ["s", "late"]
+
+
+async def test_a_subscription_that_was_not_committed_is_nowhere(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        here.path._parts.appender._errors.append(StoreFull("no room"))  # type: ignore[attr-defined]
+        with pytest.raises(StoreUnavailable):
+            await here.path.enrol(enrolment(listener("late")))
+        await until(lambda: here.bus.answers("to.n1.resync") >= 1)
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.told() == ["raised f"])
+        assert [each.destination for each in here.offers.offered] == ["s"]

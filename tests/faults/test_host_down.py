@@ -31,8 +31,9 @@ from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.suspicion import Death
 from homeostat.kernel.journal import Local, Seq
+from homeostat.notices.body import Frame
 from homeostat.notices.matching import told
-from homeostat.notices.model import Subscription
+from homeostat.notices.model import Endpoint, Format, Subscription
 from homeostat.notices.model import Transition as Told
 from homeostat.notices.renderers import render
 
@@ -114,7 +115,7 @@ def kinds(entry: Entry) -> list[str]:
 
 
 def subscription(name: str, owner: str) -> Subscription:
-    return Subscription(name, Owner(owner), "http://x/", "s", "k", 0)
+    return Subscription(name, Owner(owner), (Endpoint(1, "http://x/"),), "s", "k", 0)
 
 
 EVERYBODY = [subscription(name, name) for name in ("infrastructure", "blue", "green", "red")]
@@ -138,12 +139,12 @@ def test_a_dead_host_is_one_fault_with_everybody_affected() -> None:
 @pytest.mark.seed("order only the owner of something affected hears of a dead host, with its own list")
 def test_each_owner_hears_of_its_own_and_others_nothing() -> None:
     picture = picture_of(Story().die(10).tellings[0].fault)
-    assert [each.name for each, _ in told(EVERYBODY, picture)] == ["infrastructure", "blue", "green"]
+    assert [each.name for each, _ in told(EVERYBODY, picture, 0)] == ["infrastructure", "blue", "green"]
     for name, mine, foreign in (
         ("blue", b"resource/a", b"resource/b"),
         ("green", b"resource/b", b"resource/a"),
     ):
-        body = render(subscription(name, name), picture, Told.RAISED, limit_bytes=10**6)
+        body = render(Format.JSON, Frame(name, name, Owner(name), 10**6), picture, Told.RAISED)
         assert mine in body
         assert foreign not in body
 
@@ -151,17 +152,17 @@ def test_each_owner_hears_of_its_own_and_others_nothing() -> None:
 def test_whoever_heard_it_raised_hears_it_cleared() -> None:
     picture = picture_of(Story().die(10).tellings[0].fault)
     heard = ["blue", "red"]
-    assert [each.name for each, _ in told(EVERYBODY, picture, heard)] == ["blue"]
+    assert [each.name for each, _ in told(EVERYBODY, picture, 0, heard)] == ["blue"]
 
 
 def test_what_if_is_what_happens() -> None:
     story = Story()
-    foreseen = exposure(story.world.topology, N1, EVERYBODY)
+    foreseen = exposure(story.world.topology, N1, EVERYBODY, 0)
     assert not story.world.faults
     picture = picture_of(story.die(10).tellings[0].fault)
     assert [row.id for row in foreseen.resources] == ["a", "b", "c"]
     raised = [each for each in foreseen.notices if each.transition is Told.RAISED]
-    assert [each.subscription for each in raised] == [each.name for each, _ in told(EVERYBODY, picture)]
+    assert [each.subscription for each in raised] == [each.name for each, _ in told(EVERYBODY, picture, 0)]
     assert dict((each.subscription, each.affected) for each in raised)["blue"] == ("resource/a", "resource/c")
     assert len(foreseen.notices) == 2 * len(raised)
 

@@ -56,7 +56,7 @@ def message(part: int, parts: int, names: str, seq: int = 9) -> Levels:
         ResourceLevel(ResourceId(name), ResourceKind.GUEST, Owner("blue"), "ocf:x:y", UP, "", 1, 1)
         for name in names
     )
-    return Levels(N1, "b1", "i1", seq, rows, 1, part, parts)
+    return Levels(N1, "b1", "i1", seq, rows, 1, (), part, parts)
 
 
 def test_a_picture_is_whole_when_its_last_missing_part_came_in_whatever_order() -> None:

@@ -4,6 +4,7 @@ Usage: fake_role.py DIARY WORD...   where a word is one of
   report:RESOURCE:STATE   report and wait until it is recorded
   intend:RESOURCE:ACTION  report down with an intended act, wait
   finish:RESOURCE:ACTION  report up with the act finished, wait
+  hear                    wait for an assignment
   garbage | long | half | exit:CODE | deaf | orphan | wait | linger:SECONDS
 On SIGTERM it reports every resource it knows as stopped, waits for the answers and ends.
 """
@@ -43,6 +44,9 @@ def report(resource: str, state: str, **more: object) -> None:
     }
     print(json.dumps(line), flush=True)
     answer = json.loads(sys.stdin.readline())
+    while "mine" in answer:
+        write("assigned " + json.dumps(answer, sort_keys=True))
+        answer = json.loads(sys.stdin.readline())
     assert answer == {"number": number}, answer
     write(f"recorded {resource} {state}")
 
@@ -83,6 +87,9 @@ try:
             child = subprocess.Popen(["sleep", "60"], stdin=0, stdout=1, start_new_session=True)
             write(f"orphan {child.pid}")
             os._exit(3)
+        elif verb == "hear":
+            write("hears")
+            write("assigned " + json.dumps(json.loads(sys.stdin.readline()), sort_keys=True))
         elif verb == "linger":
             linger_s = float(rest)
     write("waits")

@@ -13,6 +13,7 @@ def report(
     *,
     intended: Intent | None = None,
     finished: Finish | None = None,
+    generation: int = 0,
 ) -> Report:
     return Report(
         number=1,
@@ -26,6 +27,7 @@ def report(
         mono_ns=20,
         intended=intended,
         finished=finished,
+        generation=generation,
     )
 
 

@@ -15,8 +15,16 @@ from reports import report
 from server_end import ServerEnd
 
 from homeostat.contracts.nouns import HostId, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.roles import Report
-from homeostat.contracts.wire import MESSAGE_BYTES_MAX, Observations, ResourceLevel, Transition, encode
+from homeostat.contracts.roles import Assigned, Report
+from homeostat.contracts.wire import (
+    MESSAGE_BYTES_MAX,
+    AssignmentGiven,
+    Observations,
+    ResourceLevel,
+    Transition,
+    assigned_digest,
+    encode,
+)
 from homeostat.fleet.node_link import IN_FLIGHT_MAX, LinkSettings, NodeLink, batches
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.bus import Bus, BusSettings
@@ -267,3 +275,27 @@ def _transition(seq: int, reason: str) -> Transition:
 
 def _seqs(message: Observations) -> list[int]:
     return [each.level.seq for each in message.transitions]
+
+
+async def test_an_assignment_counts_for_this_life_only_and_the_newest_wins(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    async with running(nats, tmp_path) as ends:
+        await eventually(lambda: ends.server.heartbeats)
+        told: list[object] = []
+        ends.link.on_assigned(lambda: told.append(ends.store.assigned()))
+        guest, mine = ResourceId("g"), ends.link.incarnation
+
+        async def give(number: int, generation: int, incarnation: str = mine, epoch: int = 5) -> None:
+            given = AssignmentGiven(epoch, number, incarnation, {guest: generation})
+            assert await ends.server.bus.publish(ends.server.subjects.assigned, encode(given))
+
+        await give(1, 1, "another-life")
+        await give(2, 2)
+        await give(1, 9)
+        await give(9, 9, epoch=4)
+        await give(3, 3)
+        await eventually(lambda: ends.server.heartbeats[-1].assigned == assigned_digest({guest: 3}))
+        assert told == [Assigned({guest: 2}, True), Assigned({guest: 3}, True)]
+        assert ends.server.heartbeats[0].assigned == ""
+        assert ends.server.heartbeats[-1].offers == ""

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from reports import finish, intent, report
 
 from homeostat.contracts.nouns import ResourceId, ResourceState
-from homeostat.contracts.roles import Report
-from homeostat.contracts.wire import Outcome, Transition, digest
+from homeostat.contracts.roles import Assigned, Report
+from homeostat.contracts.wire import Outcome, Transition, assigned_digest, digest
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.errors import StoreUnavailable
 
@@ -312,3 +312,37 @@ TestStoreAgainstModel = StoreAgainstModel.TestCase
 TestStoreAgainstModel.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_an_assignment_is_on_disk_and_is_not_confirmed_after_a_start(tmp_path: Path) -> None:
+    path, guest = tmp_path / "observations.db", ResourceId("g")
+    store = ObservationStore(path)
+    assert (store.assigned(), store.snapshot().assigned) == (None, "")
+    store.assign({guest: 3})
+    assert store.assigned() == Assigned({guest: 3}, confirmed=True)
+    assert store.snapshot().assigned == assigned_digest({guest: 3})
+    store.close()
+    store = ObservationStore(path)
+    assert store.assigned() == Assigned({guest: 3}, confirmed=False)
+    assert store.snapshot().assigned == "", "no server has told this life"
+    store.assign({guest: 3})
+    assert store.snapshot().assigned == assigned_digest({guest: 3})
+    store.close()
+
+
+def test_the_digest_is_of_what_is_assigned_here(tmp_path: Path) -> None:
+    store, guest = ObservationStore(tmp_path / "observations.db"), ResourceId("g")
+    store.record(report("web"))
+    store.assign({guest: 1})
+    store.record(report("g", generation=1))
+    assert store.digest() == digest({ResourceId("web"): ResourceState.UP, guest: ResourceState.UP})
+    for mine in ({}, {guest: 3}):
+        store.assign(mine)
+        assert store.digest() == digest({ResourceId("web"): ResourceState.UP}), "what left is not counted"
+    store.record(report("g", ResourceState.STARTING, generation=3))
+    assert store.digest() == digest({ResourceId("web"): ResourceState.UP, guest: ResourceState.STARTING})
+    fresh = store.digest()
+    store.close()
+    store = ObservationStore(tmp_path / "observations.db")
+    assert store.digest() == fresh
+    store.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from homeostat.contracts.nouns import ResourceId
 from homeostat.contracts.wire import Transition
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.fleet.node_roles import Role, RoleCommand
@@ -70,6 +71,19 @@ async def test_a_report_is_on_disk_before_it_is_answered(tmp_path: Path) -> None
         ]
         assert [each.level.seq for each in scene.recorded] == [1, 2, 3]
         assert scene.store.pending(10) == tuple(scene.recorded)
+
+
+async def test_a_role_is_told_what_is_assigned_at_once_and_after_its_start(tmp_path: Path) -> None:
+    async with running(tmp_path, "report:web:up", "hear", "report:web:down") as scene:
+        await eventually(lambda: "hears" in scene.diary)
+        scene.store.assign({ResourceId("g"): 2})
+        scene.role.assigned()
+        await eventually(lambda: "recorded web down" in scene.diary)
+        told = 'assigned {"confirmed": true, "mine": {"g": 2}}'
+        assert scene.diary.count(told) == 1
+        os.kill(scene.pids[0], signal.SIGKILL)
+        await eventually(lambda: len(scene.pids) == 2)
+        await eventually(lambda: scene.diary.count(told) == 2)
 
 
 async def test_a_killed_role_comes_back_and_remembers(tmp_path: Path) -> None:

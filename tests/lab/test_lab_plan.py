@@ -18,6 +18,7 @@ from homeostat.lab.plan import (
 )
 from homeostat.lab.settings import StateDirectory
 from homeostat.lab.summary import green_summary
+from homeostat.resources.settings import RunnerSettings
 
 PLAN = LabPlan(StateDirectory(Path("/lab")), PREFERRED_PORTS, "/opt/my python/bin/python")
 
@@ -36,13 +37,32 @@ def test_no_two_fields_want_one_port() -> None:
     assert len(set(PREFERRED_PORTS.values())) == len(PREFERRED_PORTS) == 4 + len(RESOURCES) + len(HOSTS)
 
 
-def test_a_node_knows_only_its_own_resources_and_stops_them_when_asked() -> None:
+def test_a_node_knows_its_own_service_and_every_guest_and_stops_them_when_asked() -> None:
     settings = node_settings(PLAN, HOSTS[1])
     assert settings["host"] == "n2"
     assert settings["state_dir"] == "/lab/hosts/n2"
     assert settings["runner"]["on_stop"] == "stop"
     assert settings["runner"]["providers"] == ["homeostat"]
-    assert [each["id"] for each in settings["runner"]["resources"]] == ["web-n2", "guest-n2-a", "guest-n2-b"]
+    resources = settings["runner"]["resources"]
+    assert [each["id"] for each in resources if not each.get("movable")] == ["web-n2"]
+    homes = {each["id"]: each["home"] for each in resources if each.get("movable")}
+    assert homes == {each.id: each.host for each in RESOURCES if each.movable}
+    assert len(homes) == 6
+    RunnerSettings(**settings["runner"])
+
+
+def test_a_guest_is_the_same_on_every_host_but_for_its_paths() -> None:
+    for name in ("guest-n1-a", "guest-n3-b"):
+        ports = set()
+        for host in HOSTS:
+            (guest,) = [
+                each for each in node_settings(PLAN, host)["runner"]["resources"] if each["id"] == name
+            ]
+            command = shlex.split(guest["parameters"]["command"])
+            ports.add(command[command.index("--port") + 1])
+            assert command[command.index("--host") + 1] == host
+            assert f"/hosts/{host}/" in guest["parameters"]["ready_file"]
+        assert ports == {str(PREFERRED_PORTS[name])}
 
 
 def test_the_command_survives_a_shell_and_says_where_the_service_listens() -> None:
@@ -70,7 +90,7 @@ def test_every_host_is_probed_from_outside_and_the_lab_may_act() -> None:
     fleet = server_settings(PLAN)["fleet"]
     assert [each["host"] for each in fleet["hosts"]] == list(HOSTS)
     assert len({each["tcp_port"] for each in fleet["hosts"]}) == len(HOSTS)
-    assert fleet["gate"] == {"armed": ["faults"]}
+    assert fleet["gate"] == {"armed": ["faults", "resources"]}
     settings = FleetSettings(**fleet)
     assert settings.fencing.driver == "command"
     assert "{host}" in settings.fencing.argv

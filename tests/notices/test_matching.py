@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import FaultKind, Owner, Severity
-from homeostat.notices.matching import Reason, decide, told
+from homeostat.notices.matching import Reason, decide, decide_cleared, told
 from homeostat.notices.model import Affected
 from notices_parts import picture, subscription
 
@@ -27,7 +27,7 @@ from notices_parts import picture, subscription
     ],
 )
 def test_owner_isolation(owner: str, fault_owner: str, reason: Reason) -> None:
-    assert decide(subscription(owner=owner), picture(owner=fault_owner)) is reason
+    assert decide(subscription(owner=owner), picture(owner=fault_owner), 0) is reason
 
 
 def test_a_lost_agent_is_told_to_administrators_only() -> None:
@@ -35,7 +35,7 @@ def test_a_lost_agent_is_told_to_administrators_only() -> None:
     affected = (Affected("resource/web", Owner("shop")),)
     everyone = [subscription("a", "shop"), subscription("b", "infrastructure"), subscription("c", "bank")]
     for fault in (lost, picture(owner="infrastructure", kind=FaultKind.AGENT_LOST, affected=affected)):
-        assert [each.name for each, _ in told(everyone, fault)] == ["b"]
+        assert [each.name for each, _ in told(everyone, fault, 0)] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_a_lost_agent_is_told_to_administrators_only() -> None:
 )
 def test_filters(filters: dict[str, Any], reason: Reason) -> None:
     affected = (Affected("resource/guest", Owner("shop")), Affected("resource/foreign", Owner("bank")))
-    assert decide(subscription(**filters), picture(affected=affected)) is reason
+    assert decide(subscription(**filters), picture(affected=affected), 0) is reason
 
 
 def test_cleared_goes_to_those_who_heard_it_raised_whatever_they_ask_for_now() -> None:
     changed = subscription("changed", kinds=(FaultKind.AGENT_LOST,))
     everyone = [changed, subscription("late"), subscription("thief", "bank")]
-    answer = told(everyone, picture(), heard={"changed", "thief", "gone"})
+    answer = told(everyone, picture(), 0, heard={"changed", "thief", "gone"})
     assert answer == ((changed, Reason.HEARD_IT_RAISED),)
 
 
@@ -75,5 +75,20 @@ def test_no_filter_opens_what_the_owner_closes(
 ) -> None:
     everyone = [subscription(f"s{index}", owner) for index, owner in enumerate(owners)]
     names = None if heard is None else {f"s{index}" for index in heard}
-    for each, _ in told(everyone, picture(owner=fault_owner), names):
+    for each, _ in told(everyone, picture(owner=fault_owner), 0, names):
         assert each.owner in ("infrastructure", fault_owner)
+
+
+@pytest.mark.parametrize(
+    ("now_ns", "raised", "cleared"),
+    [
+        (99, Reason.OWNER, Reason.HEARD_IT_RAISED),
+        (100, Reason.EXPIRED, Reason.EXPIRED),
+        (10**30, Reason.EXPIRED, Reason.EXPIRED),
+    ],
+)
+def test_an_expired_subscription_hears_nothing(now_ns: int, raised: Reason, cleared: Reason) -> None:
+    row = subscription("s", expires_ns=100)
+    assert decide(row, picture(), now_ns) is raised
+    assert decide_cleared(row, picture(), {"s"}, now_ns) is cleared
+    assert bool(told([row], picture(), now_ns)) == (now_ns < 100)

@@ -15,9 +15,12 @@ from homeostat.kernel.access import Role, Token, hash_token, insert_token
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.http import Callers, make_app
 from homeostat.kernel.journal import Submission
-from homeostat.notices.api import NoticesApi, router
-from homeostat.notices.targets import Guard
-from homeostat.notices.webhook import SystemLookup, TargetCheck
+from homeostat.notices import api as notices_api
+from homeostat.notices import subscriptions_api
+from homeostat.notices.streams import Streams
+from homeostat.notices.subscriptions_api import NoticesApi
+from homeostat.notices.targets import Guard, guard
+from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
 from notices_parts import LOOPBACK, QUICK, World, picture, world
 
 SECRET = "a-secret-of-mine-0123"
@@ -63,20 +66,26 @@ async def api(tmp_path: Path, lookup: SystemLookup) -> AsyncIterator[Api]:
         )
         await here.appender.append(Submission("test", changes=tokens))
         app = make_app(Callers(here.readers, SystemClock()))
-        app.include_router(router)
+        app.include_router(subscriptions_api.router)
+        app.include_router(notices_api.router)
         released: list[str] = []
+        transport = WebhookTransport(guard(LOOPBACK, ()), lookup, QUICK)
         app.state.notices = NoticesApi(
-            appender=here.appender,
+            enrol=here.enrol,
             readers=here.readers,
             subscriptions=here.subscriptions,
             check=TargetCheck(Guard(LOOPBACK), lookup, 2.0),
+            transport=transport,
             release=released.append,
             clock=SystemClock(),
             settings=QUICK.model_copy(update={"subscriptions_per_project": 3, "subscriptions_max": 5}),
         )
-        transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        app.state.notice_streams = Streams(here.readers, here.recall, QUICK)
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app), base_url="http://test"
+        ) as client:
             yield Api(client, here, released)
+        await transport.close()
 
 
 async def names(api: Api, who: str) -> list[str]:
@@ -205,7 +214,14 @@ async def test_what_is_not_yours_is_not_there(api: Api) -> None:
         ({"url": "http://2130706433/"}, "url"),
         ({"url": "http://no-such-host.invalid/"}, "url"),
         ({"url": ""}, "url"),
-        ({"url": None}, "url"),
+        ({"endpoints": [{"url": URL}]}, "url"),
+        ({"url": None, "endpoints": [{"url": URL}, {"url": URL}]}, "endpoints.1.url"),
+        ({"url": None, "endpoints": [{"url": URL, "format": "xml"}]}, "endpoints.0.format"),
+        ({"url": None, "endpoints": [{"url": "http://10.0.0.1/"}]}, "url"),
+        ({"url": None, "endpoints": [{"url": f"{URL}/{n}"} for n in range(9)]}, "endpoints"),
+        ({"expires_at": "2027-01-01T00:00:00"}, "expires_at"),
+        ({"expires_at": "2300-01-01T00:00:00Z"}, "expires_at"),
+        ({"expires_at": "soon"}, "expires_at"),
         ({"secret": "short"}, "secret"),
         ({"secret": "with\nnewline-0123456789"}, "secret"),
         ({"key_id": "a,b"}, "key_id"),
@@ -276,3 +292,15 @@ async def test_notices_come_in_pages_newest_first(api: Api) -> None:
             break
         before = f"&before={body['next']}"
     assert found == ["f-4", "f-3", "f-2", "f-1", "f-0"]
+
+
+async def test_how_notices_are_grouped_is_written_read_and_bounded(api: Api) -> None:
+    body = {"url": URL, "group_by": "host", "group_wait_ms": 500}
+    status, made = await api("shop", "PUT", "/subscriptions/mine", body)
+    assert (status, made["group_by"], made["group_wait_ms"]) == (201, "host", 500)
+    await api.world.subscriptions.reload()
+    read = (await api("shop", "GET", "/subscriptions/mine"))[1]
+    assert (read["group_by"], read["group_wait_ms"]) == ("host", 500)
+    for more in ({"group_by": "none", "group_wait_ms": 1}, {"group_by": "kind", "group_wait_ms": 60_001}):
+        status, refused = await api("shop", "PUT", "/subscriptions/mine", {"url": URL, **more})
+        assert (status, refused["error"]["field"]) == (422, "group_wait_ms")

@@ -87,6 +87,7 @@ class PlayedNode:
             report.reason,
             report.at_ns,
             len(self.reports),
+            generation=report.generation,
         )
         self.levels[report.resource] = level
         if report.finished is not None:

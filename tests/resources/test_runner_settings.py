@@ -16,6 +16,7 @@ from homeostat.resources.settings import (
     RunnerSettings,
     check_installed,
     executable_of,
+    offers_of,
     read_node_file,
     shipped_agents,
 )
@@ -136,3 +137,22 @@ def test_every_setting_says_what_it_is() -> None:
         for name, field in model.get("properties", {}).items():
             if name not in ("operations", "start", "stop", "monitor"):
                 assert field.get("description"), name
+
+
+def test_a_movable_guest_is_offered_with_its_home() -> None:
+    guest = {"id": "g", "agent": "ocf:homeostat:process", "kind": "guest", "owner": "blue", "movable": True}
+    settings = RunnerSettings(resources=({**RESOURCE}, {**guest, "home": "n2"}))  # type: ignore[arg-type]
+    assert [(each.resource, each.home, each.owner) for each in offers_of(settings)] == [("g", "n2", "blue")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"kind": "service", "movable": True}, "resources.web-n1.movable"),
+        ({"kind": "guest", "home": "n2"}, "resources.web-n1.home"),
+        ({"kind": "guest", "movable": True, "home": "n 2"}, "home"),
+    ],
+)
+def test_what_cannot_move_says_so(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadInput, match=field):
+        checked(NodeFile, node_yaml(wrong))

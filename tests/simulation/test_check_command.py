@@ -44,7 +44,7 @@ def test_a_good_database_is_called_good_and_left_alone(directory: Path) -> None:
         ("DELETE FROM outbox", "I3"),
         ("UPDATE action SET outcome = NULL, intended_ns = 1", "I10"),
         ("DELETE FROM journal WHERE kind = 'FaultRaised'", "raised before cleared"),
-        ("UPDATE journal SET payload = replace(payload, '\"epoch\":1', '\"epoch\":0')", "no write under"),
+        ("UPDATE journal SET payload = replace(payload, '\"epoch\":1,', '\"epoch\":0,')", "no write under"),
     ],
 )
 def test_each_damage_is_named(directory: Path, spoil: str, name: str) -> None:

@@ -6,11 +6,12 @@ node has answered `Recorded`: then the change, and the act intended with it, sur
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import Finish, Intent, ResourceLevel
+from homeostat.kernel.errors import BadInput
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -31,6 +32,7 @@ class Report:
     intended: Intent | None = None
     finished: Finish | None = None
     pid: int | None = None
+    generation: int = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -49,3 +51,28 @@ class Recalled:
 
     levels: tuple[ResourceLevel, ...]
     open_intents: dict[ResourceId, Intent]
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Assigned:
+    """Node to role: the guests that are to run here, with their generations; all others are not.
+
+    `confirmed` says that a server told this life of the node; otherwise it is what was on the disk before,
+    and a guest that does not run may have been moved meanwhile.
+    """
+
+    mine: dict[ResourceId, int]
+    confirmed: bool
+
+
+_FROM_NODE: TypeAdapter[Recorded | Assigned] = TypeAdapter(Recorded | Assigned)
+
+
+def from_node(line: bytes) -> Recorded | Assigned:
+    """Any line but the first that a node says to a role. BadInput."""
+    try:
+        return _FROM_NODE.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(where or "line", first.get("input"), first["msg"]) from error

@@ -10,7 +10,7 @@ Subjects: a node publishes below `node.<host>.` and hears only `to.<host>.`; the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeVar
@@ -74,6 +74,8 @@ class ResourceLevel:
     """The latest state of one resource, as its node sees it. `seq` is the transition that made it so.
 
     `pid` is its process on that host while it is up, None when the agent does not say which it is.
+    `generation` is the assignment under which the node runs it: 0 for what is fixed to its host, else one
+    more with every move. It is a fencing token: what is said under an old one changes nothing.
     """
 
     resource: Annotated[ResourceId, _NAME]
@@ -85,6 +87,18 @@ class ResourceLevel:
     at_ns: Number
     seq: Number
     pid: Number | None = None
+    generation: Number = 0
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Offer:
+    """A guest that a node is configured to run when it is told to. `home` is where it belongs, or empty."""
+
+    resource: Annotated[ResourceId, _NAME]
+    kind: ResourceKind
+    owner: Annotated[Owner, _NAME]
+    agent: Name
+    home: Text = ""
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -122,7 +136,9 @@ class Observations:
 class Heartbeat:
     """node.<host>.heartbeat: about 150 bytes, never journaled. One per node, none per guest.
 
-    `incarnation` is new at every start of the node process; `first` as in Observations.
+    `incarnation` is new at every start of the node process; `first` as in Observations. `offers` is the
+    digest of the guests that it could run, empty when there are none; `assigned` that of what it was told to
+    run, empty until a server has told this incarnation.
     """
 
     host: Annotated[HostId, _NAME]
@@ -131,6 +147,8 @@ class Heartbeat:
     seq: Number
     digest: Text
     first: Number = 0
+    offers: Text = ""
+    assigned: Text = ""
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -145,6 +163,7 @@ class Goodbye:
 class Levels:
     """node.<host>.levels: everything the node knows, the answer to a resync. `first` as in Observations.
 
+    `offers` are the guests that it could run.
     What does not fit into one message comes in `parts` of them, this is number `part` from 1 on. Each part
     stands for itself; only all parts of one `seq` together say that nothing else is there.
     """
@@ -155,6 +174,7 @@ class Levels:
     seq: Number
     levels: tuple[ResourceLevel, ...]
     first: Number = 0
+    offers: tuple[Offer, ...] = ()
     part: Annotated[int, Field(ge=1, le=PARTS_MAX)] = 1
     parts: Annotated[int, Field(ge=1, le=PARTS_MAX)] = 1
 
@@ -174,6 +194,19 @@ class ResyncRequested:
 
     epoch: Number
     reason: Text
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class AssignmentGiven:
+    """to.<host>.assigned: all guests that this life of the node is to run, each with its generation.
+
+    A node that has a higher `number` of the same epoch, or another incarnation, does not heed it.
+    """
+
+    epoch: Number
+    number: Number
+    incarnation: Name
+    mine: dict[Annotated[ResourceId, _NAME], Number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +239,29 @@ class Subjects:
     def resync(self) -> str:
         return f"to.{self.host}.resync"
 
+    @property
+    def assigned(self) -> str:
+        return f"to.{self.host}.assigned"
+
 
 def digest(states: Mapping[ResourceId, ResourceState]) -> str:
     """Sixteen hex digits that differ when any resource's state differs."""
-    lines = "\n".join(f"{resource}={state.value}" for resource, state in sorted(states.items()))
-    return hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
+    return _hashed(f"{resource}={state.value}" for resource, state in sorted(states.items()))
+
+
+def assigned_digest(mine: Mapping[ResourceId, int]) -> str:
+    """Sixteen hex digits that differ when any guest or generation of an assignment differs."""
+    return _hashed(f"{resource}={generation}" for resource, generation in sorted(mine.items()))
+
+
+def offers_digest(offers: Iterable[Offer]) -> str:
+    """Sixteen hex digits that differ when any offer differs; empty when there are none."""
+    lines = sorted(f"{o.resource}={o.kind.value},{o.owner},{o.agent},{o.home}" for o in offers)
+    return _hashed(lines) if lines else ""
+
+
+def _hashed(lines: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
 def encode(message: object) -> bytes:

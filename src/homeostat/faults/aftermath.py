@@ -67,7 +67,11 @@ class Aftermath:
 
     def verdict(self, host: HostId) -> Refusal | None:
         """What the gate would say now; None: the act may be done."""
-        asked = Asked(ROOM, ACT, host, self._parts.epoch)
+        return self.ask(Asked(ROOM, ACT, host, self._parts.epoch))
+
+    def ask(self, asked: Asked) -> Refusal | None:
+        """What the gate says to an act of any room. Starting elsewhere is not counted as harm once more: the
+        fencing before it was, or a person gave the receipt."""
         return decide(asked, self._situation(), self._parts.fleet.gate)
 
     async def run(self) -> None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import Connection, select
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, FaultId, FaultKind, Owner, Severity
+from homeostat.contracts.events.faults import FaultInhibited
+from homeostat.contracts.nouns import (
+    INFRASTRUCTURE,
+    FaultId,
+    FaultKind,
+    Owner,
+    ResourceId,
+    Severity,
+    resource_subject,
+)
 from homeostat.faults.affected import read
 from homeostat.faults.checkpoints import Numbering, Timeline
 from homeostat.faults.explanation import Explained, explained
 from homeostat.faults.herald import picture_of
 from homeostat.faults.model import Fault, FaultState
-from homeostat.faults.store import load, load_latest
+from homeostat.faults.store import FaultQuery, load, load_latest
 from homeostat.faults.timeline import timeline
 from homeostat.fleet.store import action_table, resource_table
 from homeostat.kernel.access import Caller, Role
-from homeostat.kernel.clock import iso
+from homeostat.kernel.clock import iso, wall_of
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
@@ -30,6 +40,7 @@ from homeostat.notices.subscriptions import Subscriptions
 
 LIMIT_MAX = 1000
 SEQ_DIGITS_MAX = 18
+NS_MAX = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +96,40 @@ def _parts(request: Request) -> FaultsApi:
 
 
 Parts = Annotated[FaultsApi, Depends(_parts)]
+Moment = Annotated[AwareDatetime | None, Query()]
 Id = Annotated[str, Path(max_length=200)]
 router = APIRouter(prefix="/api/v1", tags=["faults"], responses=ERRORS)
 
 
 @router.get("/faults")
-async def list_faults(
+async def list_faults(  # noqa: PLR0913 - a query has this many fields
     caller: CurrentCaller,
     parts: Parts,
     state: FaultState | None = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+    kind: Annotated[tuple[FaultKind, ...], Query(max_length=64)] = (),
+    resource: Annotated[str | None, Query(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
+    minimum_severity: Severity | None = None,
+    raised_from: Moment = None,
+    raised_until: Moment = None,
 ) -> FaultList:
-    """The newest faults first."""
-    owner = None if caller.role is Role.ADMIN else Owner(caller.owner)
-    wanted = None if state is None else state.value
-    faults = await parts.readers.read(lambda conn: load_latest(conn, owner, wanted, limit))
-    return FaultList(items=[_view(caller, fault) for fault in faults if _may_read(caller, fault)])
+    """The newest faults first. `resource` is what a fault is about, or suffers from it.
+
+    `raised_from` is included, `raised_until` is not; both are times with a zone.
+    """
+    wanted = FaultQuery(
+        owner=None if caller.role is Role.ADMIN else Owner(caller.owner),
+        state=state,
+        kinds=kind,
+        resource=None if resource is None else ResourceId(resource),
+        minimum_severity=minimum_severity,
+        from_ns=_ns_of(raised_from),
+        until_ns=_ns_of(raised_until),
+    )
+    faults = await parts.readers.read(lambda conn: load_latest(conn, wanted, limit))
+    seen = [_view(caller, fault) for fault in faults if _may_read(caller, fault)]
+    # What suffers and is somebody else's is not there, so nobody finds a fault by it.
+    return FaultList(items=[each for each in seen if resource is None or _names(each, resource)])
 
 
 @router.get("/faults/{fault}")
@@ -173,10 +202,23 @@ def _locate(connection: Connection, id: str) -> tuple[Seq | None, frozenset[str]
 
 def _may_see(caller: Caller, parts: FaultsApi, envelope: Envelope) -> bool:
     """Whom else was told is the business of that subscription's project, and of administrators."""
-    if caller.role is Role.ADMIN or "subscription" not in envelope.payload:
+    if caller.role is Role.ADMIN:
+        return True
+    if isinstance(envelope.event, FaultInhibited):  # told with a host, whose fault is many projects'
+        return caller.may_read(envelope.event.owner)
+    if "subscription" not in envelope.payload:
         return True
     subscription = parts.subscriptions.find(str(envelope.payload["subscription"]))
     return subscription is not None and caller.may_read(subscription.owner)
+
+
+def _ns_of(at: datetime | None) -> int | None:
+    """Within what the database can hold: nothing was raised outside of that."""
+    return None if at is None else min(max(wall_of(at), -NS_MAX), NS_MAX)
+
+
+def _names(fault: FaultView, resource: str) -> bool:
+    return resource_subject(ResourceId(resource)) in (fault.about, *(each.subject for each in fault.affected))
 
 
 def _may_read(caller: Caller, fault: Fault) -> bool:

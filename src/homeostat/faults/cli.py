@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import typer
 from homeostat.faults.timeline_text import compare, comparison_table, draw
 from homeostat.kernel.client import Client, segment
 from homeostat.kernel.errors import BadInput
+from homeostat.kernel.moments import ago_or_at
 from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
 
 _WHAT = "A fault, or two to compare; a saved JSON file stands for its fault."
@@ -21,15 +23,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for mach
 
 
 @commands.command("ls")
-def ls(
+def ls(  # noqa: PLR0913 - a query has this many fields
     state: Annotated[str | None, typer.Option(help="open, clearing or cleared; all when absent.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="host_down, resource_down ...; may be repeated.")
+    ] = None,
+    resource: Annotated[str | None, typer.Option(help="What it is about, or suffers from it.")] = None,
+    minimum_severity: Annotated[str | None, typer.Option(help="critical, major, minor or warning.")] = None,
+    since: Annotated[str | None, typer.Option(help="Raised since: a time, or 2h for two hours ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Raised before that.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 100,
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """List faults, newest first. Example: homeostat fault ls --state open"""
+    """List faults, newest first. Example: homeostat fault ls --state open --since 2h"""
     with errors_in_one_line():
-        answer = Client.find(directory).call("GET", "/faults", state=state, limit=limit)
+        answer = Client.find(directory).call(
+            "GET",
+            "/faults",
+            state=state,
+            limit=limit,
+            kind=kind or None,
+            resource=resource,
+            minimum_severity=minimum_severity,
+            raised_from=_time("--since", since),
+            raised_until=_time("--until", until),
+        )
     if as_json:
         show_json(answer)
         return
@@ -86,6 +105,10 @@ def timeline(
         show_json(views[0])
     else:
         print(draw(views[0]), end="")
+
+
+def _time(option: str, text: str | None) -> str | None:
+    return None if text is None else ago_or_at(option, text, datetime.now(UTC)).isoformat()
 
 
 def _wanted(words: list[str]) -> list[str]:

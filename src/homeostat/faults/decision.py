@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from homeostat.contracts.nouns import FaultId, HostId, ResourceId
+from homeostat.faults.flapping import NEVER, FlapLimits, remembered
 from homeostat.faults.model import Fault, FaultState
 from homeostat.fleet.model import Action, Node, Resource, Topology
 from homeostat.fleet.pictures import Pictures
@@ -64,11 +65,14 @@ class Decision:
 class World:
     """The rows in memory: hosts, resources, open acts, and faults that are not cleared, by subject.
 
-    `pictures` are answers to resyncs of which not all parts have come.
+    `raised_ns` is when the last faults of each subject were raised, `pictures` are answers to resyncs of
+    which not all parts have come.
     """
 
     topology: Topology = field(default_factory=Topology)
     faults: dict[str, Fault] = field(default_factory=dict)
+    raised_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    flap_limits: FlapLimits = NEVER
     pictures: Pictures = field(default_factory=Pictures)
 
     def adopt(self, decision: Decision) -> tuple[set[HostId], set[ResourceId]]:
@@ -76,6 +80,8 @@ class World:
         new_nodes = {node.host for node in decision.nodes} - self.topology.nodes.keys()
         new_resources = {row.id for row in decision.resources} - self.topology.resources.keys()
         self.topology.adopt(decision.nodes, decision.resources, (*decision.intended, *decision.finished))
+        for fault in decision.raised:
+            self.raised_ns[fault.about] = remembered(self.raised_ns.get(fault.about, ()), fault.raised_ns)
         for fault in (*decision.raised, *decision.changed):
             if fault.state is not FaultState.CLEARED:
                 self.faults[fault.about] = fault
@@ -92,6 +98,10 @@ class World:
                     raised_seq=_settled(fault.raised_seq, seqs),
                     up_seq=None if fault.up_seq is None else _settled(fault.up_seq, seqs),
                 )
+        nodes = self.topology.nodes
+        for host, node in nodes.items():
+            if isinstance(node.fenced_seq, Local):
+                nodes[host] = replace(node, fenced_seq=_settled(node.fenced_seq, seqs))
         actions = self.topology.actions
         for key, action in actions.items():
             if isinstance(action.intended_seq, Local):

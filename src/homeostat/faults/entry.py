@@ -14,6 +14,7 @@ from homeostat.contracts.events.resources import ActionFinished
 from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
+from homeostat.faults.guests import on_placement, speaks_for
 from homeostat.faults.hosts import (
     on_evidence,
     on_fence_ended,
@@ -27,12 +28,14 @@ from homeostat.faults.hosts import (
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
 from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
 from homeostat.faults.store import fault_changed, fault_raised
+from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.gate import Asked, Refusal
 from homeostat.fleet.model import AgentState, Node
 from homeostat.fleet.store import action_finished, action_intended, node_change, resource_change
 from homeostat.fleet.suspicion import Death
-from homeostat.kernel.journal import Change, Draft, Seq
+from homeostat.kernel.journal import Change, Draft, Local, Seq
+from homeostat.notices.enrolment import Enrolment
 
 UNWATCHED = frozenset({ResourceState.STOPPED, ResourceState.UNKNOWN})
 REMOVED = "it is no longer configured on its node"
@@ -40,7 +43,7 @@ REMOVED = "it is no longer configured on its node"
 
 @dataclass(slots=True)
 class Entry:
-    """`acknowledge` and `resync` are for the nodes after the commit, `refused` is for the log."""
+    """`acknowledge`, `resync` and `assign` are for the nodes after the commit, `refused` is for the log."""
 
     world: World
     wall_ns: int
@@ -52,7 +55,9 @@ class Entry:
     tellings: list[Telling] = field(default_factory=list)
     acknowledge: dict[HostId, tuple[str, int]] = field(default_factory=dict)
     resync: dict[HostId, str] = field(default_factory=dict)
+    assign: set[HostId] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
+    enrolments: list[tuple[Enrolment, Local]] = field(default_factory=list)
 
     def observations(self, message: Observations, received_ns: int) -> None:
         """Take in what a node saw, once and in its order; ask again where something is missing."""
@@ -87,6 +92,11 @@ class Entry:
         self._catch_up(message)
         node = self.world.topology.nodes[message.host]
         rows = self.world.topology.resources
+        self.world.topology.hear_offers(message.host, message.offers)
+        if message.offers and all(
+            (row := rows.get(offer.resource)) is not None and row.generation for offer in message.offers
+        ):
+            self.assign.add(message.host)  # else the heartbeats ask, when what is new has found its place
         for level in message.levels:
             if self._is_foreign(message.host, level):
                 continue
@@ -103,7 +113,8 @@ class Entry:
             return
         gone = [row for row in self.world.topology.on_host(message.host) if row.id not in reported]
         for row in gone:
-            if row.state is not ResourceState.STOPPED:
+            # A guest that can move is where it is assigned, reported or not.
+            if not row.generation and row.state is not ResourceState.STOPPED:
                 level = row.to_level(ResourceState.STOPPED, REMOVED, self.wall_ns)
                 self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
                 self._abandon(node_subject(message.host), resource_subject(row.id), REMOVED)
@@ -115,10 +126,16 @@ class Entry:
         else:
             self._take(on_heartbeat(self.world, beat, self._moment()))
         node = self.world.topology.nodes[beat.host]
+        if not beat.offers and beat.host not in self.world.topology.offered:
+            self.world.topology.hear_offers(beat.host, ())
         if beat.boot != node.boot:
             self.resync[beat.host] = "its observation store is new"
         elif beat.first > node.acked_seq + 1:
             self.resync[beat.host] = f"observation {node.acked_seq + 1} is gone for good"
+        elif beat.offers != self.world.topology.offered.get(beat.host, ""):
+            self.resync[beat.host] = "what it could run is not known"
+        elif beat.offers and beat.assigned != self.world.topology.assigned_digest(beat.host):
+            self.assign.add(beat.host)
         elif beat.seq == node.acked_seq and beat.digest != self.world.topology.digest(beat.host):
             self.resync[beat.host] = "its digest differs"
 
@@ -158,6 +175,18 @@ class Entry:
         """No harm to this host, or (empty reason) again."""
         self._take(on_hold(self.world, host, (reason, by), self._moment()))
 
+    def enrol(self, enrolment: Enrolment) -> None:
+        """A subscription is made, changed or removed."""
+        self.enrolments.append((enrolment, Local(len(self.events))))
+        self.events.append(enrolment.draft)
+        self.changes.append(enrolment.change)
+
+    def placed(self, placement: Placement) -> None:
+        """Guests are assigned to hosts, or cannot be."""
+        decision = on_placement(self.world, placement, self._moment())
+        self._take(decision)
+        self.assign |= {row.host for row in decision.resources}
+
     def tick(self) -> None:
         """Clear what has been right for long enough."""
         self._take(on_tick(self.world, self.mono_ns, self.wall_ns, len(self.events)))
@@ -190,6 +219,14 @@ class Entry:
         One that nobody watches any more, or whose node is gone, belongs to the node that has it now.
         """
         row = self.world.topology.resources.get(level.resource)
+        speaks = speaks_for(self.world.topology, host, level)
+        if speaks is False and row is not None:
+            self.refused.append(
+                f"{host} speaks of {level.resource} under generation {level.generation}; it is on {row.host} "
+                f"under generation {row.generation}"
+            )
+        if speaks is not None:
+            return not speaks
         if row is None or row.host == host or row.state in UNWATCHED:
             return False
         owner = self.world.topology.nodes.get(row.host)

@@ -30,6 +30,8 @@ def sentence(event: object | None, kind: str) -> str:
         case faults.FaultCleared():
             outage = "" if event.outage_ms is None else f" after {event.outage_ms:.0f} ms"
             return f"fault {event.fault} cleared{outage}: {event.reason}"
+        case faults.FaultInhibited():
+            return f"{event.about} is wrong, too: no {event.kind} of its own, {event.reason}"
         case _:
             return _of_notices(event) or _of_fleet(event) or f"{kind} (this version cannot read it)"
 
@@ -43,9 +45,19 @@ def _of_notices(event: object | None) -> str:
         case notices.NoticeGivenUp():
             return f"{event.subscription} was not told ({_tries(event.attempts)}): {event.reason}"
         case notices.SubscriptionCreated():
-            return f"{event.subscription} subscribed for {event.owner}: {event.url}"
+            return (
+                f"{event.subscription} subscribed for {event.owner}: {event.url or 'the stream of notices'}"
+            )
         case notices.SubscriptionRemoved():
             return f"{event.subscription} unsubscribed"
+        case notices.NoticeSilenced():
+            return f"{event.subscription} is not told: silence {event.silence} ({event.reason})"
+        case notices.NoticeUnsilenced():
+            return f"the silence is over and the fault is still open, so {event.subscription} is told now"
+        case notices.SilenceCreated():
+            return f"silence {event.silence} of {event.scope} until {iso(event.ends_ns)}: {event.reason}"
+        case notices.SilenceEnded():
+            return f"silence {event.silence} was ended before its time"
         case _:
             return ""
 
@@ -93,6 +105,15 @@ def _of_hosts(event: object | None) -> str:
             return "the hosts can be judged again"
         case fleet.ActRefused():
             return f"{event.room} did not {event.act}: {event.reason} ({event.detail})"
+        case resources.GuestAssigned():
+            return f"{event.resource} belongs to {event.host} (generation {event.generation})"
+        case resources.GuestMoved():
+            return (
+                f"{event.resource} is to start on {event.host} instead of {event.from_host} "
+                f"(generation {event.generation})"
+            )
+        case resources.GuestStranded():
+            return f"{event.resource} of {event.host} starts nowhere: {event.reason} ({event.detail})"
         case fleet.RoomArmed():
             return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
         case _:

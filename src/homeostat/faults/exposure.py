@@ -5,7 +5,7 @@ Nothing here is a model of the fault path: it asks the same functions, with a de
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from homeostat.contracts.nouns import HostId
@@ -16,19 +16,20 @@ from homeostat.fleet.model import Resource, Topology
 from homeostat.fleet.suspicion import Death
 from homeostat.kernel.journal import Local
 from homeostat.notices.matching import may_hear, told
-from homeostat.notices.model import Subscription, Transition
+from homeostat.notices.model import FaultPicture, Silence, Subscription, Transition
 
 SUPPOSED = Death("supposed", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Foretold:
-    """A notice that would be sent. `affected` are the subjects that it would name."""
+    """A notice that would be sent, or kept back by `silence`. `affected` are the subjects that it names."""
 
     subscription: str
     project: str
     transition: Transition
     affected: tuple[str, ...]
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,36 @@ class Exposure:
     notices: tuple[Foretold, ...]
 
 
-def exposure(topology: Topology, host: HostId, subscriptions: Iterable[Subscription]) -> Exposure:
+Quiet = Callable[[Iterable[Subscription], FaultPicture, int], Mapping[str, Silence]]
+"""Which of these subscriptions a silence spares a fault at a moment, by name: `Silences.covering`."""
+
+
+def _nobody(
+    _subscriptions: Iterable[Subscription], _fault: FaultPicture, _now_ns: int
+) -> Mapping[str, Silence]:
+    return {}
+
+
+def exposure(
+    topology: Topology,
+    host: HostId,
+    subscriptions: Iterable[Subscription],
+    now_ns: int,
+    quiet: Quiet = _nobody,
+) -> Exposure:
     """What the death of a known host would mean now."""
     picture = picture_of(fault_of(seen_dead(topology, host, SUPPOSED), Local(0)))
     hit = {each.subject.partition("/")[2] for each in picture.affected}
     resources = sorted((row for row in topology.on_host(host) if row.id in hit), key=lambda row: row.id)
-    listeners = [subscription for subscription, _ in told(subscriptions, picture)]
+    listeners = [subscription for subscription, _ in told(subscriptions, picture, now_ns)]
+    silent = quiet(listeners, picture, now_ns)
     notices = tuple(
         Foretold(
             each.name,
             each.owner,
             transition,
             tuple(hurt.subject for hurt in picture.affected if may_hear(each.owner, hurt.owner)),
+            silent.get(each.name),
         )
         for transition in Transition
         for each in listeners

@@ -6,31 +6,42 @@ What is queued here is written in the fault path's own entry; telling starts onl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeostat.contracts.nouns import FaultId
 from homeostat.faults.affected import read
 from homeostat.faults.decision import Telling
-from homeostat.faults.model import Fault
+from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import load
 from homeostat.kernel.database import Readers
-from homeostat.kernel.journal import Change, Draft, Receipt
+from homeostat.kernel.journal import Change, Draft, Local, Receipt
+from homeostat.notices import silence_store
 from homeostat.notices import store as notice_store
 from homeostat.notices.delivery import Delivery
-from homeostat.notices.matching import concerned
-from homeostat.notices.model import FaultPicture, Notice, Transition
-from homeostat.notices.outbox import Cause, queue, settled
+from homeostat.notices.enrolment import Enrolment
+from homeostat.notices.matching import TOLD, concerned, decide
+from homeostat.notices.model import FaultPicture, Notice, NoticeState, Silence, Transition
+from homeostat.notices.outbox import Cause, Queued, queue, queue_current, settled
+from homeostat.notices.silences import Silences
+from homeostat.notices.silencing import Find, hushed, unsilenced
 from homeostat.notices.subscriptions import Subscriptions
+
+LOOK_AGAIN_NS = 10**9
+"""How often it is looked whether a silence is over, while nobody changes any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What an entry must write so that people are told, and what to tell after its commit."""
+    """What an entry must write so that people are told, and what to tell after its commit.
+
+    `notices` that are `silenced` are not told.
+    """
 
     drafts: tuple[Draft, ...]
     changes: tuple[Change, ...]
     notices: tuple[Notice, ...]
     pictures: Mapping[FaultId, FaultPicture]
+    enrolments: tuple[Enrolment, ...] = ()
 
 
 def picture_of(fault: Fault) -> FaultPicture:
@@ -47,7 +58,11 @@ def picture_of(fault: Fault) -> FaultPicture:
         cleared_ns=fault.cleared_ns,
         cleared_reason=fault.cleared_reason,
         outage_ms=fault.outage_ms,
+        host=fault.host,
     )
+
+
+NOTHING = Announcement((), (), (), {})
 
 
 async def recall(readers: Readers, faults: Sequence[FaultId]) -> Mapping[FaultId, FaultPicture]:
@@ -58,17 +73,30 @@ async def recall(readers: Readers, faults: Sequence[FaultId]) -> Mapping[FaultId
 class Herald:
     """Used by the fault path, one entry at a time."""
 
-    def __init__(self, subscriptions: Subscriptions, delivery: Delivery, readers: Readers) -> None:
+    def __init__(
+        self,
+        subscriptions: Subscriptions,
+        delivery: Delivery,
+        readers: Readers,
+        silences: Silences | None = None,
+    ) -> None:
+        """Without `silences` there are none."""
         self._subscriptions, self._delivery, self._readers = subscriptions, delivery, readers
+        self._silences = silences or Silences(readers)
         self._heard: dict[FaultId, frozenset[str]] = {}
+        self._held: dict[FaultId, tuple[Notice, ...]] = {}
+        self._looked = (-1, 0)
 
     async def remember(self, faults: Iterable[FaultId]) -> None:
-        """Who heard that these open faults were raised, from the outbox.
+        """Who heard that these open faults were raised, and who did not for a silence, from the outbox.
 
         An entry whose commit had no answer may be in the database: then its notices are nowhere else.
         """
         wanted = tuple(faults)
+        await self._subscriptions.reload()
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
+        self._held = dict(await self._readers.read(lambda conn: silence_store.held(conn, wanted)))
+        self._looked = (-1, 0)
         self._delivery.catch_up(await self._readers.read(notice_store.with_pending))
 
     def announce(self, tellings: Sequence[Telling], first_index: int) -> Announcement:
@@ -79,21 +107,133 @@ class Herald:
         pictures: dict[FaultId, FaultPicture] = {}
         for telling in tellings:
             fault, transition = telling.fault, Transition(telling.transition)
-            pictures[fault.id] = picture_of(fault)
+            pictures[fault.id] = picture = picture_of(fault)
             cause = Cause(telling.cause, first_index + len(drafts), telling.at_ns, fault.trace)
-            heard = self._heard.get(fault.id, frozenset()) if transition is Transition.CLEARED else None
-            candidates = self._subscriptions.that_may_hear(concerned(pictures[fault.id]))
-            queued = queue(pictures[fault.id], transition, candidates, cause, heard)
+            everybody = self._subscriptions.that_may_hear(concerned(picture))
             if transition is Transition.RAISED:
-                self._heard[fault.id] = frozenset(each.subscription for each in queued.notices)
+                queued = queue(picture, transition, everybody, cause)
+                queued = self._hushed(queued, self._subscriptions.find, pictures, telling.at_ns)
+                self._heard[fault.id] = _who_hears(queued)
             else:
-                self._heard.pop(fault.id, None)
+                heard = self._heard.pop(fault.id, frozenset())
+                self._held.pop(fault.id, None)
+                queued = queue(picture, transition, everybody, cause, heard)
             drafts += queued.drafts
             changes += queued.changes
             notices += queued.notices
         return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
 
+    def _hushed(
+        self, queued: Queued, find: Find, pictures: Mapping[FaultId, FaultPicture], now_ns: int
+    ) -> Queued:
+        """The same, with what silences keep back now written down as such."""
+        if not self._silences.all():
+            return queued
+        keeping: dict[str, Silence] = {}
+        for each in queued.notices:
+            subscription = find(each.subscription)
+            if subscription is not None:
+                found = self._silences.covering([subscription], pictures[each.fault], now_ns)
+                keeping |= {each.key: silence for silence in found.values()}  # noqa: B035 - at most one
+        return hushed(queued, keeping)
+
+    def owed(self, faults: Iterable[Fault], now_ns: int, first_index: int) -> Announcement:
+        """What silences kept back of these faults, which are not cleared, and keep back no more.
+
+        `now_ns` is the server's wall clock; the drafts will stand from `first_index` on. A fault that is
+        being cleared waits: when it clears, nobody has to be told.
+        """
+        version, looked_ns = self._looked
+        due = version != self._silences.version or not 0 <= now_ns - looked_ns < LOOK_AGAIN_NS
+        if not self._held or not due:
+            return NOTHING
+        self._looked = (self._silences.version, now_ns)
+        drafts: list[Draft] = []
+        changes: list[Change] = []
+        notices: list[Notice] = []
+        pictures: dict[FaultId, FaultPicture] = {}
+        for fault in faults:
+            if fault.state is not FaultState.OPEN or fault.id not in self._held:
+                continue
+            picture = picture_of(fault)
+            free = [each for each in self._held[fault.id] if self._is_free(each, picture, now_ns)]
+            if not free:
+                continue
+            queued = unsilenced(free, self._subscriptions.find, first_index + len(drafts), now_ns)
+            told_now = {each.key for each in free}
+            self._held[fault.id] = tuple(each for each in self._held[fault.id] if each.key not in told_now)
+            self._heard[fault.id] = self._who_heard(fault.id) | _who_hears(queued)
+            pictures[fault.id] = picture
+            drafts += queued.drafts
+            changes += queued.changes
+            notices += queued.notices
+        return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
+
+    def _is_free(self, held: Notice, picture: FaultPicture, now_ns: int) -> bool:
+        """Whether this endpoint would be told of the fault now."""
+        subscription = self._subscriptions.find(held.subscription)
+        if subscription is None or subscription.owner != held.owner:
+            return False
+        if subscription.endpoint(held.endpoint) is None:
+            return False
+        if decide(subscription, picture, now_ns) not in TOLD:
+            return False
+        return not self._silences.covering([subscription], picture, now_ns)
+
+    def enrol(
+        self,
+        told: Announcement,
+        enrolments: Iterable[tuple[Enrolment, Local]],
+        faults: Iterable[Fault],
+        first_index: int,
+    ) -> Announcement:
+        """What changed subscriptions are to be told of the faults that are open behind this entry.
+
+        They are matched as they were in `told`, and as they become from the next entry on.
+        """
+        pictures = [picture_of(each) for each in sorted(faults, key=lambda each: each.raised_ns)]
+        for enrolment, place in enrolments:
+            row, draft = enrolment.subscription, enrolment.draft
+            told = replace(told, enrolments=(*told.enrolments, enrolment))
+            if row is None:
+                continue
+            enrolment.current = tuple(each for each in pictures if decide(row, each, draft.at_ns) in TOLD)
+            cause = Cause(place, first_index + len(told.drafts), draft.at_ns, draft.trace)
+            queued = queue_current(enrolment.current, row, cause, self._who_is_known)
+            known = {each.id: each for each in enrolment.current}
+            queued = self._hushed(queued, {row.name: row}.get, known, draft.at_ns)
+            for notice in queued.notices:
+                if notice.state is not NoticeState.SILENCED:
+                    self._heard[notice.fault] = self._who_heard(notice.fault) | {notice.destination}
+            told = Announcement(
+                told.drafts + queued.drafts,
+                told.changes + queued.changes,
+                told.notices + queued.notices,
+                {**told.pictures, **{each.id: each for each in enrolment.current}},
+                told.enrolments,
+            )
+        return told
+
+    def _who_heard(self, fault: FaultId) -> frozenset[str]:
+        return self._heard.get(fault, frozenset())
+
+    def _who_is_known(self, fault: FaultId) -> frozenset[str]:
+        """Who heard of it, and for whom a silence keeps it back: for them there is a row."""
+        return self._who_heard(fault) | {each.destination for each in self._held.get(fault, ())}
+
     def tell(self, announcement: Announcement, receipt: Receipt) -> None:
-        """The entry is committed: start telling."""
-        if announcement.notices:
-            self._delivery.offer(settled(announcement.notices, receipt), announcement.pictures)
+        """The entry is committed: subscriptions are as it says, and telling starts."""
+        for enrolment in announcement.enrolments:
+            enrolment.seq = receipt.seqs[-1]
+            self._subscriptions.adopt(enrolment.name, enrolment.subscription)
+        notices = settled(announcement.notices, receipt)
+        for each in notices:
+            if each.state is NoticeState.SILENCED:
+                self._held[each.fault] = (*self._held.get(each.fault, ()), each)
+        due = [each for each in notices if each.state is not NoticeState.SILENCED]
+        if due:
+            self._delivery.offer(due, announcement.pictures)
+
+
+def _who_hears(queued: Queued) -> frozenset[str]:
+    return frozenset(each.destination for each in queued.notices if each.state is not NoticeState.SILENCED)

@@ -31,6 +31,7 @@ from homeostat.contracts.nouns import (
 from homeostat.contracts.wire import Heartbeat, Outcome
 from homeostat.faults.affected import written
 from homeostat.faults.decision import Decision, World
+from homeostat.faults.inhibition import SUPERSEDED, superseded
 from homeostat.faults.inspection import Seen, clear, follow
 from homeostat.faults.model import Fault
 from homeostat.faults.presence import Moment
@@ -42,7 +43,6 @@ from homeostat.kernel.journal import Draft, Local, Seq
 
 ORIGIN = "faults"
 FENCING = "fleet/fencing"
-SUPERSEDED = "its whole host is down: told as host_down"
 
 
 def seen_dead(topology: Topology, host: HostId, death: Death, cause: Local | None = None) -> Seen:
@@ -72,13 +72,15 @@ def on_host_down(world: World, host: HostId, death: Death, now: Moment) -> Decis
     if node.down_ns is not None:
         return decision
     fault = world.faults.get(node_subject(host))
-    if fault is not None and fault.kind is not FaultKind.HOST_DOWN:
-        clear(decision, fault, SUPERSEDED, now.wall_ns)
+    there = [row.id for row in world.topology.on_host(host)]
+    for smaller in superseded(host, there, world.faults):
+        clear(decision, smaller, SUPERSEDED, now.wall_ns)
     seen = seen_dead(world.topology, host, death)
     trace = seen.evidence if fault is None or fault.kind is not FaultKind.HOST_DOWN else fault.trace
     event = HostDown(host, death.reason, death.first_failed_ns)
     cause = decision.add(Draft(event, seen.about, now.wall_ns, ORIGIN, trace))
-    decision.nodes.append(replace(node, agent=AgentState.LOST, down_ns=death.first_failed_ns, fenced=""))
+    lost = replace(node, agent=AgentState.LOST, down_ns=death.first_failed_ns, fenced="", fenced_seq=None)
+    decision.nodes.append(lost)
     follow(world, decision, now.clear_after_s, replace(seen, cause=cause, decided_ns=now.wall_ns))
     return decision
 
@@ -94,8 +96,8 @@ def on_host_back(world: World, beat: Heartbeat, now: Moment) -> Decision:
     event = HostBack(beat.host, reason, now.wall_ns)
     # Not caused by the fault alone: it may come back more than once before the fault is cleared.
     cause = decision.add(Draft(event, node_subject(beat.host), now.wall_ns, ORIGIN, trace))
-    alive = replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT, down_ns=None, fenced="")
-    decision.nodes.append(alive)
+    alive = replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT)
+    decision.nodes.append(replace(alive, down_ns=None, fenced="", fenced_seq=None))
     up = seen_dead(world.topology, beat.host, Death(reason, now.wall_ns, now.mono_ns), cause)
     follow(world, decision, now.clear_after_s, replace(up, state=ResourceState.UP))
     return decision
@@ -205,8 +207,8 @@ def _fenced(
     if node.down_ns is None or node.fenced:
         return
     event = HostFenced(host, driver, said)
-    decision.add(Draft(event, node_subject(host), now.wall_ns, FENCING, _trace(world, host), cause))
-    decision.nodes.append(replace(node, fenced=said))
+    seq = decision.add(Draft(event, node_subject(host), now.wall_ns, FENCING, _trace(world, host), cause))
+    decision.nodes.append(replace(node, fenced=said, fenced_seq=seq))
 
 
 def _trace(world: World, host: HostId) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from homeostat.contracts.events.faults import FaultCleared, FaultRaised
+from homeostat.contracts.events.faults import FaultCleared, FaultInhibited, FaultRaised
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceDown, ResourceUp
 from homeostat.contracts.nouns import (
     FaultKind,
     HostId,
     Owner,
+    ResourceId,
     ResourceState,
     Severity,
     node_subject,
@@ -23,7 +24,9 @@ from homeostat.contracts.nouns import (
 from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
 from homeostat.faults.affected import NOBODY
 from homeostat.faults.decision import Decision, Telling, World
+from homeostat.faults.flapping import count_within, is_flapping, reason_of
 from homeostat.faults.hysteresis import Step, is_over, step
+from homeostat.faults.inhibition import Inhibition, inhibition
 from homeostat.faults.model import Fault, FaultState, fault_id
 from homeostat.fleet.model import Action, Resource
 from homeostat.kernel.journal import Draft, Local, Seq
@@ -71,10 +74,14 @@ def on_transition(
     level = transition.level
     evidence = f"{host}/{boot}/{level.seq}"
     decision = Decision(base)
-    decision.resources.append(Resource.from_level(host, level))
+    row, before = Resource.from_level(host, level), world.topology.resources.get(level.resource)
+    if before is not None and before.generation > row.generation:  # fixed to its host from now on
+        row = replace(row, generation=before.generation)
+    decision.resources.append(row)
     fault = world.faults.get(resource_subject(level.resource))
     mono_ns = transition.mono_ns or None
-    anew = fault is None or step(fault, level.state, mono_ns, clear_after_s) is Step.CLEAR_AND_RAISE
+    patience_s = _patience_s(world, fault, clear_after_s)
+    anew = fault is None or step(fault, level.state, mono_ns, patience_s) is Step.CLEAR_AND_RAISE
     trace = evidence if fault is None or anew else fault.trace
     cause: Seq | Local | None = None
     if transition.finished is not None:
@@ -133,24 +140,32 @@ def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> 
             evidence=f"{host_fault.id}/{row.id}/{row.seq}",
             cause=host_fault.raised_seq,
         )
-        _raise(decision, seen)
+        _raise(decision, seen, world)
 
 
 def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -> None:
     """Let the fault of one subject follow what was seen of it."""
     fault = decision.fault_about(seen.about, world)
+    clear_after_s = _patience_s(world, fault, clear_after_s)
     verdict = step(fault, seen.state, seen.mono_ns, clear_after_s)
-    if verdict is Step.RAISE and _explained_by_host(world, decision, seen):
-        return
+    if verdict in (Step.RAISE, Step.CLEAR_AND_RAISE):
+        by = decision.fault_about(seen.origin, world)
+        why = inhibition(seen.kind, by)
+        if why is not None:
+            assert by is not None
+            if fault is not None:
+                clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
+            _inhibit(world, decision, seen, (by, why))
+            return
     match verdict:
         case Step.NOTHING | Step.KEEP:
             return
         case Step.RAISE:
-            _raise(decision, seen)
+            _raise(decision, seen, world)
         case Step.CLEAR_AND_RAISE:
             assert fault is not None
             clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
-            _raise(decision, seen)
+            _raise(decision, seen, world)
         case Step.HOLD:
             assert fault is not None
             decision.changed.append(_held(fault, seen, clear_after_s))
@@ -171,12 +186,20 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
             assert_never(verdict)
 
 
-def _explained_by_host(world: World, decision: Decision, seen: Seen) -> bool:
-    """What is down because its host is has been told with the host; the origin is the host's own subject."""
-    if seen.kind is not FaultKind.RESOURCE_DOWN:
-        return False
-    fault = decision.fault_about(seen.origin, world)
-    return fault is not None and fault.kind is FaultKind.HOST_DOWN
+def _patience_s(world: World, fault: Fault | None, clear_after_s: float) -> float:
+    """How long a subject must be right before its fault is over."""
+    return (
+        clear_after_s if fault is None or not fault.flaps else max(clear_after_s, world.flap_limits.window_s)
+    )
+
+
+def _inhibit(world: World, decision: Decision, seen: Seen, reason: tuple[Fault, Inhibition]) -> None:
+    """Write down why it is no fault of its own, once for each time that it went wrong."""
+    by, why = reason
+    before = world.topology.resources.get(ResourceId(seen.about.partition("/")[2]))
+    if before is None or before.state not in WRONG:
+        event = FaultInhibited(seen.about, seen.kind, seen.owner, by.id, why.value)
+        decision.add(Draft(event, seen.about, seen.at_ns, "faults", by.trace, seen.cause))
 
 
 def _as_seen(
@@ -268,11 +291,26 @@ def fault_of(seen: Seen, raised_seq: Seq | Local) -> Fault:
         raised_ns=seen.at_ns,
         raised_mono_ns=seen.mono_ns,
         affected=seen.affected,
+        host=_host_of(seen),
     )
 
 
-def _raise(decision: Decision, seen: Seen) -> None:
-    fault = fault_of(seen, Local(decision.base + len(decision.events)))
+def _host_of(seen: Seen) -> str:
+    """Where it is now: the host itself, or the one whose node speaks of it; empty for neither."""
+    for subject in (seen.about, seen.origin):
+        noun, _, name = subject.partition("/")
+        if noun == "node":
+            return name
+    return ""
+
+
+def _raise(decision: Decision, seen: Seen, world: World) -> None:
+    limits = world.flap_limits
+    earlier = count_within(world.raised_ns.get(seen.about, ()), seen.at_ns, limits)
+    flaps = is_flapping(seen.kind, earlier, limits)
+    if flaps:
+        seen = replace(seen, reason=reason_of(seen.reason, earlier, limits))
+    fault = replace(fault_of(seen, Local(decision.base + len(decision.events))), flaps=flaps)
     event = FaultRaised(
         fault.id, fault.kind, fault.severity, fault.about, fault.owner, fault.reason, fault.raised_ns
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ import structlog
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import (
     Acknowledged,
+    AssignmentGiven,
     Goodbye,
     Heartbeat,
     Levels,
@@ -29,9 +31,10 @@ from homeostat.contracts.wire import (
 )
 from homeostat.faults.decision import World
 from homeostat.faults.entry import Entry
+from homeostat.faults.flapping import FlapLimits
 from homeostat.faults.herald import Herald
 from homeostat.faults.settings import FaultsSettings
-from homeostat.faults.store import load_open
+from homeostat.faults.store import load_open, load_raised
 from homeostat.fleet.liveness import Link
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.settings import FleetSettings
@@ -48,6 +51,7 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Seq, Submission, grouped
 from homeostat.kernel.positional_log import seconds
+from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.outcomes import Appends
 
 log = structlog.get_logger("faults")
@@ -56,6 +60,8 @@ LOOP = "faults"
 BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
+ASSIGNING_S = 1.0
+"""What must be left of the term for guests to be started: a message that is sent has arrived by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,8 @@ M = TypeVar("M", bound=Heartbeat | Observations | Levels | Goodbye)
 class Parts:
     """What the fault path works with. `own_lag_s` is how late this process's loop has been.
 
-    `probed` is what outside probes say now; a result older than `probe_stale_s` is none.
+    `probed` is what outside probes say now; a result older than `probe_stale_s` is none. `term_left_s` is how
+    long nobody else can lead.
     """
 
     appender: Appends
@@ -89,6 +96,7 @@ class Parts:
     probed: Callable[[], Mapping[HostId, Probed]] = dict
     probe_stale_s: float = 1.0
     doctor_log: logging.Logger | None = None
+    term_left_s: Callable[[], float] = lambda: math.inf
 
 
 @dataclass(slots=True)
@@ -113,6 +121,7 @@ class FaultPath:
         self._complaints: set[str] = set()
         self.began_ns = parts.clock.wall_ns()
         self._heard = Heard()
+        self._given = 0
         self._doubted_ns = 0
         self._doubt_began_ns: int | None = None
         self._inbox: asyncio.Queue[tuple[Message | Request, int]] = asyncio.Queue(parts.fleet.inbox_max)
@@ -131,6 +140,10 @@ class FaultPath:
         done: asyncio.Future[Seq] = asyncio.get_running_loop().create_future()
         await self._inbox.put((Request(change, done), self._parts.clock.mono_ns()))
         return await done
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        """Write a change of a subscription, in its place among the faults. RetryLater when it was not."""
+        await self.record(lambda entry: entry.enrol(enrolment))
 
     async def listen(self) -> None:
         """Subscribe to everything that nodes publish."""
@@ -254,11 +267,17 @@ class FaultPath:
     async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         """False when the store refused the entry, which no repetition cures."""
         seqs: Sequence[Seq] = ()
-        if entry.events or entry.changes:
-            herald = self._parts.herald
-            told = herald.announce(entry.tellings, len(entry.events))
-            changes = grouped((*entry.changes, *told.changes))
-            submission = Submission(LOOP, (*entry.events, *told.drafts), changes)
+        herald, count = self._parts.herald, len(entry.events)
+        told = herald.announce(entry.tellings, count)
+        if entry.enrolments:
+            told = herald.enrol(told, entry.enrolments, self.world.faults.values(), count)
+        owed = herald.owed(self.world.faults.values(), entry.wall_ns, count + len(told.drafts))
+        if entry.events or entry.changes or owed.drafts:
+            submission = Submission(
+                LOOP,
+                (*entry.events, *told.drafts, *owed.drafts),
+                grouped((*entry.changes, *told.changes, *owed.changes)),
+            )
             try:
                 receipt = await self._parts.appender.append(submission)
             except RetryLater as error:
@@ -275,6 +294,7 @@ class FaultPath:
             seqs = receipt.seqs
             self.world.settle(seqs)
             herald.tell(told, receipt)
+            herald.tell(owed, receipt)
             self._log_for_doctor(entry)
         for request, end in waiting:
             if not request.done.done():
@@ -297,6 +317,17 @@ class FaultPath:
             await self._send(Subjects(host).acknowledged, Acknowledged(boot, seq, epoch))
         for host, reason in entry.resync.items():
             await self._send(Subjects(host).resync, ResyncRequested(epoch, reason))
+        if self._parts.term_left_s() > ASSIGNING_S:
+            for host in sorted(entry.assign):
+                await self._give(host)
+
+    async def _give(self, host: HostId) -> None:
+        """Tell a node which guests are its own. It asks again with its next heartbeat if this is lost."""
+        topology = self.world.topology
+        self._given += 1
+        incarnation, mine = topology.nodes[host].incarnation, topology.assignment(host)
+        given = AssignmentGiven(self._parts.epoch, self._given, incarnation, mine)
+        await self._send(Subjects(host).assigned, given)
 
     async def _send(self, subject: str, message: object) -> None:
         # What cannot be sent now is asked for again by its node.
@@ -304,18 +335,27 @@ class FaultPath:
 
     async def _reload(self, reason: str) -> None:
         """The tables are the truth; what is in memory is only their shadow."""
-        clear_ns = round(self._parts.faults.clear_after_s * 1e9)
+        settings, clock = self._parts.faults, self._parts.clock
+        limits = FlapLimits(settings.flap_max, settings.flap_window_s)
+        since_ns = clock.wall_ns() - round(limits.window_s * 1e9)
         while True:
             try:
                 topology = await self._parts.readers.read(load_topology)
                 faults = await self._parts.readers.read(load_open)
+                raised = await self._parts.readers.read(partial(load_raised, since_ns=since_ns))
                 await self._parts.herald.remember(fault.id for fault in faults)
                 break
             except RetryLater as error:
                 log.warning("the tables cannot be read", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
         now_ns = self._parts.clock.mono_ns()
-        self.world = World(topology, {fault.about: fault.held_until(now_ns + clear_ns) for fault in faults})
+        held = [
+            fault.held_until(
+                now_ns + round((limits.window_s if fault.flaps else settings.clear_after_s) * 1e9)
+            )
+            for fault in faults
+        ]
+        self.world = World(topology, {fault.about: fault for fault in held}, raised, limits)
         for host in topology.nodes:
             await self._send(Subjects(host).resync, ResyncRequested(self._parts.epoch, reason))
 

@@ -23,6 +23,8 @@ class Fault:
     """Something wrong with `about`. Times are the source's own.
 
     `raised_seq` and `up_seq` are events in the journal, `Local` until their entry is committed.
+    `host` is where it was when it was raised, empty for what is on no host.
+    `flaps`: it is open until its subject has been right for the whole of `faults.flap_window_s`.
     `affected` is who else suffers, as `faults.affected` writes it: as it was when the fault was raised.
     `hold_until_ns` is on the server's monotonic clock and only of this process: it is not stored.
     """
@@ -46,6 +48,8 @@ class Fault:
     outage_ms: float | None = None
     affected: str = "{}"
     hold_until_ns: int | None = None
+    host: str = ""
+    flaps: bool = False
 
     def held_until(self, moment_ns: int) -> Fault:
         """A clearing fault as a starting server takes it over: it waits its time once more."""

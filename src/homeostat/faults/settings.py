@@ -22,6 +22,14 @@ class FaultsSettings(BaseModel):
     guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
     as a fault of its own. Too large: the all-clear is late."""
 
+    flap_max: int = Field(default=0, ge=0, le=100)
+    """Faults of one resource or agent within `flap_window_s`, after which the next one is told as flapping
+    and stays open until all has been right for the whole window. 0: never. Too small: two deaths hide what
+    follows. Too large: a crash loop calls people that often."""
+
+    flap_window_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Seconds. Too small: a slow crash loop is told each time. Too large: the all-clear comes that late."""
+
     doctor_log_file: Path | None = None
     """A file for a line `doctor monitor detected at T` whenever a fault is raised, T in epoch seconds as the
     tenth word (source: OPNFV Doctor, tests/monitor.py). Absent: no such file."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Double,
@@ -19,7 +22,8 @@ from sqlalchemy import (
     update,
 )
 
-from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
+from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity, resource_subject
+from homeostat.faults.flapping import remembered
 from homeostat.faults.model import Fault, FaultState
 from homeostat.kernel.database import BIG, METADATA
 from homeostat.kernel.journal import Change, Seq
@@ -46,6 +50,8 @@ fault_table = Table(
     Column("cleared_reason", Text, nullable=False),
     Column("outage_ms", Double),
     Column("affected", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("flaps", Boolean, nullable=False),
     Index("ix_fault_state", "state"),
     Index("ix_fault_raised_seq", "raised_seq"),
 )
@@ -93,6 +99,8 @@ def record(row: Any) -> Fault:
         cleared_reason=row.cleared_reason,
         outage_ms=row.outage_ms,
         affected=row.affected,
+        host=row.host,
+        flaps=bool(row.flaps),
     )
 
 
@@ -102,18 +110,60 @@ def load_open(connection: Connection) -> list[Fault]:
     return [record(row) for row in connection.execute(query)]
 
 
+def load_raised(connection: Connection, since_ns: int) -> dict[str, tuple[int, ...]]:
+    """When faults of each subject were raised after a time, oldest first."""
+    table = fault_table.c
+    query = select(table.about, table.raised_ns).where(table.raised_ns > since_ns).order_by(table.raised_ns)
+    found: dict[str, tuple[int, ...]] = {}
+    for about, raised_ns in connection.execute(query):
+        found[about] = remembered(found.get(about, ()), raised_ns)
+    return found
+
+
 def load(connection: Connection, ids: Sequence[FaultId]) -> list[Fault]:
     """These faults, in no order; unknown ids are left out."""
     return [record(row) for row in connection.execute(select(fault_table).where(fault_table.c.id.in_(ids)))]
 
 
-def load_latest(connection: Connection, owner: Owner | None, state: str | None, limit: int) -> list[Fault]:
-    """The newest faults first; those that concern one owner, or all when `owner` is None."""
-    query = select(fault_table).order_by(fault_table.c.raised_seq.desc()).limit(limit)
-    if owner is not None:
+@dataclass(frozen=True, slots=True)
+class FaultQuery:
+    """Which faults somebody asks for (Doctor's FaultQueryFilter). None and empty let all through.
+
+    `resource` is the fault's subject or one that suffers from it; `from_ns` and `until_ns` bound when it was
+    raised, the second one is not included.
+    """
+
+    owner: Owner | None = None
+    state: FaultState | None = None
+    kinds: tuple[FaultKind, ...] = ()
+    resource: ResourceId | None = None
+    minimum_severity: Severity | None = None
+    from_ns: int | None = None
+    until_ns: int | None = None
+
+
+def load_latest(connection: Connection, wanted: FaultQuery, limit: int) -> list[Fault]:
+    """The newest faults first."""
+    table = fault_table.c
+    query = select(fault_table).order_by(table.raised_seq.desc()).limit(limit)
+    if wanted.owner is not None:
         # A project's name holds neither quotes nor wildcards.
-        suffers = fault_table.c.affected.contains(f'"{owner}":[')
-        query = query.where(or_(fault_table.c.owner == owner, suffers))
-    if state is not None:
-        query = query.where(fault_table.c.state == state)
+        suffers = table.affected.contains(f'"{wanted.owner}":[')
+        query = query.where(or_(table.owner == wanted.owner, suffers))
+    if wanted.state is not None:
+        query = query.where(table.state == wanted.state.value)
+    if wanted.kinds:
+        query = query.where(table.kind.in_([each.value for each in wanted.kinds]))
+    if wanted.resource is not None:
+        written = orjson.dumps(wanted.resource).decode()
+        suffers = table.affected.contains(written, autoescape=True)
+        query = query.where(or_(table.about == resource_subject(wanted.resource), suffers))
+    if wanted.minimum_severity is not None:
+        ranks = list(Severity)
+        worse = ranks[: ranks.index(wanted.minimum_severity) + 1]
+        query = query.where(table.severity.in_([each.value for each in worse]))
+    if wanted.from_ns is not None:
+        query = query.where(table.raised_ns >= wanted.from_ns)
+    if wanted.until_ns is not None:
+        query = query.where(table.raised_ns < wanted.until_ns)
     return [record(row) for row in connection.execute(query)]

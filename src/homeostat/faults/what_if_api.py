@@ -9,10 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, ResourceKind
-from homeostat.faults.exposure import exposure
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceKind
+from homeostat.faults.exposure import Quiet, exposure
+from homeostat.fleet.assignment import Placement
 from homeostat.fleet.gate import Refusal
 from homeostat.fleet.model import Topology
+from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.notices.model import Transition
@@ -21,12 +23,19 @@ from homeostat.notices.subscriptions import Subscriptions
 
 @dataclass(frozen=True, slots=True)
 class WhatIfApi:
-    """What the route stands on: `app.state.what_if`. `driver` is empty when a person fences."""
+    """What the route stands on: `app.state.what_if`. `driver` is empty when a person fences.
+
+    `placement` is where guests would start, `may_start` what the gate says to it.
+    """
 
     topology: Callable[[], Topology]
     subscriptions: Subscriptions
     verdict: Callable[[HostId], Refusal | None]
     driver: str
+    quiet: Quiet
+    clock: Clock
+    placement: Callable[[HostId], Placement]
+    may_start: Callable[[HostId], Refusal | None]
 
 
 class HitView(BaseModel):
@@ -38,12 +47,24 @@ class HitView(BaseModel):
 
 
 class ForetoldView(BaseModel):
-    """A notice that would be sent; `affected` are ids of resources."""
+    """A notice that would be sent; `affected` are ids of resources.
+
+    `silence` is the id of the silence that would keep it back, null when none would.
+    """
 
     subscription: str
     project: str
     transition: Transition
     affected: list[str]
+    silence: str | None
+
+
+class ElsewhereView(BaseModel):
+    """A guest that can move: the host that would start it, or null and why not."""
+
+    id: str
+    host: str | None
+    reason: str
 
 
 class ActView(BaseModel):
@@ -61,6 +82,7 @@ class WhatIf(BaseModel):
     host: str
     resources: list[HitView]
     notices: list[ForetoldView]
+    elsewhere: list[ElsewhereView]
     acts: list[ActView]
 
 
@@ -83,7 +105,8 @@ async def what_if_host(
     missing = NotFound(f"there is no host {host!r}, or nothing on it is yours to read")
     if name not in topology.nodes:
         raise missing
-    found = exposure(topology, name, parts.subscriptions.all())
+    subscriptions, now_ns = parts.subscriptions.all(), parts.clock.wall_ns()
+    found = exposure(topology, name, subscriptions, now_ns, parts.quiet)
     hit = [row for row in found.resources if caller.may_read(row.owner)]
     administrator = caller.may_read(INFRASTRUCTURE)
     if not hit and not administrator:
@@ -97,12 +120,33 @@ async def what_if_host(
                 project=each.project,
                 transition=each.transition,
                 affected=[subject.partition("/")[2] for subject in each.affected],
+                silence=None if each.silence is None else each.silence.id,
             )
             for each in found.notices
             if caller.may_read(each.project)
         ],
-        acts=[_act(parts, name)] if administrator else [],
+        elsewhere=[row for owner, row in _elsewhere(parts.placement(name)) if caller.may_read(owner)],
+        acts=[_act(parts, name), _start(parts, name)] if administrator else [],
     )
+
+
+def _elsewhere(placement: Placement) -> list[tuple[Owner, ElsewhereView]]:
+    """Owner and row of each guest, by name."""
+    rows = [
+        (each.offer.owner, ElsewhereView(id=each.resource, host=each.to, reason=""))
+        for each in placement.assigned
+    ]
+    rows += [
+        (each.owner, ElsewhereView(id=each.resource, host=None, reason=each.detail))
+        for each in placement.stranded
+    ]
+    return sorted(rows, key=lambda row: row[1].id)
+
+
+def _start(parts: WhatIfApi, host: HostId) -> ActView:
+    refusal = parts.may_start(host)
+    said = "" if refusal is None else refusal.sentence
+    return ActView(act="start_elsewhere", driver="", allowed=refusal is None, reason=said)
 
 
 def _act(parts: WhatIfApi, host: HostId) -> ActView:

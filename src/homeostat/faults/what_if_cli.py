@@ -27,6 +27,8 @@ def host(
         return
     show_table(("id", "kind", "owner"), answer["resources"], "nothing would be hit")
     rows = [{**row, "affected": ", ".join(row["affected"])} for row in answer["notices"]]
-    show_table(("subscription", "project", "transition", "affected"), rows, "nobody would be told")
+    show_table(("subscription", "project", "transition", "affected", "silence"), rows, "nobody would be told")
+    elsewhere = [{**row, "host": row["host"] or "-"} for row in answer["elsewhere"]]
+    show_table(("id", "host", "reason"), elsewhere, "nothing would start elsewhere")
     acts = [{**act, "allowed": "yes" if act["allowed"] else "no"} for act in answer["acts"]]
     show_table(("act", "driver", "allowed", "reason"), acts, "nothing would be done")

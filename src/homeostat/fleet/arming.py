@@ -12,7 +12,7 @@ from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.journal import Draft, Submission
 
-ROOMS = ("faults",)
+ROOMS = ("faults", "resources")
 """Rooms that do harm."""
 
 

@@ -64,12 +64,15 @@ def hold(
 
 
 def arm(
-    room: Annotated[str, typer.Argument(help="The room that may act: faults.")],
+    room: Annotated[str, typer.Argument(help="The room that may act: faults, resources.")],
     off: Annotated[bool, typer.Option("--off", help="It may only observe.")] = False,
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a room do harm (fence dead hosts), or only observe. Example: homeostat arm faults"""
+    """Let a room do harm (faults: fence, resources: start guests elsewhere), or only observe.
+
+    Example: homeostat arm faults
+    """
     with errors_in_one_line():
         answer = Client.find(directory).call("PUT", f"/arming/{room}", {"armed": not off})
     if as_json:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import ResourceLevel, digest
+from homeostat.contracts.wire import Offer, ResourceLevel, assigned_digest, digest, offers_digest
 from homeostat.kernel.journal import Local, Seq
 
 
@@ -24,7 +24,8 @@ class Node:
     """A host with our process. `acked_seq` is the last observation of store `boot` that is committed.
 
     `down_ns` is the first failed evidence of its death (the server's wall clock), None while it lives;
-    `fenced` the receipt that nothing runs there since; `held` why no harm may be done to it, empty otherwise.
+    `fenced` the receipt that nothing runs there since, `fenced_seq` its event; `held` why no harm may be done
+    to it, empty otherwise.
     """
 
     host: HostId
@@ -36,11 +37,16 @@ class Node:
     down_ns: int | None = None
     fenced: str = ""
     held: str = ""
+    fenced_seq: Seq | Local | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The last committed level of a resource. `since_ns` is the node's wall clock, `seq` its observation."""
+    """The last committed level of a resource. `since_ns` is the node's wall clock, `seq` its observation.
+
+    The row is the assignment of a guest that can move: `host` is to run it, under `generation` (0: it is
+    fixed to its host). `seq` is 0 while that host has not reported it under this generation.
+    """
 
     id: ResourceId
     host: HostId
@@ -52,6 +58,7 @@ class Resource:
     since_ns: int
     seq: int
     pid: int | None = None
+    generation: int = 0
 
     @classmethod
     def from_level(cls, host: HostId, level: ResourceLevel) -> Resource:
@@ -67,11 +74,22 @@ class Resource:
             since_ns=level.at_ns,
             seq=level.seq,
             pid=level.pid,
+            generation=level.generation,
         )
 
     def to_level(self, state: ResourceState, reason: str, at_ns: int) -> ResourceLevel:
         """The same resource at another level, as if its node had reported it."""
-        return ResourceLevel(self.id, self.kind, self.owner, self.agent, state, reason, at_ns, self.seq)
+        return ResourceLevel(
+            self.id,
+            self.kind,
+            self.owner,
+            self.agent,
+            state,
+            reason,
+            at_ns,
+            self.seq,
+            generation=self.generation,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +110,21 @@ class Action:
 
 @dataclass(slots=True)
 class Topology:
-    """Hosts and what runs on them, in memory; the tables are its snapshot. Rows change by `adopt` only."""
+    """Hosts and what runs on them, in memory; the tables are its snapshot. Rows change by `adopt` only.
+
+    `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
+    `offerings` how often any of it was told.
+    """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
     resources: dict[ResourceId, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
+    offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
+    offered: dict[HostId, str] = field(default_factory=dict)
+    offerings: int = 0
     _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
     _digests: dict[HostId, str] = field(default_factory=dict)
+    _assigned: dict[HostId, str] = field(default_factory=dict)
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
@@ -113,9 +139,27 @@ class Topology:
         """What the node's own digest should be. Asked at every heartbeat, so kept until a row changes."""
         kept = self._digests.get(host)
         if kept is None:
-            kept = digest({resource.id: resource.state for resource in self.on_host(host)})
-            self._digests[host] = kept
+            # A guest that was assigned and not yet reported is in no digest of its node.
+            reported = (row for row in self.on_host(host) if row.seq or not row.generation)
+            kept = self._digests[host] = digest({row.id: row.state for row in reported})
         return kept
+
+    def assignment(self, host: HostId) -> dict[ResourceId, int]:
+        """The guests that the host is to run, with their generations."""
+        return {row.id: row.generation for row in self.on_host(host) if row.generation}
+
+    def assigned_digest(self, host: HostId) -> str:
+        """What the node's own digest of its assignment should be. Kept as well."""
+        kept = self._assigned.get(host)
+        if kept is None:
+            kept = self._assigned[host] = assigned_digest(self.assignment(host))
+        return kept
+
+    def hear_offers(self, host: HostId, offers: Sequence[Offer]) -> None:
+        """A node says what it could run: all of it."""
+        self.offers[host] = {offer.resource: offer for offer in offers}
+        self.offered[host] = offers_digest(offers)
+        self.offerings += 1
 
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()
@@ -128,9 +172,11 @@ class Topology:
             if before is not None and before.host != resource.host:
                 del self._on_host[before.host][resource.id]
                 self._digests.pop(before.host, None)
+                self._assigned.pop(before.host, None)
             self.resources[resource.id] = resource
             self._on_host.setdefault(resource.host, {})[resource.id] = None
             self._digests.pop(resource.host, None)
+            self._assigned.pop(resource.host, None)
         for action in actions:
             if action.outcome is None:
                 self.actions[action.id] = action

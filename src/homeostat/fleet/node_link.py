@@ -12,7 +12,7 @@ import asyncio
 import random
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,16 +22,19 @@ from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import (
     MESSAGE_BYTES_MAX,
     Acknowledged,
+    AssignmentGiven,
     Goodbye,
     Heartbeat,
     Levels,
     Observations,
+    Offer,
     ResourceLevel,
     ResyncRequested,
     Subjects,
     Transition,
     decode,
     encode,
+    offers_digest,
 )
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.bus import Messages
@@ -53,12 +56,14 @@ _log = structlog.get_logger("link")
 class LinkSettings:
     """`heartbeat_s` must be well below the server's `lost_after_s`, or a healthy node looks silent.
 
-    `incarnation` names this life of the node process; empty: a random name.
+    `incarnation` names this life of the node process; empty: a random name. `offers` are the guests that it
+    could run.
     """
 
     host: HostId
     heartbeat_s: float = 1.0
     incarnation: str = ""
+    offers: tuple[Offer, ...] = ()
 
 
 class NodeLink:
@@ -79,6 +84,9 @@ class NodeLink:
         self._sent = 0
         self._levels_due = False
         self._refused_epoch: int | None = None
+        self._offers = offers_digest(settings.offers)
+        self._given = (0, 0)
+        self._on_assigned: list[Callable[[], None]] = []
         bus.on_reconnect(self._on_connected)
 
     def tasks(self) -> tuple[Task, ...]:
@@ -94,9 +102,13 @@ class NodeLink:
         _log.debug("recorded", resource=transition.level.resource, seq=transition.level.seq)
         self._sends.set()
 
+    def on_assigned(self, told: Callable[[], None]) -> None:
+        """Call `told` whenever the store has another assignment, or one that was confirmed."""
+        self._on_assigned.append(told)
+
     async def listen(self) -> None:
         """Subscribe to what the server says to this node. To be called once."""
-        for subject in (self._subjects.acknowledged, self._subjects.resync):
+        for subject in (self._subjects.acknowledged, self._subjects.resync, self._subjects.assigned):
             try:
                 await self._bus.subscribe(subject, self._on_message)
             except BusUnavailable as error:
@@ -110,7 +122,14 @@ class NodeLink:
             self._beats.clear()
             seen = self._store.snapshot()
             message = Heartbeat(
-                self._settings.host, seen.boot, self.incarnation, seen.seq, seen.digest, seen.first
+                self._settings.host,
+                seen.boot,
+                self.incarnation,
+                seen.seq,
+                seen.digest,
+                seen.first,
+                self._offers,
+                seen.assigned,
             )
             await self._bus.publish(self._subjects.heartbeat, encode(message))
             if not await _set_within(self._beats, wait_s):
@@ -192,6 +211,24 @@ class NodeLink:
                 self._heeded.set()
                 self._sends.set()
 
+        elif subject == self._subjects.assigned:
+            given = decode(AssignmentGiven, body)
+            if given.incarnation == self.incarnation and await self._current(given.epoch):
+                await self._assign(given)
+
+    async def _assign(self, given: AssignmentGiven) -> None:
+        """Heed the newest assignment: on disk first, then to whoever runs guests."""
+        if (given.epoch, given.number) <= self._given:
+            return  # overtaken on the way
+        before = self._store.assigned()
+        told = await asyncio.to_thread(self._store.assign, given.mine)
+        self._given = (given.epoch, given.number)
+        if told != before:
+            _log.info("these guests are to run here", guests=sorted(told.mine))
+            for each in self._on_assigned:
+                each()
+        self._beats.set()  # the server knows at once
+
     async def _current(self, epoch: int) -> bool:
         if await asyncio.to_thread(self._store.see_epoch, epoch):
             return True
@@ -206,7 +243,7 @@ class NodeLink:
         place = (self._settings.host, seen.boot, self.incarnation, seen.seq)
         parts = list(batches(seen.levels)) or [()]
         for number, levels in enumerate(parts, 1):
-            message = Levels(*place, levels, seen.first, number, len(parts))
+            message = Levels(*place, levels, seen.first, self._settings.offers, number, len(parts))
             if not await self._bus.publish(self._subjects.levels, encode(message)):
                 return False
             # More than the connection may hold must not be handed to it at once.

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,13 +23,14 @@ from typing import TypeVar
 import structlog
 
 from homeostat.contracts.nouns import ResourceId
-from homeostat.contracts.roles import Report
+from homeostat.contracts.roles import Assigned, Report
 from homeostat.contracts.wire import (
     Finish,
     Intent,
     Outcome,
     ResourceLevel,
     Transition,
+    assigned_digest,
     decode,
     digest,
     encode,
@@ -62,7 +63,8 @@ def _new_boot() -> str:
 class Snapshot:
     """What belongs together at one moment.
 
-    `acknowledged` is the highest number the server has committed, `first` the oldest that is still here.
+    `acknowledged` is the highest number the server has committed, `first` the oldest that is still here,
+    `assigned` the digest of the assignment that a server confirmed since the store was opened.
     """
 
     boot: str
@@ -71,6 +73,7 @@ class Snapshot:
     digest: str
     first: int
     levels: tuple[ResourceLevel, ...]
+    assigned: str = ""
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ class _Memory:
     levels: dict[ResourceId, ResourceLevel]
     transitions: dict[int, Transition]
     intents: dict[ResourceId, Intent]
+    assigned: Assigned | None = None
     digest: str = ""
 
 
@@ -146,9 +150,20 @@ class ObservationStore:
         with self._reading:
             memory = self._memory
             levels = tuple(level for _, level in sorted(memory.levels.items()))
+            told = memory.assigned
             return Snapshot(
-                memory.boot, memory.seq, memory.acknowledged, memory.digest, self._first_kept(), levels
+                memory.boot,
+                memory.seq,
+                memory.acknowledged,
+                memory.digest,
+                self._first_kept(),
+                levels,
+                assigned_digest(told.mine) if told is not None and told.confirmed else "",
             )
+
+    def assigned(self) -> Assigned | None:
+        """The guests that are to run here; None when no server has ever said."""
+        return self._memory.assigned
 
     def pending(self, limit: int, after: int = 0) -> tuple[Transition, ...]:
         """Up to `limit` transitions that are not acknowledged, with numbers above `after`, oldest first."""
@@ -206,6 +221,19 @@ class ObservationStore:
                 self._memory.epoch = epoch
             return epoch == self._memory.epoch
 
+    def assign(self, mine: Mapping[ResourceId, int]) -> Assigned:
+        """Put on disk what is to run here, says a server. StoreFull, StoreUnavailable: nothing changed."""
+        told = Assigned(dict(mine), confirmed=True)
+        with self._writing:
+            before = self._memory.assigned
+            if before is None or before.mine != told.mine:
+                with self._transaction() as database:
+                    database.execute(_SET_FACT, ("assigned", encode(told.mine).decode()))
+            fresh = _digest(self._memory.levels, told)
+            with self._reading:
+                self._memory.assigned, self._memory.digest = told, fresh
+        return told
+
     def close(self) -> None:
         """Close the file, after a write that is going on."""
         with self._writing:
@@ -225,6 +253,7 @@ class ObservationStore:
             at_ns=report.at_ns,
             seq=self._memory.seq + 1,
             pid=report.pid,
+            generation=report.generation,
         )
         before = self._memory.intents.get(report.resource)
         intended, finished = report.intended, report.finished
@@ -236,9 +265,7 @@ class ObservationStore:
 
     def _remember(self, transition: Transition, intent: Intent | None, overflow: int) -> None:
         resource, seq = transition.level.resource, transition.level.seq
-        states = {each.resource: each.state for each in self._memory.levels.values()}
-        states[resource] = transition.level.state
-        fresh = digest(states)
+        fresh = _digest({**self._memory.levels, resource: transition.level}, self._memory.assigned)
         with self._reading:
             memory = self._memory
             memory.seq = seq
@@ -270,6 +297,18 @@ class ObservationStore:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+
+
+def _digest(levels: Mapping[ResourceId, ResourceLevel], told: Assigned | None) -> str:
+    """Of what is this host's to run: what a guest was that has left is nobody's business any more."""
+    mine = {} if told is None else told.mine
+    return digest(
+        {
+            each.resource: each.state
+            for each in levels.values()
+            if not each.generation or mine.get(each.resource) == each.generation
+        }
+    )
 
 
 def _open_act(before: Intent | None, transition: Transition) -> Intent | None:
@@ -311,15 +350,20 @@ def _load(database: sqlite3.Connection) -> _Memory:
         ResourceId(resource): decode(Intent, body)
         for resource, body in database.execute("SELECT resource, body FROM intents")
     }
+    kept = {level.resource: level for level in levels}
+    told = None
+    if "assigned" in facts:
+        told = decode(Assigned, b'{"mine":' + facts["assigned"].encode() + b',"confirmed":false}')
     memory = _Memory(
         boot=facts["boot"],
         seq=int(facts.get("seq", 0)),
         acknowledged=int(facts.get("acknowledged", 0)),
         epoch=int(facts.get("epoch", 0)),
-        levels={level.resource: level for level in levels},
+        levels=kept,
         transitions={transition.level.seq: transition for transition in transitions},
         intents=intents,
-        digest=digest({level.resource: level.state for level in levels}),
+        assigned=told,
+        digest=_digest(kept, told),
     )
     first = memory.seq - len(transitions) + 1
     if list(memory.transitions) != list(range(first, memory.seq + 1)):

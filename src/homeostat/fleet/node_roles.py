@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from homeostat.contracts.roles import Recalled, Recorded, Report
+from homeostat.contracts.roles import Assigned, Recalled, Recorded, Report
 from homeostat.contracts.wire import Transition, decode, encode
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.errors import BadInput, RetryLater
@@ -61,11 +61,16 @@ class Role:
         self._ended = asyncio.Event()
         self._ended.set()
         self._identity: Identity | None = None
+        self._assigned = asyncio.Event()
 
     @property
     def identity(self) -> Identity | None:
         """The process that runs now, None between two."""
         return self._identity
+
+    def assigned(self) -> None:
+        """The store has another assignment: tell the role."""
+        self._assigned.set()
 
     async def run(self) -> None:
         """Keep the role running until `stop`; cancelled, it kills the role. To be awaited in the main
@@ -150,6 +155,23 @@ class Role:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Recall, then record and answer report after report, until the role closes its output."""
         await self._say(writer, Recalled(self._store.levels(), self._store.open_intents()))
+        telling = asyncio.create_task(self._tell_assignments(writer), name=f"role.{self.name}.assignments")
+        try:
+            await self._answer_reports(reader, writer)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell_assignments(self, writer: asyncio.StreamWriter) -> None:
+        """What is to run here, at once and whenever it changes."""
+        while True:
+            self._assigned.clear()
+            told = self._store.assigned()
+            if told is not None:
+                await self._say(writer, told)
+            await self._assigned.wait()
+
+    async def _answer_reports(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:
                 line = await reader.readline()
@@ -179,7 +201,7 @@ class Role:
                     self._log.error("a report cannot be recorded; the role waits", reason=str(error))
                 await asyncio.sleep(STORE_RETRY_S)
 
-    async def _say(self, writer: asyncio.StreamWriter, message: Recalled | Recorded) -> None:
+    async def _say(self, writer: asyncio.StreamWriter, message: Recalled | Recorded | Assigned) -> None:
         writer.write(encode(message) + b"\n")
         try:
             async with asyncio.timeout(ANSWER_S):

@@ -30,6 +30,9 @@ class HostSettings(BaseModel):
     """What a refused TCP connection says: a machine that refuses has a living kernel. `dead` where several
     hosts share one kernel, as in the lab."""
 
+    zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")] | None = None
+    """Where it stands, such as its rack: what a silence may name"""
+
     @model_validator(mode="after")
     def _tcp_has_a_port(self) -> HostSettings:
         if self.probe == "tcp" and self.tcp_port is None:

@@ -36,6 +36,7 @@ node_table = Table(
     Column("down_ns", BIG),
     Column("fenced", Text, nullable=False),
     Column("held", Text, nullable=False),
+    Column("fenced_seq", BIG),
 )
 
 resource_table = Table(
@@ -51,6 +52,7 @@ resource_table = Table(
     Column("since_ns", BIG, nullable=False),
     Column("seq", BIG, nullable=False),
     Column("pid", BIG),
+    Column("generation", BIG, nullable=False),
 )
 
 action_table = Table(
@@ -155,6 +157,7 @@ def load_topology(connection: Connection) -> Topology:
                 down_ns=row.down_ns,
                 fenced=row.fenced,
                 held=row.held,
+                fenced_seq=row.fenced_seq,
             )
             for row in connection.execute(select(node_table))
         ),
@@ -170,6 +173,7 @@ def load_topology(connection: Connection) -> Topology:
                 since_ns=row.since_ns,
                 seq=row.seq,
                 pid=row.pid,
+                generation=row.generation,
             )
             for row in connection.execute(select(resource_table))
         ),

@@ -12,6 +12,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from homeostat.kernel.errors import (
 )
 
 TIMEOUT_S = 10.0
+STREAM_SILENCE_S = 60.0
+"""A stream says something at least every 15 s."""
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """No proxy, whatever the environment says: it would get our token, and has no way to a loopback address."""
 
@@ -74,10 +77,39 @@ class Client:
                 f"{path}: not readable; start `homeostat up` again, or set HOMEOSTAT_URL"
             ) from None
 
-    def call(self, method: str, path: str, body: object = None, **query: str | int | None) -> Any:
-        """The decoded answer of `/api/v1<path>`; a HomeostatError of the server's kind otherwise."""
+    def _address(self, path: str, query: Mapping[str, str | int | Sequence[str] | None]) -> str:
         wanted = {name: value for name, value in query.items() if value is not None}
-        url = f"{self.url}/api/v1{path}" + (f"?{urllib.parse.urlencode(wanted)}" if wanted else "")
+        asked = urllib.parse.urlencode(wanted, doseq=True)
+        return f"{self.url}/api/v1{path}" + (f"?{asked}" if asked else "")
+
+    def listen(self, path: str, **query: str | int | None) -> Iterator[tuple[str, str, str]]:
+        """The events of a stream as (id, event, data), until it ends; Unreachable when it breaks."""
+        request = urllib.request.Request(self._address(path, query))
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with _opener.open(request, timeout=STREAM_SILENCE_S) as answer:
+                fields: dict[str, str] = {}
+                for raw in answer:
+                    line = raw.decode().rstrip("\n")
+                    if line:
+                        name, _, value = line.partition(": ")
+                        fields[name] = value
+                        continue
+                    if "event" in fields:
+                        yield fields.get("id", ""), fields["event"], fields.get("data", "")
+                    fields = {}
+        except urllib.error.HTTPError as error:
+            raise _meant(error.code, error.read()) from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Unreachable(
+                f"the stream from {self.url} broke ({getattr(error, 'reason', error)})"
+            ) from None
+
+    def call(
+        self, method: str, path: str, body: object = None, **query: str | int | Sequence[str] | None
+    ) -> Any:
+        """The decoded answer of `/api/v1<path>`; a HomeostatError of the server's kind otherwise."""
+        url = self._address(path, query)
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data=data, method=method)
         request.add_header("Authorization", f"Bearer {self.token}")

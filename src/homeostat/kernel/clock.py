@@ -40,3 +40,8 @@ def iso(at_ns: int) -> str:
     """Wall time as ISO 8601 in UTC with microseconds, `2026-01-02T03:04:05.000006Z`."""
     at = _EPOCH + timedelta(microseconds=at_ns // 1000)
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def wall_of(at: datetime) -> int:
+    """Nanoseconds since the epoch of a moment with a time zone, exact to the microsecond."""
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000

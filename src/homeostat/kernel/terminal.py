@@ -35,7 +35,7 @@ _CODES: tuple[tuple[type[HomeostatError], int], ...] = (
 )
 
 _STATES = {
-    "green": ("kept", "up", "present", "cleared", "delivered"),
+    "green": ("kept", "up", "present", "cleared", "delivered", "kept"),
     "red": ("broken", "down", "failed", "open", "lost", "given_up"),
     "yellow": ("unknown", "starting", "clearing", "pending", "stopped"),
 }

@@ -30,12 +30,17 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class LabResource:
-    """One process that a node of the lab keeps up."""
+    """One process that a node of the lab keeps up. A guest may run on any host; `host` is its home."""
 
     id: ResourceId
     host: HostId
     kind: ResourceKind
     owner: Owner
+
+    @property
+    def movable(self) -> bool:
+        """Whether another host starts it when its own is dead."""
+        return self.kind is ResourceKind.GUEST
 
 
 RESOURCES = tuple(
@@ -115,7 +120,7 @@ def server_settings(plan: LabPlan) -> dict[str, Any]:
                     "{host}",
                 ],
             },
-            "gate": {"armed": ["faults"]},
+            "gate": {"armed": ["faults", "resources"]},
         },
         "faults": {"doctor_log_file": str(state.doctor_monitor_log)},
         "notices": {"allowed_networks": [f"{LOOPBACK}/32"]},
@@ -148,13 +153,18 @@ def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
             "on_stop": "stop",
             "ocf_root": "/usr/lib/ocf",
             "providers": ["homeostat"],
-            "resources": [_resource_settings(plan, each) for each in RESOURCES if each.host == host],
+            "resources": [
+                _resource_settings(plan, each, host)
+                for each in RESOURCES
+                if each.movable or each.host == host
+            ],
         },
     }
 
 
-def _resource_settings(plan: LabPlan, resource: LabResource) -> dict[str, Any]:
-    state, host = plan.state, resource.host
+def _resource_settings(plan: LabPlan, resource: LabResource, host: HostId) -> dict[str, Any]:
+    """The same on every host that may run it, but for the paths."""
+    state = plan.state
     ready_file = str(state.ready_file(host, resource.id))
     command = [plan.python, "-m", "homeostat.lab.service", "--name", resource.id, "--host", host]
     command += ["--port", str(plan.ports[resource.id]), "--ready-file", ready_file]
@@ -163,6 +173,7 @@ def _resource_settings(plan: LabPlan, resource: LabResource) -> dict[str, Any]:
         "agent": "ocf:homeostat:process",
         "kind": resource.kind.value,
         "owner": resource.owner,
+        **({"movable": True, "home": resource.host} if resource.movable else {}),
         "parameters": {
             "command": shlex.join(command),
             "ready_file": ready_file,

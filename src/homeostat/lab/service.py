@@ -1,7 +1,8 @@
 """The small real service that the lab keeps up: HTTP on loopback, standard library only, up in 100 ms.
 
 `python -m homeostat.lab.service --name web-n1 --host n1 --port 8801 --ready-file F`. F appears when it
-listens, holding the pid, and goes when it stops; a stale one is removed first.
+listens, holding the pid, and goes when it stops; a stale one is removed first. A start is one line on
+stdout.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +26,7 @@ class Service:
     """Answers GET /, /pid and /healthz, over kept-alive connections."""
 
     def __init__(self, name: str, host: str) -> None:
-        self._who = {"name": name, "host": host, "pid": os.getpid()}
+        self.who = {"name": name, "host": host, "pid": os.getpid()}
         self._idle: set[asyncio.StreamWriter] = set()
         self._open: set[asyncio.StreamWriter] = set()
         self._all_closed = asyncio.Event()
@@ -39,9 +41,9 @@ class Service:
             return 405, b"only GET\n"
         match words[1].partition("?")[0]:
             case "/":
-                return 200, json.dumps(self._who).encode() + b"\n"
+                return 200, json.dumps(self.who).encode() + b"\n"
             case "/pid":
-                return 200, f"{self._who['pid']}\n".encode()
+                return 200, f"{self.who['pid']}\n".encode()
             case "/healthz":
                 return 200, b"ok\n"
             case _:
@@ -107,6 +109,7 @@ async def run(service: Service, port: int, ready_file: Path) -> None:
     fresh = ready_file.with_name(ready_file.name + ".new")
     fresh.write_text(f"{os.getpid()}\n")
     fresh.replace(ready_file)
+    print(json.dumps({**service.who, "started_ns": time.time_ns()}), flush=True)
     await stopped.wait()
     server.close()
     await service.stop()

@@ -16,6 +16,7 @@ SCHEMAS = (
     "homeostat.fleet.store",
     "homeostat.faults.store",
     "homeostat.notices.store",
+    "homeostat.notices.silence_store",
     "homeostat.web.store",
 )
 """Modules that register tables on `METADATA`, besides the kernel."""

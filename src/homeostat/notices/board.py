@@ -1,7 +1,8 @@
 """What may be sent now: the waiting notices in memory, their order and their limits. No I/O, no clock.
 
-A *lane* is one fault of one subscription: only its first notice is ever sent, so that `cleared` never
-overtakes `raised`; the next one waits until the outcome of the first is committed. A subscription that
+Whom a notice is for is its *destination*: one endpoint of a subscription, with its own order, limits and
+circuit breaker. A *lane* is one fault of one destination: only its first notice is ever sent, so that
+`cleared` never overtakes `raised`; the next one waits until the outcome of the first is committed. One that
 fails is a *suspect*: it has one send at a time, after `circuit_after` failures in a row only probes at the
 times of its own back-off, and all suspects together get half of the workers, so that the dead never stand
 in the way of the living. All times are nanoseconds on one monotonic clock, passed in.
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 from homeostat.contracts.nouns import FaultId
-from homeostat.notices.model import FaultPicture, Notice
+from homeostat.notices.model import FaultPicture, Notice, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ _STALE_MAX = 1024
 
 
 class Board:
-    """The waiting notices of all subscriptions. Not for two threads."""
+    """The waiting notices of all destinations. Not for two threads."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -96,13 +98,13 @@ class Board:
     def __contains__(self, key: object) -> bool:
         return key in self._keys
 
-    def waiting(self, subscription: str) -> int:
-        """How many notices of this subscription are here, those in flight included."""
-        endpoint = self._endpoints.get(subscription)
+    def waiting(self, destination: str) -> int:
+        """How many notices for this destination are here, those in flight included."""
+        endpoint = self._endpoints.get(destination)
         return 0 if endpoint is None else endpoint.size
 
     def suspects(self) -> tuple[str, ...]:
-        """The subscriptions whose last attempt failed and which have something waiting."""
+        """The destinations whose last attempt failed and which have something waiting."""
         return tuple(name for name, each in self._endpoints.items() if each.failures and each.size)
 
     def progress(self) -> tuple[tuple[Due, int], ...]:
@@ -115,10 +117,10 @@ class Board:
         )
 
     def add(self, due: Due, place: str, not_before_ns: int = 0) -> bool:
-        """Take a notice in, behind those of the same subscription and fault. False: there is no room."""
+        """Take a notice in, behind those of the same destination and fault. False: there is no room."""
         if due.key in self._keys:
             return True
-        name = due.notice.subscription
+        name = due.notice.destination
         endpoint = self._endpoints.setdefault(name, _Endpoint(name, place))
         if endpoint.size >= self._limits.waiting:
             return False
@@ -154,7 +156,7 @@ class Board:
 
     def succeeded(self, due: Due) -> None:
         """The consumer has it: its subscription is alive again and its other notices need not wait."""
-        endpoint = self._endpoints[due.notice.subscription]
+        endpoint = self._endpoints[due.notice.destination]
         self._land(endpoint, due)
         broken = endpoint.failures >= self._limits.circuit_after
         endpoint.failures, endpoint.proven, endpoint.probe_ns = 0, True, 0
@@ -164,7 +166,7 @@ class Board:
 
     def failed(self, due: Due, next_ns: int) -> None:
         """It did not arrive; it, and a suspect's next probe, wait until `next_ns`."""
-        endpoint = self._endpoints[due.notice.subscription]
+        endpoint = self._endpoints[due.notice.destination]
         self._land(endpoint, due)
         endpoint.failures += 1
         endpoint.proven = False
@@ -174,15 +176,41 @@ class Board:
         lane.busy = False
         self._ready(endpoint, lane, next_ns)
 
+    def take_along(self, lead: Due, wanted: Callable[[Due], bool]) -> tuple[Due, ...]:
+        """Those of the same destination that travel with `lead`, which was just taken; in the order of time.
+
+        `wanted` is asked of the first notice of every other lane, whenever it would be due. What comes along
+        has no send of its own: after the lead's end it needs `failed_along`, or `closed` as the lead does.
+        """
+        endpoint = self._endpoints[lead.notice.destination]
+        found = []
+        for _, _, version, fault in sorted(endpoint.waiting):
+            lane = endpoint.lanes.get(fault)
+            if lane is None or lane.version != version or lane.busy or not wanted(lane.line[0]):
+                continue
+            lane.busy = True
+            found.append(lane.line[0])
+        if found:
+            self._schedule(endpoint)
+        return tuple(found)
+
+    def failed_along(self, due: Due, next_ns: int) -> None:
+        """What came along did not arrive either."""
+        endpoint = self._endpoints[due.notice.destination]
+        lane = endpoint.lanes[due.notice.fault]
+        lane.line[0] = replace(due, attempts=due.attempts + 1)
+        lane.busy = False
+        self._ready(endpoint, lane, next_ns)
+
     def closing(self, due: Due) -> None:
         """It ended without a word about the consumer: given up. Its lane waits for `closed`."""
-        endpoint = self._endpoints[due.notice.subscription]
+        endpoint = self._endpoints[due.notice.destination]
         self._land(endpoint, due)
         self._schedule(endpoint)
 
     def closed(self, due: Due) -> None:
         """Its outcome is committed: forget it, let the next one of its lane go."""
-        endpoint = self._endpoints[due.notice.subscription]
+        endpoint = self._endpoints[due.notice.destination]
         lane = endpoint.lanes[due.notice.fault]
         lane.line.popleft()
         lane.busy = False
@@ -210,11 +238,11 @@ class Board:
 
     def release(self, subscription: str) -> None:
         """All of this subscription's notices may go now: it was removed or changed."""
-        endpoint = self._endpoints.get(subscription)
-        if endpoint is not None:
-            endpoint.failures, endpoint.probe_ns = 0, 0
-            self._hurry(endpoint)
-            self._schedule(endpoint)
+        for name, endpoint in self._endpoints.items():
+            if parts_of(name)[0] == subscription:
+                endpoint.failures, endpoint.probe_ns = 0, 0
+                self._hurry(endpoint)
+                self._schedule(endpoint)
 
     def _start(self, endpoint: _Endpoint) -> Due:
         lane = endpoint.lanes[heapq.heappop(endpoint.waiting)[3]]

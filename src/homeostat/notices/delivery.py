@@ -24,10 +24,13 @@ from homeostat.contracts.nouns import FaultId
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import HomeostatError, RetryLater
 from homeostat.kernel.journal import Submission
-from homeostat.notices import outbox, signing, store
+from homeostat.notices import grouping, outbox, signing, store
 from homeostat.notices.board import Board, Due, Limits
+from homeostat.notices.body import Frame
+from homeostat.notices.group_rendering import ENVELOPE_BYTES, render_group
+from homeostat.notices.grouping import Parcels
 from homeostat.notices.matching import may_hear_of
-from homeostat.notices.model import FaultPicture, Notice, NoticeState, Subscription
+from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription
 from homeostat.notices.outcomes import Appends, Outcomes
 from homeostat.notices.refill import Recall, Refill
 from homeostat.notices.renderers import render
@@ -42,6 +45,7 @@ _log = structlog.get_logger("notices")
 OnEnd = Callable[[NoticeState, float | None], None]
 """How a notice ended, and when it was told, how many seconds that took from the commit to the answer."""
 
+Whom = tuple[Subscription, Endpoint]
 _TOLD_KEPT = 1_000
 _NS = 1_000_000_000
 
@@ -70,6 +74,15 @@ class Figures:
     slowest_ms: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Notices that go out in one POST, and the body of each."""
+
+    whom: Whom
+    dues: tuple[Due, ...]
+    bodies: tuple[bytes, ...]
+
+
 class Delivery:
     """One for a server. `run` is its only task; all calls are made on that event loop."""
 
@@ -77,20 +90,25 @@ class Delivery:
         self._parts, self._settings = parts, settings
         self._told_ms: deque[float] = deque(maxlen=_TOLD_KEPT)
         self._on_end: list[OnEnd] = []
+        self._on_queued: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._begin()
 
     def offer(self, notices: Sequence[Notice], pictures: Mapping[FaultId, FaultPicture]) -> None:
         """Notices whose commit is known, from `outbox.settled`, with what they say. Returns at once."""
         for notice in notices:
-            name = notice.subscription
+            name = notice.destination
+            if notice.state is not NoticeState.PENDING:
+                continue
             if self._refill.is_behind(name) or not self._admit(notice, pictures.get(notice.fault)):
                 self._refill.fell_behind(name)
+        self._tell_queued()
 
-    def catch_up(self, subscriptions: Iterable[str]) -> None:
-        """The outbox may hold notices of these that were never offered."""
-        for name in subscriptions:
+    def catch_up(self, destinations: Iterable[str]) -> None:
+        """The outbox may hold notices for these that were never offered."""
+        for name in destinations:
             self._refill.fell_behind(name)
+        self._tell_queued()
 
     def release(self, subscription: str) -> None:
         """This subscription was changed or removed: look at its notices now, not at the next back-off."""
@@ -110,6 +128,14 @@ class Delivery:
     def on_end(self, told: OnEnd) -> None:
         """Call `told` whenever a notice ends, for those who count."""
         self._on_end.append(told)
+
+    def on_queued(self, told: Callable[[], None]) -> None:
+        """Call `told` whenever the outbox has, or may have, new notices."""
+        self._on_queued.append(told)
+
+    def _tell_queued(self) -> None:
+        for told in self._on_queued:
+            told()
 
     def _tell_end(self, state: NoticeState, took_s: float | None) -> None:
         for told in self._on_end:
@@ -139,14 +165,15 @@ class Delivery:
                 waiting=settings.waiting_per_subscription,
             )
         )
+        self._parcels = Parcels(settings.body_bytes_max)
         self._refill = Refill(parts.readers, parts.recall, self._admit, self._has_room_for)
         self._outcomes = Outcomes(parts.appender, self._close)
         self._sends: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
         self._noted: dict[str, int] = {}
 
-    def _has_room_for(self, subscription: str) -> bool:
-        return 2 * self._board.waiting(subscription) <= self._settings.waiting_per_subscription
+    def _has_room_for(self, destination: str) -> bool:
+        return 2 * self._board.waiting(destination) <= self._settings.waiting_per_subscription
 
     def _admit(self, notice: Notice, picture: FaultPicture | None) -> bool:
         now_ns = self._parts.clock.mono_ns()
@@ -160,8 +187,12 @@ class Delivery:
             attempts=notice.attempts,
         )
         subscription = self._parts.subscriptions.find(notice.subscription)
+        endpoint = None if subscription is None else subscription.endpoint(notice.endpoint)
         self._wake.set()
-        return self._board.add(due, "" if subscription is None else place_of(subscription.url))
+        if subscription is None or endpoint is None:
+            return self._board.add(due, "")
+        not_before_ns = now_ns + grouping.wait_ns(subscription, endpoint)
+        return self._board.add(due, place_of(endpoint.url), not_before_ns)
 
     async def _dispatch(self) -> None:
         while self._broken is None:
@@ -170,7 +201,9 @@ class Delivery:
             for due in self._board.expired(now_ns):
                 self._end(due, GivenUp(GiveUpReason.TOO_OLD), due.attempts)
             while self._is_free() and (due_now := self._board.take(now_ns)) is not None:
-                task = asyncio.create_task(self._attempt(due_now), name=f"notice {due_now.key}")
+                parcel = self._parcel(due_now)
+                sending = self._attempt(due_now) if parcel is None else self._attempt_together(parcel)
+                task = asyncio.create_task(sending, name=f"notice {due_now.key}")
                 self._sends.add(task)
                 task.add_done_callback(self._landed)
             next_ns = self._board.next_ns() if self._is_free() else None
@@ -195,7 +228,7 @@ class Delivery:
     async def _attempt(self, due: Due) -> None:
         """One send and what follows from it. What nobody expected counts as no answer: others must go on."""
         subscription = self._parts.subscriptions.find(due.notice.subscription)
-        obstacle = _obstacle(due, subscription)
+        obstacle = _obstacle(due, subscription, self._parts.clock.wall_ns())
         if isinstance(obstacle, GiveUpReason):
             self._board.closing(due)
             self._end(due, GivenUp(obstacle), due.attempts)
@@ -205,43 +238,84 @@ class Delivery:
         except Exception as error:
             _log.exception("a notice could not be sent", notice=due.key)
             sent_ns, reply = 0, NoAnswer(f"our own error: {type(error).__name__}")
-        self._conclude(due, sent_ns, reply)
+        self._conclude((due,), sent_ns, reply)
 
-    async def _send(self, due: Due, subscription: Subscription, picture: FaultPicture) -> tuple[int, Reply]:
-        """When it went out, on the monotonic clock, and what came back."""
-        settings = self._settings
-        body = render(
-            subscription,
-            picture,
-            due.notice.transition,
-            limit_bytes=settings.body_bytes_max,
-            public_url=settings.public_url,
-        )
+    def _parcel(self, lead: Due) -> Parcel | None:
+        """What travels with a notice that was just taken; None when notices for there travel alone."""
+        subscription = self._parts.subscriptions.find(lead.notice.subscription)
+        now_ns = self._parts.clock.wall_ns()
+
+        def body_of(due: Due) -> bytes | None:
+            found = _obstacle(due, subscription, now_ns)
+            return None if isinstance(found, GiveUpReason) else self._body(due, *found)
+
+        endpoint = None if subscription is None else subscription.endpoint(lead.notice.endpoint)
+        if subscription is None or endpoint is None or not grouping.is_grouped(subscription, endpoint):
+            return None
+        dues = self._parcels.gather(self._board, lead, subscription.group_by, body_of)
+        return None if dues is None else Parcel((subscription, endpoint), *dues)
+
+    async def _attempt_together(self, parcel: Parcel) -> None:
+        """One send of several notices: all of them arrive, or none."""
+        subscription, endpoint = parcel.whom
+        body = render_group(parcel.bodies)
         at_s = self._parts.clock.wall_ns() // _NS
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "homeostat",
-            signing.KEY_HEADER: due.key,
-            signing.HEADER: signing.sign(subscription.secret, subscription.key_id, at_s, body),
-        }
+        headers = signing.headers(subscription.secret, subscription.key_id, at_s, "", body)
+        del headers[signing.KEY_HEADER]  # each notice has its own, in the body
+        headers[grouping.COUNT_HEADER] = str(len(parcel.dues))
         sent_ns = self._parts.clock.mono_ns()
-        return sent_ns, await self._parts.transport.post(Post(subscription.url, headers, body))
+        try:
+            reply = await self._parts.transport.post(Post(endpoint.url, headers, body))
+        except Exception as error:
+            _log.exception("notices could not be sent", notice=parcel.dues[0].key, count=len(parcel.dues))
+            reply = NoAnswer(f"our own error: {type(error).__name__}")
+        self._parcels.keep(parcel.dues)
+        self._conclude(parcel.dues, sent_ns, reply)
 
-    def _conclude(self, due: Due, sent_ns: int, reply: Reply) -> None:
+    async def _send(self, due: Due, whom: Whom, picture: FaultPicture) -> tuple[int, Reply]:
+        """When it went out, on the monotonic clock, and what came back."""
+        subscription, endpoint = whom
+        body = self._body(due, whom, picture)
+        at_s = self._parts.clock.wall_ns() // _NS
+        headers = signing.headers(subscription.secret, subscription.key_id, at_s, due.key, body)
+        sent_ns = self._parts.clock.mono_ns()
+        return sent_ns, await self._parts.transport.post(Post(endpoint.url, headers, body))
+
+    def _body(self, due: Due, whom: Whom, picture: FaultPicture) -> bytes:
+        settings, (subscription, endpoint) = self._settings, whom
+        frame = Frame(
+            due.notice.destination,
+            subscription.name,
+            subscription.owner,
+            settings.body_bytes_max - (ENVELOPE_BYTES if grouping.is_grouped(*whom) else 0),
+            settings.public_url,
+        )
+        return render(endpoint.format, frame, picture, due.notice.transition)
+
+    def _conclude(self, dues: tuple[Due, ...], sent_ns: int, reply: Reply) -> None:
+        """What becomes of notices that were sent together, the first of them as the board knows it."""
         now_ns = self._parts.clock.mono_ns()
-        attempt = Attempt(due.attempts + 1, (due.give_up_ns - now_ns) / _NS)
+        due, along = dues[0], dues[1:]
+        # One that is too old alone is found by the board.
+        attempt = Attempt(due.attempts + 1, (max(each.give_up_ns for each in dues) - now_ns) / _NS)
         verdict = judge(reply, attempt, self._parts.jitter(), self._settings)
         match verdict:
             case Delivered():
                 stamped_ns = reply.answered_mono_ns if isinstance(reply, Answered) else None
                 self._board.succeeded(due)
-                self._told(due, attempt.number, (sent_ns, now_ns if stamped_ns is None else stamped_ns))
+                moments_ns = (sent_ns, now_ns if stamped_ns is None else stamped_ns)
+                for each in dues:
+                    self._told(each, each.attempts + 1, moments_ns)
             case Retry(wait_s=wait_s, reason=reason):
                 _log.info("a notice is sent again", notice=due.key, wait_s=round(wait_s, 3), reason=reason)
-                self._board.failed(due, now_ns + round(wait_s * _NS))
+                next_ns = now_ns + round(wait_s * _NS)
+                self._board.failed(due, next_ns)
+                for each in along:
+                    self._board.failed_along(each, next_ns)
             case GivenUp():
                 self._board.closing(due)
-                self._end(due, verdict, attempt.number)
+                for each in dues:
+                    self._end(each, verdict, each.attempts + 1)
             case _:
                 assert_never(verdict)
 
@@ -264,6 +338,7 @@ class Delivery:
 
     def _close(self, due: Due) -> None:
         self._board.closed(due)
+        self._parcels.ended(due.key)
         self._noted.pop(due.key, None)
         self._refill.ended(due.notice)
         self._wake.set()
@@ -305,8 +380,8 @@ class Delivery:
 
 
 def _obstacle(
-    due: Due, subscription: Subscription | None
-) -> GiveUpReason | tuple[Subscription, FaultPicture]:
+    due: Due, subscription: Subscription | None, now_ns: int
+) -> GiveUpReason | tuple[Whom, FaultPicture]:
     """Why there is nothing to send, or to whom and what."""
     if subscription is None:
         return GiveUpReason.SUBSCRIPTION_REMOVED
@@ -315,4 +390,9 @@ def _obstacle(
     # A name may be taken again by another project while notices of the first one wait.
     if due.notice.owner != subscription.owner or not may_hear_of(subscription, due.picture):
         return GiveUpReason.NOT_YOURS
-    return subscription, due.picture
+    if subscription.is_expired(now_ns):
+        return GiveUpReason.SUBSCRIPTION_EXPIRED
+    endpoint = subscription.endpoint(due.notice.endpoint)
+    if endpoint is None:
+        return GiveUpReason.ENDPOINT_REMOVED
+    return (subscription, endpoint), due.picture

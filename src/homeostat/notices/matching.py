@@ -27,6 +27,7 @@ class Reason(Enum):
     KIND_NOT_WANTED = "the subscription does not ask for this kind of fault"
     RESOURCE_NOT_WANTED = "the subscription does not ask for any resource that this fault touches"
     BELOW_SEVERITY = "the fault is less severe than the subscription asks for"
+    EXPIRED = "the subscription's time is over"
     NEVER_HEARD_IT_RAISED = "it was not told that the fault was raised, so nothing has to be taken back"
 
 
@@ -54,12 +55,17 @@ def may_hear_of(subscription: Subscription, fault: FaultPicture) -> bool:
 
 
 def decide(
-    subscription: Subscription, fault: FaultPicture, projects: frozenset[Owner] | None = None
+    subscription: Subscription, fault: FaultPicture, now_ns: int, projects: frozenset[Owner] | None = None
 ) -> Reason:
-    """Whether this subscription is told that the fault was raised. `projects`: `concerned`, found once."""
+    """Whether this subscription is told at `now_ns`, on the server's wall clock, that the fault was raised.
+
+    `projects`: `concerned`, found once.
+    """
     projects = concerned(fault) if projects is None else projects
     if not _is_concerned(subscription, projects):
         return Reason.NOT_YOURS
+    if subscription.is_expired(now_ns):
+        return Reason.EXPIRED
     if subscription.kinds and fault.kind not in subscription.kinds:
         return Reason.KIND_NOT_WANTED
     if subscription.resources and not _touches(subscription, fault):
@@ -76,27 +82,37 @@ def decide_cleared(
     subscription: Subscription,
     fault: FaultPicture,
     heard: Collection[str],
+    now_ns: int,
     projects: frozenset[Owner] | None = None,
 ) -> Reason:
     """Whether it is told that the fault cleared: who `heard` it raised is, whatever it asks for now."""
     if not _is_concerned(subscription, concerned(fault) if projects is None else projects):
         return Reason.NOT_YOURS
-    return Reason.HEARD_IT_RAISED if subscription.name in heard else Reason.NEVER_HEARD_IT_RAISED
+    if subscription.is_expired(now_ns):
+        return Reason.EXPIRED
+    if any(each in heard for each in subscription.destinations()):
+        return Reason.HEARD_IT_RAISED
+    return Reason.NEVER_HEARD_IT_RAISED
 
 
 def told(
-    subscriptions: Iterable[Subscription], fault: FaultPicture, heard: Collection[str] | None = None
+    subscriptions: Iterable[Subscription],
+    fault: FaultPicture,
+    now_ns: int,
+    heard: Collection[str] | None = None,
 ) -> tuple[tuple[Subscription, Reason], ...]:
     """The subscriptions that get a notice, each with the reason.
 
-    `heard` is for a cleared fault: the names of those who were told that it was raised. None: it was raised
-    now.
+    `heard` is for a cleared fault: the destinations that were told that it was raised. None: it was raised
+    now. `now_ns` is the server's wall clock.
     """
     projects = concerned(fault)
     decided = (
         (
             each,
-            decide(each, fault, projects) if heard is None else decide_cleared(each, fault, heard, projects),
+            decide(each, fault, now_ns, projects)
+            if heard is None
+            else decide_cleared(each, fault, heard, now_ns, projects),
         )
         for each in subscriptions
     )

@@ -6,20 +6,24 @@ the database. Invariant: one row and one NoticeQueued a key, for ever; an end is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from homeostat.contracts.events.notices import NoticeDelivered, NoticeGivenUp, NoticeQueued
+from homeostat.contracts.nouns import FaultId
 from homeostat.kernel.journal import Change, Draft, Local, Receipt, Seq, Submission
 from homeostat.notices import store
-from homeostat.notices.matching import told
+from homeostat.notices.matching import TOLD, decide, told
 from homeostat.notices.model import (
+    KEPT_REASON,
+    Endpoint,
     FaultPicture,
     Notice,
     NoticeState,
     Subscription,
     Transition,
+    destination,
     notice_key,
     notice_subject,
 )
@@ -55,10 +59,55 @@ def queue(
     cause: Cause,
     heard: Collection[str] | None = None,
 ) -> Queued:
-    """One notice for each subscription that is told. `heard`: see `matching.told`; give it when cleared."""
+    """One notice for each endpoint that is told.
+
+    `heard`: see `matching.told`; give it when cleared, and only endpoints that heard are told.
+    """
+    whom = [
+        (subscription, endpoint)
+        for subscription, _ in told(subscriptions, fault, cause.at_ns, heard)
+        for endpoint in subscription.endpoints
+        if heard is None or destination(subscription.name, endpoint.number) in heard
+    ]
+    return _queued(fault, transition, whom, cause)
+
+
+def queue_current(
+    faults: Iterable[FaultPicture],
+    subscription: Subscription,
+    cause: Cause,
+    heard: Callable[[FaultId], Collection[str]],
+) -> Queued:
+    """What a subscription that was just written has to be told of open faults: what its endpoints missed.
+
+    `heard`: the destinations that were told of a fault already; they are not told again.
+    """
+    queued = Queued((), (), ())
+    for fault in faults:
+        if decide(subscription, fault, cause.at_ns) not in TOLD:
+            continue
+        whom = [
+            (subscription, each)
+            for each in subscription.endpoints
+            if destination(subscription.name, each.number) not in heard(fault.id)
+        ]
+        place = replace(cause, first_index=cause.first_index + len(queued.drafts))
+        more = _queued(fault, Transition.RAISED, whom, place)
+        queued = Queued(
+            queued.drafts + more.drafts, queued.changes + more.changes, queued.notices + more.notices
+        )
+    return queued
+
+
+def _queued(
+    fault: FaultPicture,
+    transition: Transition,
+    whom: Sequence[tuple[Subscription, Endpoint]],
+    cause: Cause,
+) -> Queued:
     notices = tuple(
         Notice(
-            key=notice_key(subscription.name, fault.id, transition),
+            key=notice_key(destination(subscription.name, endpoint.number), fault.id, transition),
             subscription=subscription.name,
             owner=subscription.owner,
             fault=fault.id,
@@ -66,9 +115,12 @@ def queue(
             queued_seq=Local(cause.first_index + index),
             queued_ns=cause.at_ns,
             trace=cause.trace,
+            state=NoticeState.PENDING if endpoint.url else NoticeState.KEPT,
             next_ns=cause.at_ns,
+            reason="" if endpoint.url else KEPT_REASON,
+            endpoint=endpoint.number,
         )
-        for index, (subscription, _) in enumerate(told(subscriptions, fault, heard))
+        for index, (subscription, endpoint) in enumerate(whom)
     )
     drafts = tuple(
         Draft(

@@ -1,6 +1,6 @@
-"""Brings pending notices from the outbox into memory, in order, for subscriptions that are *behind*.
+"""Brings pending notices from the outbox into memory, in order, for destinations that are *behind*.
 
-At the start every subscription with pending notices is behind; later one of which more wait than memory may
+At the start every destination with pending notices is behind; later one of which more wait than memory may
 hold. While it is behind its notices come from here only, so that the order of the outbox is kept. It sends
 nothing. Invariant: a notice whose end was committed is not brought back by a read that began before.
 """
@@ -34,10 +34,10 @@ _log = structlog.get_logger("notices")
 
 
 class Refill:
-    """Which subscriptions are behind, and the loop that catches up. Used on one event loop."""
+    """Which destinations are behind, and the loop that catches up. Used on one event loop."""
 
     def __init__(self, readers: Reads, recall: Recall, admit: Admit, has_room: Callable[[str], bool]) -> None:
-        """`has_room` says whether it is worth reading for a subscription again."""
+        """`has_room` says whether it is worth reading for one again."""
         self._readers, self._recall, self._admit, self._has_room = readers, recall, admit, has_room
         self._behind: set[str] = set()
         self._missed: set[str] = set()
@@ -45,21 +45,21 @@ class Refill:
         self._ended: set[str] = set()
         self._look = asyncio.Event()
 
-    def is_behind(self, subscription: str) -> bool:
-        """Whether notices of this subscription come from the outbox only."""
-        return subscription in self._behind
+    def is_behind(self, destination: str) -> bool:
+        """Whether notices for this destination come from the outbox only."""
+        return destination in self._behind
 
-    def fell_behind(self, subscription: str) -> None:
-        """The outbox holds notices of this subscription that memory does not."""
-        self._behind.add(subscription)
-        self._missed.add(subscription)
+    def fell_behind(self, destination: str) -> None:
+        """The outbox holds notices for this destination that memory does not."""
+        self._behind.add(destination)
+        self._missed.add(destination)
         self._look.set()
 
     def ended(self, notice: Notice) -> None:
         """The end of a notice was committed."""
-        if notice.subscription == self._reading:
+        if notice.destination == self._reading:
             self._ended.add(notice.key)
-        if notice.subscription in self._behind:
+        if notice.destination in self._behind:
             self._look.set()
 
     async def run(self) -> None:

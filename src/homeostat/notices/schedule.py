@@ -25,6 +25,8 @@ class GiveUpReason(Enum):
     GONE = "the consumer answered 410 Gone"
     TOO_OLD = "no attempt succeeded in time"
     SUBSCRIPTION_REMOVED = "the subscription was removed"
+    SUBSCRIPTION_EXPIRED = "the subscription's time is over"
+    ENDPOINT_REMOVED = "the endpoint was removed from its subscription"
     NOT_YOURS = "the subscription now belongs to another project"
     FAULT_FORGOTTEN = "the fault is no longer known, so there is nothing to say about it"
 

@@ -106,5 +106,24 @@ class NoticesSettings(BaseModel):
     subscriptions_per_project: _Count = 100
     """Each subscription costs memory, and time in the matching of every fault."""
 
+    silence_longest_s: _Seconds = 7 * 86_400.0
+    """How long a silence may last. Too small: a long repair is silenced again and again. Too large: a
+    forgotten one hides what people should know."""
+
+    silences_max: _Count = 1_000
+    """Silences that are not over, of all projects together, and a tenth of it of one project. Each costs
+    time in the matching of every fault."""
+
+    streams_max: _Count = 200
+    """Readers of the stream of notices at once. Each costs a connection and reads of the database."""
+
+    stream_heartbeat_s: _Seconds = 15.0
+    """Silence on a stream after which a comment is sent. Too large: a proxy cuts the connection, and a
+    reader learns late that the server is gone."""
+
+    stream_stall_s: _Seconds = 30.0
+    """How long one piece may wait for a reader who does not take it; then the stream is cut, and the reader
+    replays from where it was. Too small: slow lines are cut. Too large: the dead hold connections."""
+
     dead_man: DeadManSettings | None = None
     """A sign of life for somebody else to watch. Absent: nobody hears that this server is silent."""

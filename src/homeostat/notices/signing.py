@@ -26,6 +26,16 @@ def sign(secret: str, key_id: str, at_s: int, body: bytes) -> str:
     return f"t={at_s},kid={key_id},v1={_mac(secret, at_s, body)}"
 
 
+def headers(secret: str, key_id: str, at_s: int, key: str, body: bytes) -> dict[str, str]:
+    """What a webhook carries: the notice's key, and the signature of this attempt."""
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "homeostat",
+        KEY_HEADER: key,
+        HEADER: sign(secret, key_id, at_s, body),
+    }
+
+
 def verify(
     header: str | None,
     body: bytes,

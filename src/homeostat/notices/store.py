@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     Column,
     Connection,
@@ -28,22 +29,36 @@ from sqlalchemy import (
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity
 from homeostat.kernel.database import BIG, METADATA
 from homeostat.kernel.journal import Change, Local, Seq
-from homeostat.notices.model import Notice, NoticeState, Subscription, Transition
+from homeostat.notices.model import (
+    Endpoint,
+    Format,
+    GroupBy,
+    Notice,
+    NoticeState,
+    Subscription,
+    Transition,
+    destination,
+    parts_of,
+)
 
 subscription = Table(
     "subscription",
     METADATA,
     Column("name", Text, primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("url", Text, nullable=False),
     Column("secret", Text, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("created_ns", BIG, nullable=False),
     Column("kinds", Text, nullable=False),
     Column("resources", Text, nullable=False),
     Column("minimum_severity", Text),
+    Column("endpoints", Text, nullable=False),
+    Column("expires_ns", BIG),
+    Column("group_by", Text, nullable=False),
+    Column("group_wait_ms", Integer, nullable=False),
 )
-"""`kinds` and `resources` are joined by spaces, which no kind and no resource id has in it."""
+"""`kinds` and `resources` are joined by spaces, which no kind and no resource id has in it. `endpoints` is a
+JSON list of [number, URL, format]."""
 
 outbox = Table(
     "outbox",
@@ -60,7 +75,10 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_ns", BIG, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("endpoint", Integer, nullable=False),
     Index(None, "state", "subscription", "queued_seq"),
+    Index(None, "subscription", "queued_seq"),
+    Index(None, "queued_seq"),
     Index(None, "owner", "queued_seq"),
     Index(None, "fault"),
 )
@@ -122,6 +140,7 @@ def insert_notices(rows: Collection[Notice]) -> Change:
                 "attempts": each.attempts,
                 "next_ns": each.next_ns,
                 "reason": each.reason,
+                "endpoint": each.endpoint,
             }
             for each in rows
         ),
@@ -152,9 +171,16 @@ def seq_of(row: Notice) -> Seq:
 
 
 def with_pending(connection: Connection) -> tuple[str, ...]:
-    """The names of the subscriptions, removed ones too, that have pending notices."""
-    query = select(outbox.c.subscription).where(outbox.c.state == NoticeState.PENDING.value).distinct()
-    return tuple(connection.execute(query.order_by(outbox.c.subscription)).scalars())
+    """The destinations, removed ones too, that have pending notices."""
+    columns = (outbox.c.subscription, outbox.c.endpoint)
+    query = select(*columns).where(outbox.c.state == NoticeState.PENDING.value).distinct().order_by(*columns)
+    return tuple(destination(name, number) for name, number in connection.execute(query))
+
+
+def last_number(connection: Connection, name: str) -> int:
+    """The highest number under which an endpoint of a subscription of this name was told; 0: none was."""
+    query = select(func.max(outbox.c.endpoint)).where(outbox.c.subscription == name)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def count_pending(connection: Connection) -> int:
@@ -164,31 +190,37 @@ def count_pending(connection: Connection) -> int:
 
 
 def pending_of(connection: Connection, name: str, after: int, limit: int) -> tuple[Notice, ...]:
-    """The pending notices of one subscription queued behind `after`, oldest first, at most `limit`."""
+    """The pending notices for one destination queued behind `after`, oldest first, at most `limit`."""
+    subscription_name, number = parts_of(name)
     query = (
         select(outbox)
         .where(
             outbox.c.state == NoticeState.PENDING.value,
-            outbox.c.subscription == name,
+            outbox.c.subscription == subscription_name,
+            outbox.c.endpoint == number,
             outbox.c.queued_seq > after,
         )
         .order_by(outbox.c.queued_seq)
         .limit(limit)
     )
-    return tuple(_notice(row) for row in connection.execute(query))
+    return tuple(notice(row) for row in connection.execute(query))
 
 
 def heard(connection: Connection, faults: Collection[FaultId]) -> Mapping[FaultId, frozenset[str]]:
-    """For each fault the subscriptions for which a notice `raised` was queued, whatever became of it."""
+    """For each fault the destinations for which a notice `raised` was queued, whatever became of it.
+
+    One that a silence keeps back was not queued.
+    """
     found: dict[FaultId, set[str]] = {fault: set() for fault in faults}
     wanted = sorted(faults)
     for start in range(0, len(wanted), _FAULTS_AT_ONCE):
-        query = select(outbox.c.fault, outbox.c.subscription).where(
+        query = select(outbox.c.fault, outbox.c.subscription, outbox.c.endpoint).where(
             outbox.c.fault.in_(wanted[start : start + _FAULTS_AT_ONCE]),
             outbox.c.transition == Transition.RAISED.value,
+            outbox.c.state != NoticeState.SILENCED.value,
         )
-        for fault, name in connection.execute(query):
-            found[fault].add(name)
+        for fault, name, number in connection.execute(query):
+            found[fault].add(destination(name, number))
     return {fault: frozenset(names) for fault, names in found.items()}
 
 
@@ -203,20 +235,57 @@ def notices(
         query = query.where(outbox.c.state == state.value)
     if before is not None:
         query = query.where(outbox.c.queued_seq < before)
-    return tuple(_notice(row) for row in connection.execute(query))
+    return tuple(notice(row) for row in connection.execute(query))
+
+
+def streamed(
+    connection: Connection, *, owner: str | None, name: str | None, after: int, limit: int
+) -> tuple[Notice, ...]:
+    """The notices of a stream, queued behind `after`, in order: one a subscription, fault and transition.
+
+    Of several endpoints the one that was queued first stands for all.
+    """
+    other = outbox.alias()
+    again = (
+        select(other.c.key)
+        .where(
+            other.c.fault == outbox.c.fault,
+            other.c.subscription == outbox.c.subscription,
+            other.c.transition == outbox.c.transition,
+            other.c.owner == outbox.c.owner,
+            other.c.queued_seq < outbox.c.queued_seq,
+            other.c.state != NoticeState.SILENCED.value,
+        )
+        .exists()
+    )
+    silenced = outbox.c.state == NoticeState.SILENCED.value
+    query = select(outbox).where(outbox.c.queued_seq > after, ~again, ~silenced)
+    if owner is not None:
+        query = query.where(outbox.c.owner == owner)
+    if name is not None:
+        query = query.where(outbox.c.subscription == name)
+    return tuple(notice(row) for row in connection.execute(query.order_by(outbox.c.queued_seq).limit(limit)))
+
+
+def last_queued(connection: Connection) -> Seq:
+    """The seq of the newest notice of all; 0: there is none."""
+    return Seq(connection.execute(select(func.max(outbox.c.queued_seq))).scalar() or 0)
 
 
 def _as_row(row: Subscription) -> dict[str, object]:
     return {
         "name": row.name,
         "owner": row.owner,
-        "url": row.url,
         "secret": row.secret,
         "key_id": row.key_id,
         "created_ns": row.created_ns,
         "kinds": " ".join(kind.value for kind in row.kinds),
         "resources": " ".join(row.resources),
         "minimum_severity": None if row.minimum_severity is None else row.minimum_severity.value,
+        "endpoints": orjson.dumps([(each.number, each.url, each.format) for each in row.endpoints]).decode(),
+        "expires_ns": row.expires_ns,
+        "group_by": row.group_by.value,
+        "group_wait_ms": row.group_wait_ms,
     }
 
 
@@ -224,17 +293,23 @@ def _subscription(row: Row[Any]) -> Subscription:
     return Subscription(
         name=row.name,
         owner=Owner(row.owner),
-        url=row.url,
+        endpoints=tuple(
+            Endpoint(number, url, Format(shape)) for number, url, shape in orjson.loads(row.endpoints)
+        ),
         secret=row.secret,
         key_id=row.key_id,
         created_ns=row.created_ns,
         kinds=tuple(FaultKind(kind) for kind in row.kinds.split()),
         resources=tuple(ResourceId(each) for each in row.resources.split()),
         minimum_severity=None if row.minimum_severity is None else Severity(row.minimum_severity),
+        expires_ns=row.expires_ns,
+        group_by=GroupBy(row.group_by),
+        group_wait_ms=row.group_wait_ms,
     )
 
 
-def _notice(row: Row[Any]) -> Notice:
+def notice(row: Row[Any]) -> Notice:
+    """A row of the outbox as a record."""
     return Notice(
         key=row.key,
         subscription=row.subscription,
@@ -248,4 +323,5 @@ def _notice(row: Row[Any]) -> Notice:
         attempts=row.attempts,
         next_ns=row.next_ns,
         reason=row.reason,
+        endpoint=row.endpoint,
     )

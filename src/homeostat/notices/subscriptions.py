@@ -1,7 +1,7 @@
 """The subscriptions in memory: what the fault path matches against without asking the database.
 
-A copy of the table, taken at the start and after every change; it is replaced whole, so a reader sees one
-state.
+A copy of the table, taken at the start and whenever the table may hold something else; committed changes are
+taken over by the one that had them written, so `reload` must not run beside it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Subscriptions:
         self._reading = asyncio.Lock()
 
     async def reload(self) -> None:
-        """Read the table; to be called at the start and after each commit that changed it."""
+        """Read the table; to be called at the start and when it is not known what was committed."""
         async with self._reading:  # an older answer must not replace a newer one
             rows = await self._readers.read(store.subscriptions)
             self._by_name = {row.name: row for row in rows}
@@ -61,3 +61,10 @@ class Subscriptions:
     def find(self, name: str) -> Subscription | None:
         """The one of this name."""
         return self._by_name.get(name)
+
+    def adopt(self, name: str, row: Subscription | None) -> None:
+        """A change of this one is committed; None: it is removed."""
+        rest = {each: known for each, known in self._by_name.items() if each != name}
+        if row is not None:
+            rest[name] = row
+        self._by_name = dict(sorted(rest.items()))

@@ -14,10 +14,14 @@ from homeostat.kernel.http import ERRORS, CurrentCaller
 
 
 class ResourceView(BaseModel):
-    """A resource. `pid` is its process while it is up, null when its agent does not say."""
+    """A resource. `pid` is its process while it is up, null when its agent does not say.
+
+    `generation` is 0 for what is fixed to its host; for a guest that can move it grows by one with each move.
+    """
 
     id: str
     host: str
+    generation: int
     kind: ResourceKind
     owner: str
     agent: str
@@ -58,6 +62,7 @@ def _view(topology: Topology, row: Resource) -> ResourceView:
     return ResourceView(
         id=row.id,
         host=row.host,
+        generation=row.generation,
         kind=row.kind,
         owner=row.owner,
         agent=row.agent,

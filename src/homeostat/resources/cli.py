@@ -24,7 +24,7 @@ def ls(directory: Directory = None, as_json: AsJson = False) -> None:
         show_json(answer)
         return
     rows = [{**row, "since": when(row["since_at"])} for row in answer["items"]]
-    columns = ("id", "host", "kind", "owner", "agent", "state", "pid", "since", "reason")
+    columns = ("id", "host", "generation", "kind", "owner", "agent", "state", "pid", "since", "reason")
     show_table(columns, rows, "no resource that you may read")
 
 

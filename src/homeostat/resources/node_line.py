@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.roles import Recalled, Recorded, Report
+from homeostat.contracts.roles import Assigned, Recalled, Recorded, Report, from_node
 from homeostat.contracts.wire import MESSAGE_BYTES_MAX, Finish, Intent, ResourceLevel, decode, encode
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.settings import ResourceSettings
@@ -25,11 +25,14 @@ class About:
     kind: ResourceKind
     owner: Owner
     agent: str
+    generation: int = 0
 
     @classmethod
-    def of(cls, source: ResourceSettings | ResourceLevel) -> About:
-        name = source.id if isinstance(source, ResourceSettings) else source.resource
-        return cls(ResourceId(name), source.kind, Owner(source.owner), source.agent)
+    def of(cls, source: ResourceSettings | ResourceLevel, generation: int = 0) -> About:
+        """`generation` is that of a guest's assignment; a level has its own."""
+        if isinstance(source, ResourceSettings):
+            return cls(ResourceId(source.id), source.kind, Owner(source.owner), source.agent, generation)
+        return cls(source.resource, source.kind, source.owner, source.agent, source.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class NodeLine:
         self._reader, self._writer = reader, writer
         self._numbered = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self.assigned = Assigned({}, confirmed=False)
+        self._reassigned = asyncio.Event()
 
     @classmethod
     async def on_stdio(cls) -> NodeLine:
@@ -84,9 +89,20 @@ class NodeLine:
     async def listen(self) -> None:
         """Take in answers until the node closes the line."""
         while line := await self._line():
-            waiting = self._waiting.get(decode(Recorded, line).number)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
+            match from_node(line):
+                case Recorded(number):
+                    waiting = self._waiting.get(number)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(None)
+                case Assigned() as told:
+                    self.assigned = told
+                    self._reassigned.set()
+                    self._reassigned = asyncio.Event()
+
+    @property
+    def reassigned(self) -> asyncio.Event:
+        """Set when `assigned` is another one than now."""
+        return self._reassigned
 
     async def _line(self) -> bytes:
         try:
@@ -110,4 +126,5 @@ def _report(number: int, about: About, news: News) -> Report:
         intended=news.intended,
         finished=news.finished,
         pid=news.pid,
+        generation=about.generation,
     )

@@ -82,11 +82,11 @@ def policy_of(resource: ResourceSettings, settings: RunnerSettings) -> Policy:
 
 
 class KeptResource:
-    """One resource and the task that keeps it."""
+    """One resource and the task that keeps it; `generation` is that of a guest's assignment."""
 
-    def __init__(self, resource: ResourceSettings, around: Surroundings) -> None:
+    def __init__(self, resource: ResourceSettings, around: Surroundings, generation: int = 0) -> None:
         self._resource, self._around = resource, around
-        self._about = About.of(resource)
+        self._about = About.of(resource, generation)
         self._policy = policy_of(resource, around.settings)
         self._standing = Standing()
         self._watch: Watch | None = None

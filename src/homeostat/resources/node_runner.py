@@ -24,6 +24,7 @@ from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import BadInput, HomeostatError
 from homeostat.resources.model import Run
 from homeostat.resources.node_agents import run_action
+from homeostat.resources.node_guests import MovableGuest, Remembered
 from homeostat.resources.node_line import About, News, NodeLine
 from homeostat.resources.node_metadata import advice, parse
 from homeostat.resources.node_resource import KeptResource, Surroundings, call_for
@@ -116,6 +117,10 @@ async def _keep_all(around: Surroundings, recalled: Recalled) -> None:
             name = ResourceId(resource.id)
             level = levels.pop(name, None)
             act = recalled.open_intents.get(name)
+            if resource.movable:
+                guest = MovableGuest(resource, around, Remembered(level, act))
+                group.create_task(guest.heed(), name=f"heed {name}")
+                continue
             kept = KeptResource(resource, around)
             group.create_task(kept.keep(level.state if level else None, act), name=f"keep {name}")
         for level in levels.values():

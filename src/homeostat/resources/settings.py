@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 import homeostat
-from homeostat.contracts.nouns import ResourceKind
+from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind
+from homeostat.contracts.wire import Offer
 from homeostat.kernel.config import load
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.ocf import SHIPPED_PROVIDER, AgentName
@@ -91,6 +92,16 @@ class ResourceSettings(BaseModel):
     owner: str = Field(
         pattern=_ID, description="The project that may read about it and is told of its faults."
     )
+    movable: bool = Field(
+        default=False,
+        description="Whether another host may run it when this one is dead. A movable guest is in the "
+        "node.yaml of every host that may run it, and runs where the server says. Guests only.",
+    )
+    home: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,62})?$",
+        description="The host that runs a movable guest at first. Default: the one with the fewest guests.",
+    )
     parameters: dict[str, Annotated[str, BeforeValidator(_as_text), Field(max_length=100_000)]] = Field(
         default={}, description="The agent's parameters; see its meta-data."
     )
@@ -112,6 +123,10 @@ class ResourceSettings(BaseModel):
                 raise BadInput(f"{where}.{name}", "(hidden)", "no NUL character can reach an agent")
         if self.pid_file is not None and not self.pid_file.is_absolute():
             raise BadInput(f"resources.{self.id}.pid_file", str(self.pid_file), "write an absolute path")
+        if self.movable and self.kind is not ResourceKind.GUEST:
+            raise BadInput(f"resources.{self.id}.movable", "true", "only a resource of kind guest can move")
+        if self.home and not self.movable:
+            raise BadInput(f"resources.{self.id}.home", self.home, "only what is movable has a home")
         return self
 
 
@@ -172,6 +187,15 @@ class NodeFile(BaseModel):
     host: str = Field(pattern=_ID)
     state_dir: Path
     runner: RunnerSettings = RunnerSettings()
+
+
+def offers_of(settings: RunnerSettings) -> tuple[Offer, ...]:
+    """The guests that this node could run when the server says so."""
+    return tuple(
+        Offer(ResourceId(each.id), each.kind, Owner(each.owner), each.agent, each.home)
+        for each in settings.resources
+        if each.movable
+    )
 
 
 def read_node_file(path: Path) -> NodeFile:

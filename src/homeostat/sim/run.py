@@ -19,7 +19,7 @@ from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.settings import FleetSettings
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.notices import store as notice_store
-from homeostat.notices.model import Subscription
+from homeostat.notices.model import Endpoint, Subscription
 from homeostat.notices.settings import NoticesSettings
 from homeostat.sim import story as facts
 from homeostat.sim.chaos import Kind, Plan, mishap, plan
@@ -166,14 +166,14 @@ class World:
             ("shop-too", PROJECTS[0]),
         )
         rows = [
-            Subscription(name, owner, f"http://10.0.0.{number}/hear", "not-a-secret", "k1", 1)
+            Subscription(name, owner, (Endpoint(1, f"http://10.0.0.{number}/hear"),), "not-a-secret", "k1", 1)
             for number, (name, owner) in enumerate(wanted, 1)
         ]
-        self.consumers.update({row.url: Consumer(row.name) for row in rows})
+        self.consumers.update({row.endpoints[0].url: Consumer(row.name) for row in rows})
         appender = SimAppender(self.disk, None, Fate(self._chance("setup")))
         drafts = tuple(
             Draft(
-                SubscriptionCreated(row.name, row.owner, row.url),
+                SubscriptionCreated(row.name, row.owner, row.endpoints[0].url),
                 f"subscription/{row.name}",
                 self._wall_ns(),
                 "sim",

@@ -11,7 +11,6 @@ from homeostat.contracts.nouns import SetPoint
 from homeostat.kernel.access import Caller
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
-from homeostat.ports import Transport
 from homeostat.web.live import Tail
 from homeostat.web.sessions import Links, Sessions
 
@@ -23,7 +22,6 @@ class Console:
     links: Links
     sessions: Sessions
     promises: Sequence[Callable[[Caller], Awaitable[Sequence[SetPoint]]]]
-    transport: Transport
     readers: Readers
     tail: Tail
     clock: Clock

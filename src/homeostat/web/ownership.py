@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from homeostat.contracts.events.notices import SubscriptionCreated
+from homeostat.contracts.events.notices import SilenceCreated, SilenceEnded, SubscriptionCreated
 from homeostat.contracts.nouns import INFRASTRUCTURE, ResourceId
 from homeostat.faults.store import fault_table
 from homeostat.fleet.model import Topology
@@ -37,6 +37,8 @@ class Owners:
             row = topology.resources.get(ResourceId(name))
             return str(named) if named else INFRASTRUCTURE if row is None else row.owner
         if noun == "subscription" and isinstance(event, SubscriptionCreated):
+            return event.owner
+        if isinstance(event, SilenceCreated | SilenceEnded):
             return event.owner
         return self.of.get(subject, INFRASTRUCTURE)
 

@@ -25,8 +25,8 @@ from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotAllowed
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.notices import api as notices
-from homeostat.notices.trial import try_out
-from homeostat.ports import Answered, NoAnswer, Refused
+from homeostat.notices import subscriptions_api as subscriptions
+from homeostat.notices.views import NAME_PATTERN
 from homeostat.resources import api as resources
 from homeostat.web import figures
 from homeostat.web.assets import assets
@@ -54,8 +54,8 @@ def _faults(request: Request) -> faults.FaultsApi:
     return parts
 
 
-def _notices(request: Request) -> notices.NoticesApi:
-    parts: notices.NoticesApi = request.app.state.notices
+def _notices(request: Request) -> subscriptions.NoticesApi:
+    parts: subscriptions.NoticesApi = request.app.state.notices
     return parts
 
 
@@ -65,11 +65,11 @@ def _topology(request: Request) -> Callable[[], Topology]:
 
 
 FaultParts = Annotated[faults.FaultsApi, Depends(_faults)]
-NoticeParts = Annotated[notices.NoticesApi, Depends(_notices)]
+NoticeParts = Annotated[subscriptions.NoticesApi, Depends(_notices)]
 CurrentTopology = Annotated[Callable[[], Topology], Depends(_topology)]
 
 
-def _html(request: Request, template: str, visitor: Visitor, here: str, **values: object) -> HTMLResponse:
+def show_page(request: Request, template: str, visitor: Visitor, here: str, **values: object) -> HTMLResponse:
     """A page of somebody who is logged in. `here` is its entry in the navigation."""
     query = f"?{request.url.query}" if request.url.query else ""
     own = request.url.path + query
@@ -146,7 +146,7 @@ async def overview(
         for state, limit in ((FaultState.OPEN, 100), (FaultState.CLEARING, 100), (FaultState.CLEARED, RECENT))
     ]
     hosts = sorted({row.host for row in rows} | nodes.keys())
-    return _html(
+    return show_page(
         request,
         "overview.html",
         visitor,
@@ -168,7 +168,9 @@ async def fault_list(
 ) -> Response:
     """The newest faults first."""
     rows = (await faults.list_faults(visitor.caller, parts, state, 100)).items
-    return _html(request, "faults.html", visitor, "faults", faults=rows, state=state, states=list(FaultState))
+    return show_page(
+        request, "faults.html", visitor, "faults", faults=rows, state=state, states=list(FaultState)
+    )
 
 
 @router.get("/faults/{fault}")
@@ -183,7 +185,7 @@ async def one_fault(
     row = await faults.show_fault(fault, visitor.caller, parts)
     chain = await faults.chain_of(fault, visitor.caller, parts)
     now_ms = (console.clock.wall_ns() - min(each.at_ns for each in chain)) / 1e6
-    return _html(
+    return show_page(
         request,
         "fault.html",
         visitor,
@@ -212,7 +214,7 @@ async def journal(  # noqa: PLR0913 - a search has this many fields
     since = await parts.journal.head() if not found.events else found.events[0].seq
     asked = {"kind": search.kind, "subject": search.subject, "text": search.text}
     wanted = {name: value for name, value in asked.items() if value}
-    return _html(
+    return show_page(
         request,
         "journal.html",
         visitor,
@@ -243,13 +245,13 @@ def journal_row(event: Envelope) -> dict[str, object]:
 
 
 @router.get("/subscriptions")
-async def subscriptions(request: Request, visitor: CurrentVisitor, parts: NoticeParts) -> Response:
+async def show_subscriptions(request: Request, visitor: CurrentVisitor, parts: NoticeParts) -> Response:
     """Who is told, how far that got, and a button to try it out."""
     caller = visitor.caller
-    rows = (await notices.list_subscriptions(caller, parts)).items
+    rows = (await subscriptions.list_subscriptions(caller, parts)).items
     told = (await notices.list_notices(caller, parts, None, None, 500)).items
     latest = {each.subscription: each for each in reversed(told)}
-    return _html(
+    return show_page(
         request,
         "subscriptions.html",
         visitor,
@@ -260,27 +262,16 @@ async def subscriptions(request: Request, visitor: CurrentVisitor, parts: Notice
 
 @router.post("/subscriptions/{name}/test")
 async def test_subscription(
-    name: Annotated[str, Path(pattern=notices.NAME_PATTERN)],
+    name: Annotated[str, Path(pattern=NAME_PATTERN)],
     visitor: WritingVisitor,
-    console: Parts,
     parts: NoticeParts,
 ) -> Response:
-    """Send one signed notice that says that nothing is wrong, and show the answer."""
-    row = await notices.show_subscription(name, visitor.caller, parts)
-    subscription = parts.subscriptions.find(row.name)
-    if subscription is None or not visitor.caller.may_write(row.project):
+    """Send a signed notice that says that nothing is wrong to each endpoint, and show the answers."""
+    row = await subscriptions.show_subscription(name, visitor.caller, parts)
+    if not visitor.caller.may_write(row.project):
         raise NotAllowed(f"{visitor.caller.role.value}s do not send test notices of {row.project}")
-    began_ns = console.clock.mono_ns()
-    reply = await try_out(console.transport, console.clock, subscription)
-    took_ms = (console.clock.mono_ns() - began_ns) / 1e6
-    match reply:
-        case Answered(status=status, said=said):
-            good, words = 200 <= status < 300, f"answered {status}"
-        case NoAnswer(reason=reason):
-            good, words, said = False, f"no answer: {reason}", ""
-        case Refused(reason=reason):
-            good, words, said = False, f"not sent: {reason}", ""
-    return HTMLResponse(page("trial.html", good=good, words=words, said=said, took_ms=took_ms))
+    tried = await subscriptions.test_subscription(name, visitor.caller, parts)
+    return HTMLResponse(page("trial.html", trials=tried.items))
 
 
 @router.get("/figures")

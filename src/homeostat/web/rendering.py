@@ -13,7 +13,17 @@ from homeostat.web.assets import asset_url
 SIGNS = {
     "good": ("kept", "up", "present", "cleared", "delivered", "ok"),
     "bad": ("broken", "down", "failed", "open", "lost", "given_up", "critical"),
-    "unsure": ("unknown", "starting", "clearing", "pending", "stopped", "suspected"),
+    "unsure": (
+        "unknown",
+        "starting",
+        "clearing",
+        "pending",
+        "stopped",
+        "suspected",
+        "silenced",
+        "active",
+        "planned",
+    ),
 }
 _SIGN_OF = {word: sign for sign, words in SIGNS.items() for word in words}
 

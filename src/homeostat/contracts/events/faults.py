@@ -40,4 +40,16 @@ class FaultCleared:
     outage_ms: float | None
 
 
-EVENTS = (FaultRaised, FaultCleared)
+@dataclass(frozen=True, slots=True)
+class FaultInhibited:
+    """Something is wrong with `about` and no fault is raised: the fault `by` says it already."""
+
+    VERSION: ClassVar[int] = 1
+    about: str
+    kind: FaultKind
+    owner: Owner
+    by: FaultId
+    reason: str
+
+
+EVENTS = (FaultRaised, FaultCleared, FaultInhibited)

@@ -66,5 +66,63 @@ class NoticeGivenUp:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class SilenceCreated:
+    """From `begins_ns` to `ends_ns` faults of this scope are not told to subscriptions of `owner`.
+
+    `scope` in words, such as `host n2`. `owner` is `infrastructure` when nobody at all is told.
+    """
+
+    VERSION: ClassVar[int] = 1
+    silence: str
+    owner: Owner
+    scope: str
+    reason: str
+    begins_ns: int
+    ends_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceEnded:
+    """Somebody ended it before its time."""
+
+    VERSION: ClassVar[int] = 1
+    silence: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeSilenced:
+    """A silence keeps back the news that a fault was raised. The key is the one that it would have had."""
+
+    VERSION: ClassVar[int] = 1
+    key: str
+    subscription: str
+    fault: FaultId
+    silence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeUnsilenced:
+    """The silence is over and the fault is still open: it is told now. `reason` is the silence's own."""
+
+    VERSION: ClassVar[int] = 1
+    key: str
+    subscription: str
+    fault: FaultId
+    reason: str
+
+
 UPCASTS: dict[tuple[str, int], Upcast] = {("NoticeDelivered", 1): lambda old: old}
-EVENTS = (SubscriptionCreated, SubscriptionRemoved, NoticeQueued, NoticeDelivered, NoticeGivenUp)
+EVENTS = (
+    SubscriptionCreated,
+    SubscriptionRemoved,
+    NoticeQueued,
+    NoticeDelivered,
+    NoticeGivenUp,
+    SilenceCreated,
+    SilenceEnded,
+    NoticeSilenced,
+    NoticeUnsilenced,
+)

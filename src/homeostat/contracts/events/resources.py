@@ -58,4 +58,39 @@ class ActionFinished:
     reason: str
 
 
-EVENTS = (ResourceDown, ResourceUp, ActionIntended, ActionFinished)
+@dataclass(frozen=True, slots=True)
+class GuestAssigned:
+    """A guest that any of several hosts could run belongs to this one, for the first time."""
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    owner: Owner
+    host: HostId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestMoved:
+    """A guest of a dead and fenced host belongs to another one from now on. The cause is the receipt."""
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    owner: Owner
+    from_host: HostId
+    host: HostId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStranded:
+    """A guest of a dead and fenced host can start nowhere for now. Told once until the reason changes."""
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    owner: Owner
+    host: HostId
+    reason: str
+    detail: str
+
+
+EVENTS = (ResourceDown, ResourceUp, ActionIntended, ActionFinished, GuestAssigned, GuestMoved, GuestStranded)

@@ -11,6 +11,8 @@ from homeostat.sim.checkers import (
     deaths,
     epochs,
     fault_pairs,
+    fenced_first,
+    one_host,
     told,
     told_once,
 )
@@ -20,6 +22,8 @@ CHECKERS: tuple[Checker, ...] = (
     committed_intent.check,
     told.check,
     told_once.check,
+    one_host.check,
+    fenced_first.check,
     closed_acts.check,
     fault_pairs.check,
     deaths.check,

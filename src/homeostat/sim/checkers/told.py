@@ -1,7 +1,7 @@
 """I2: every fault ends in a notice or a stated reason.
 
 The stated reason is that no subscription asks for it (`notices.matching`), or the reason with which a notice
-was given up.
+was given up, or the silence that kept it back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from homeostat.contracts.events.faults import FaultCleared, FaultRaised
-from homeostat.contracts.events.notices import NoticeQueued, SubscriptionCreated
+from homeostat.contracts.events.notices import NoticeQueued, NoticeSilenced, SubscriptionCreated
 from homeostat.contracts.nouns import fault_subject
 from homeostat.notices.matching import TOLD, decide
 from homeostat.notices.model import FaultPicture, NoticeState, Transition
@@ -26,6 +26,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     queued: dict[tuple[str, str], set[str]] = defaultdict(set)
     for _, event in evidence.record.of(NoticeQueued):
         queued[event.fault, event.transition].add(event.subscription)
+    silenced = {(event.fault, event.subscription) for _, event in evidence.record.of(NoticeSilenced)}
     since_ns = {
         event.subscription: envelope.at_ns for envelope, event in evidence.record.of(SubscriptionCreated)
     }
@@ -34,8 +35,9 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         told = queued[raised.fault, Transition.RAISED]
         for subscription in evidence.record.subscriptions:
             known_s = (envelope.at_ns - since_ns.get(subscription.name, envelope.at_ns)) / 1e9
-            asks = decide(subscription, _picture(raised)) in TOLD and known_s > _KNOWN_AFTER_S
-            if asks and subscription.name not in told:
+            asks = decide(subscription, _picture(raised), envelope.at_ns) in TOLD and known_s > _KNOWN_AFTER_S
+            known = subscription.name in told or (raised.fault, subscription.name) in silenced
+            if asks and not known:
                 said = f"{subscription.name} asks for it and no notice was queued"
                 yield Violation(NAME, fault_subject(raised.fault), said)
     for _, cleared in evidence.record.of(FaultCleared):
@@ -46,8 +48,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     for notice in evidence.record.notices:
         if notice.state is NoticeState.PENDING and evidence.overdue(notice.queued_ns):
             yield Violation(NAME, notice.key, "it was queued, and neither delivered nor given up")
-        elif notice.state is NoticeState.GIVEN_UP and not notice.reason:
-            yield Violation(NAME, notice.key, "it was given up without a reason")
+        elif notice.state in (NoticeState.GIVEN_UP, NoticeState.SILENCED) and not notice.reason:
+            yield Violation(NAME, notice.key, f"it was {notice.state.value} without a reason")
 
 
 def _picture(raised: FaultRaised) -> FaultPicture:

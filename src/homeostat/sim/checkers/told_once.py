@@ -17,7 +17,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     record = evidence.record
     queued = [event for _, event in record.of(NoticeQueued)]
     for (name, fault, transition), count in Counter(
-        (each.subscription, each.fault, each.transition) for each in queued
+        (each.key.partition(":")[0], each.fault, each.transition) for each in queued
     ).items():
         if count > 1:
             yield Violation(NAME, fault, f"{count} notices for {name} that it was {transition}")

@@ -1,0 +1,45 @@
+"""Assignments of guests to hosts, as rooms hand them to each other. Plain records; `resources` decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeostat.contracts.nouns import HostId, Owner, ResourceId
+from homeostat.contracts.wire import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A guest is to run on host `to`, under `generation`, as the host offers.
+
+    `from_host` is the dead and fenced host that had it, None when it is assigned for the first time.
+    """
+
+    offer: Offer
+    to: HostId
+    generation: int
+    from_host: HostId | None = None
+
+    @property
+    def resource(self) -> ResourceId:
+        """The guest."""
+        return self.offer.resource
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """A guest that can be started nowhere, and the name and sentence of the reason."""
+
+    resource: ResourceId
+    owner: Owner
+    host: HostId
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What was decided of several guests at one moment."""
+
+    assigned: tuple[Assignment, ...] = ()
+    stranded: tuple[Stranded, ...] = ()

@@ -1,0 +1,131 @@
+"""Gives guests to hosts: for the first time, and anew when their host is dead and fenced.
+
+Level-triggered: what is to be done follows from the rows each time, so that a new leader goes on where the
+last one ended. The gate is asked before anything of a dead host is given away. Deciding is in `placement`,
+writing is the fault path's (`record`), telling the nodes follows from the rows. Nothing moves back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+
+from homeostat.contracts.nouns import HostId, ResourceId
+from homeostat.fleet.assignment import Placement
+from homeostat.fleet.gate import Asked, Refusal
+from homeostat.fleet.model import Topology
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.errors import RetryLater
+from homeostat.kernel.journal import Seq
+from homeostat.resources.placement import Hosts, elsewhere, first, guests_of, homeless
+
+log = structlog.get_logger("placing")
+
+ROOM = "resources"
+ACT = "start_elsewhere"
+LOOK_S = 0.1
+RETRY_S = 1.0
+PATIENCE_S = 3.0
+"""How long the other hosts have to say what they could run. Too small: after a change of the leader guests
+are spread unevenly. Too large: one node that does not answer delays the guests of another host."""
+HOME_WAIT_S = 30.0
+"""How long a guest that belongs nowhere waits for its home. Too small: when a whole site starts, the first
+host gets everything. Too large: a guest whose home never comes waits that long, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacingParts:
+    """What the loop works with. `ask` is the gate, `record` and `refuse` write into the journal."""
+
+    topology: Callable[[], Topology]
+    doubts: Callable[[], Collection[HostId]]
+    ask: Callable[[Asked], Refusal | None]
+    record: Callable[[Placement], Awaitable[Seq]]
+    refuse: Callable[[Asked, Refusal], Awaitable[Seq]]
+    epoch: int
+    clock: Clock
+
+
+class Placing:
+    """The loop: everything of one host in one entry, one entry at a time."""
+
+    def __init__(self, parts: PlacingParts) -> None:
+        self._parts = parts
+        self._heard: tuple[Topology | None, int] = (None, 0)
+        self._since_s: dict[ResourceId, float] = {}
+        self._since_asked_s: dict[HostId, float] = {}
+        self._stranded: dict[ResourceId, tuple[int, str]] = {}
+        self._refused: dict[HostId, tuple[int, str]] = {}
+
+    def foretell(self, host: HostId) -> Placement:
+        """Where the guests of this host would start if it died now."""
+        return elsewhere(self._hosts(), host)
+
+    def verdict(self, host: HostId) -> Refusal | None:
+        """What the gate would say now; None: they may start elsewhere."""
+        return self._parts.ask(Asked(ROOM, ACT, host, self._parts.epoch))
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            try:
+                await self._assign_first()
+                for host in self._due():
+                    await self._empty(host)
+                await asyncio.sleep(LOOK_S)
+            except RetryLater as error:
+                log.warning("not written down; tried again", error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _assign_first(self) -> None:
+        topology, now_s = self._parts.topology(), self._parts.clock.mono_ns() / 1e9
+        if topology is self._heard[0] and topology.offerings == self._heard[1] and not self._since_s:
+            return  # nothing was offered since all of it found its place
+        self._heard, waiting = (topology, topology.offerings), homeless(topology)
+        self._since_s = {each: self._since_s.get(each, now_s) for each in waiting}
+        if not waiting:
+            return
+        impatient = {each for each, since_s in self._since_s.items() if now_s - since_s >= HOME_WAIT_S}
+        placement = first(self._hosts(), impatient)
+        if placement.assigned:
+            await self._parts.record(placement)
+
+    def _due(self) -> list[HostId]:
+        """Hosts that nothing runs on, with a receipt, and that guests are still assigned to."""
+        topology = self._parts.topology()
+        return [
+            node.host
+            for node in topology.nodes.values()
+            if node.down_ns is not None and node.fenced and guests_of(topology, node.host)
+        ]
+
+    async def _empty(self, host: HostId) -> None:
+        down_ns, now_s = self._parts.topology().nodes[host].down_ns or 0, self._parts.clock.mono_ns() / 1e9
+        asked = Asked(ROOM, ACT, host, self._parts.epoch)
+        refusal = self._parts.ask(asked)
+        if refusal is not None:
+            if self._refused.get(host) != (down_ns, refusal.why.name):
+                await self._parts.refuse(asked, refusal)
+                self._refused[host] = (down_ns, refusal.why.name)
+            return
+        hosts, early = self._hosts(), now_s - self._since_asked_s.setdefault(host, now_s) < PATIENCE_S
+        if early and hosts.unheard():
+            return  # a new leader: the first host that speaks must not get everything
+        found = elsewhere(hosts, host)
+        news = {each.resource: (down_ns, each.reason) for each in found.stranded}
+        untold = tuple(
+            each
+            for each in found.stranded
+            if not early and self._stranded.get(each.resource) != news[each.resource]
+        )
+        if not found.stranded:
+            del self._since_asked_s[host]
+        if found.assigned or untold:
+            await self._parts.record(Placement(found.assigned, untold))
+            self._stranded.update({each.resource: news[each.resource] for each in untold})
+
+    def _hosts(self) -> Hosts:
+        return Hosts(self._parts.topology(), self._parts.doubts())

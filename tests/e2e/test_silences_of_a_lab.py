@@ -1,0 +1,104 @@
+"""A host is silenced before it dies: nobody hears, the journal says why, its end tells it once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running_lab import Lab, eventually, running
+
+pytestmark = pytest.mark.e2e
+
+LISTENERS = {"on-call", "platform", "blue", "green"}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running(tmp_path_factory.mktemp("silent") / "lab") as made:
+        yield made
+
+
+def command(lab: Lab, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "homeostat.cli", *words, "--dir", str(lab.directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def host_fault(lab: Lab) -> dict[str, Any] | None:
+    rows = lab.get("/faults") or {"items": []}
+    return next((row for row in rows["items"] if row["kind"] == "host_down"), None)
+
+
+def heard(lab: Lab, transition: str) -> set[str]:
+    return {name for name in LISTENERS if transition in lab.told(name, "node/n2")}
+
+
+def story(lab: Lab, fault: str) -> list[str]:
+    return [row["kind"] for row in lab.get(f"/explain/{fault}")["items"]]
+
+
+@pytest.mark.seed("order a silence on n2: a killed host is told to nobody until the silence is removed")
+def test_a_silenced_host_dies_unheard_and_is_told_once_when_the_silence_ends(lab: Lab) -> None:
+    silence = json.loads(
+        command(lab, "silence", "create", "--host", "n2", "--for", "1h", "--reason", "new memory", "--json")
+    )
+    foreseen = lab.get("/what-if/host/n2")["notices"]
+    assert {row["subscription"] for row in foreseen} == LISTENERS
+    assert {row["silence"] for row in foreseen} == {silence["id"]}
+    assert {row["silence"] for row in lab.get("/what-if/host/n1")["notices"]} == {None}
+    try:
+        command(lab, "lab", "kill-host", "n2")
+        fault = eventually(lambda: host_fault(lab), 20, "the host is down")
+        eventually(lambda: story(lab, fault["id"]).count("NoticeSilenced") == 4, 10, "the journal says why")
+        # Fenced long after all would have been told: nothing was, of the host or of what ran there.
+        eventually(lambda: "HostFenced" in story(lab, fault["id"]), 20, "it is fenced")
+        assert heard(lab, "raised") == set()
+        rows = lab.get("/notices", state="silenced")["items"]
+        assert {row["reason"] for row in rows} == {f"{silence['id']}: new memory"}
+        assert lab.get(f"/silences/{silence['id']}")["kept_back"] == len(rows)
+        lab.kill_child("server")  # who was spared is in the tables
+        eventually(lambda: lab.get("/status"), 30, "the server is back")
+        assert heard(lab, "raised") == set()
+        command(lab, "silence", "rm", silence["id"])
+        eventually(lambda: heard(lab, "raised") == LISTENERS, 20, "those who would have heard are told")
+        assert "NoticeUnsilenced" in story(lab, fault["id"])
+    finally:
+        command(lab, "lab", "start-host", "n2")
+    eventually(lab.all_up, 60, "the host is back")
+    eventually(lambda: heard(lab, "cleared") == LISTENERS, 30, "and that it is over")
+    for name in LISTENERS:
+        assert lab.told(name, "node/n2") == ["raised", "cleared"]
+    lines = [json.loads(line) for line in (Path(lab.directory) / "heard.jsonl").read_text().splitlines()]
+    keys = [line["key"] for line in lines if line["status"] == 200 and fault["id"] in line["key"]]
+    assert sorted(keys) == sorted(f"{n}:{fault['id']}:{t}" for n in LISTENERS for t in ("raised", "cleared"))
+
+
+def test_what_is_over_within_a_silence_is_never_told(lab: Lab) -> None:
+    eventually(lab.all_up, 60, "everything is up")
+    silence = json.loads(
+        command(lab, "silence", "create", "--resource", "web-n1", "--for", "10m", "--reason", "x", "--json")
+    )
+    before = eventually(lambda: lab.service("web-n1"), 10, "it runs")
+    lab.kill(before)
+    eventually(lambda: lab.restarted("web-n1", before), 20, "it runs again")
+
+    def cleared() -> bool:
+        rows = [row for row in lab.get("/faults")["items"] if row["about"] == "resource/web-n1"]
+        return bool(rows) and rows[0]["state"] == "cleared"
+
+    eventually(cleared, 20, "its fault is over")
+    command(lab, "silence", "rm", silence["id"])
+    before = eventually(lambda: lab.service("web-n3"), 10, "it runs")
+    lab.kill(before)
+    eventually(lambda: lab.told("platform", "resource/web-n3")[-1:] == ["cleared"], 30, "others are told")
+    assert lab.told("platform", "resource/web-n1") == []
