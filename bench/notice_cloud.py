@@ -402,7 +402,12 @@ async def _subscribe(database: Path, subscriptions: list[tuple[str, str, int]]) 
     appender.start()
     rows = [
         Subscription(
-            name, Owner(owner), f"http://127.0.0.1:{port}/notices", "s" * 32, "bench", time.time_ns()
+            name,
+            Owner(owner),
+            (Endpoint(1, f"http://127.0.0.1:{port}/notices"),),
+            "s" * 32,
+            "bench",
+            time.time_ns(),
         )
         for name, owner, port in subscriptions
     ]
