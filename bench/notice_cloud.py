@@ -294,7 +294,7 @@ class Cloud:
         parts = list(batches(tuple(host.levels.values()))) or [()]
         for number, levels in enumerate(parts, 1):
             message = Levels(
-                HostId(host.name), "boot", "life", host.seq, levels, host.first, number, len(parts)
+                HostId(host.name), "boot", "life", host.seq, levels, host.first, (), number, len(parts)
             )
             await self._bus.publish(Subjects(HostId(host.name)).levels, encode(message))
             await self._bus.flush()
