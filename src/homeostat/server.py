@@ -23,6 +23,7 @@ from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import driver_of
 from homeostat.fleet.gate import Asked, Refusal
 from homeostat.http_api import bind, listen
+from homeostat.kernel import pauses
 from homeostat.kernel.access import Role
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.bus import Bus, BusSettings
@@ -102,6 +103,7 @@ async def serve(settings: ServerSettings) -> None:
         placing = placing_of(path, aftermath, epoch, clock)
         await path.listen()
         await path.load()
+        pauses.shorten()
         health = partial(health_of, store, path)
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)

@@ -52,7 +52,7 @@ from homeostat.kernel.errors import (
     RetryLater,
     StoreUnavailable,
 )
-from homeostat.kernel.journal import Seq, Submission
+from homeostat.kernel.journal import Seq, Submission, grouped
 from homeostat.kernel.positional_log import seconds
 from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.outcomes import Appends
@@ -286,7 +286,7 @@ class FaultPath:
             submission = Submission(
                 LOOP,
                 (*entry.events, *told.drafts, *owed.drafts),
-                (*entry.changes, *told.changes, *owed.changes),
+                grouped((*entry.changes, *told.changes, *owed.changes)),
             )
             try:
                 receipt = await self._parts.appender.append(submission)
