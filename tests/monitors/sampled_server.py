@@ -14,6 +14,7 @@ class SampledServer:
     def __init__(self) -> None:
         self.answer: bytes | None = answer_of(200)
         self.requests = self.connections = 0
+        self.delay_s = 0.0
         self.port = 0
         self.heard: list[bytes] = []
         self.loop = asyncio.new_event_loop()
@@ -65,7 +66,10 @@ class _Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._server.requests += 1
         self._server.heard.append(data)
-        if self._server.answer is not None:
+        self._server.loop.call_later(self._server.delay_s, self._answer)
+
+    def _answer(self) -> None:
+        if self._server.answer is not None and not self._transport.is_closing():
             self._transport.write(self._server.answer)
             if b"Connection: close" in self._server.answer:
                 self._transport.close()

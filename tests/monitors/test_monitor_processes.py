@@ -156,6 +156,32 @@ async def test_an_answer_cut_short_and_nonsense_are_errors(tmp_path: Path, serve
         assert found.ready is None
 
 
+async def test_a_slow_service_has_a_baseline_and_is_late_later(tmp_path: Path, server: SampledServer) -> None:
+    server.delay_s = 0.06
+    chosen = config(tmp_path, server, deadline_ms=2_000.0)
+    async with Monitors([sampler(chosen, tmp_path)]) as monitors:
+        assert await monitors.ready(WITHIN_S)
+        server.delay_s = 1.0
+        file = Path(chosen.samples_file)
+        await until(lambda: any(each.answer is Answer.LATE for each in read_samples(file)))
+        (found,) = await monitors.stop()
+    assert found.ready is not None
+    assert found.ready.late_ns == max(200_000_000, 3 * found.ready.rho_ns)
+    baseline = [each for each in found.samples if each.done_ns <= found.ready.at_ns]
+    assert {each.answer for each in baseline} == {Answer.OK}
+
+
+async def test_a_token_is_sent_and_does_not_stay(tmp_path: Path, server: SampledServer) -> None:
+    chosen = config(tmp_path, server, headers={"X-Auth-Token": "planted"})
+    command = sampler(chosen, tmp_path)
+    assert command.config_file.stat().st_mode & 0o077 == 0
+    async with Monitors([command]) as monitors:
+        assert await monitors.ready(WITHIN_S)
+        await monitors.stop()
+    assert b"\r\nX-Auth-Token: planted\r\n" in server.heard[0]
+    assert not any(b"planted" in path.read_bytes() for path in tmp_path.iterdir())
+
+
 async def test_tcp_asks_for_a_connection_only(tmp_path: Path, server: SampledServer) -> None:
     chosen = config(tmp_path, server, url=f"tcp://127.0.0.1:{server.port}")
     async with Monitors([sampler(chosen, tmp_path)]) as monitors:

@@ -25,7 +25,7 @@ from homeostat.monitors.samples import Answer, Sample
 
 _IDLE_MAX = 4
 _LENGTH_TOLD = re.compile(rb"\r\n(content-length|transfer-encoding):", re.IGNORECASE)
-"""An end of the connection before that length is an answer cut short."""
+"""An end of the connection before that length is an answer cut short; without one it ends the answer."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 _OURS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES}
@@ -49,7 +49,6 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict)
     expected: range = range(200, 400)
     deadline_ns: int = 1_000_000_000
-    late_ns: int = 200_000_000
 
     def request(self) -> bytes:
         """What is sent, every time the same."""
@@ -76,6 +75,8 @@ class Prober:
     def __init__(self, target: Target, record: Callable[[Sample], None]) -> None:
         self.target, self._record = target, record
         self.request = target.request()
+        self.late_ns = target.deadline_ns
+        """A good answer after so long is late; the sampler knows more once it has its baseline."""
         self._under_way: deque[_Probe] = deque()
         self._idle: list[_Connection] = []
         self._loop = asyncio.get_running_loop()
@@ -115,7 +116,7 @@ class Prober:
             return
         probe.over = True
         done_ns = now_ns()
-        if answer is Answer.OK and done_ns - probe.sent_ns > self.target.late_ns:
+        if answer is Answer.OK and done_ns - probe.sent_ns > self.late_ns:
             answer = Answer.LATE
         self._record(Sample(probe.scheduled_ns, probe.sent_ns, done_ns, answer, probe.fresh, status))
 
@@ -162,7 +163,7 @@ class _Connection(asyncio.Protocol):
         self._probe: _Probe | None = probe
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._used = self._headers = False
+        self._used = False
         self._heard = b""
 
     def ask(self, probe: _Probe) -> None:
@@ -170,7 +171,6 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._probe = probe
         probe.connection = self
-        self._headers = False
         self._heard = b""
         self._transport.write(self._prober.request)
 
@@ -200,9 +200,6 @@ class _Connection(asyncio.Protocol):
             self._end(Answer.ERROR)
             self.abort()
 
-    def on_headers_complete(self) -> None:
-        self._headers = True
-
     def on_message_complete(self) -> None:
         self._answered()
         if self._parser.should_keep_alive() and self._transport is not None:
@@ -219,7 +216,7 @@ class _Connection(asyncio.Protocol):
         if self._used and not self._heard:
             self._probe = probe.connection = None
             self._prober.connect(probe)
-        elif self._headers and exc is None and not _LENGTH_TOLD.search(self._heard):
+        elif exc is None and b"\r\n\r\n" in self._heard and not _LENGTH_TOLD.search(self._heard):
             self._answered()
         else:
             self._end(Answer.ERROR)

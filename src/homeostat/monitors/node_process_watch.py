@@ -148,7 +148,7 @@ class ProcessWatch:
             now_ns = _now_ns()
             self._say(
                 Ready(
-                    now_ns, now_ns, os.getpid(), self._looks, 0, self._lateness_max_ns,
+                    now_ns, now_ns, os.getpid(), self._looks, 0, 0, self._lateness_max_ns,
                     time.process_time_ns(), "none",
                 )
             )  # fmt: skip

@@ -55,7 +55,8 @@ class SamplerConfig:
     deadline_ms: float = 1000.0
     """A probe without an answer by then is given up. More than the service ever needs."""
     late_ms: float = 0.0
-    """A good answer after so long is late. 0: a tenth of the deadline, at least five periods."""
+    """A good answer after so long is late. 0: a tenth of the deadline, at least five periods and three of the
+    longest round trips of the baseline (in which nothing is late)."""
     baseline_samples: int = 20
     """So many good samples in a row before the monitor says that it is ready."""
     fresh_every: int = 10
@@ -94,7 +95,6 @@ class SamplerConfig:
         except (OSError, ValueError) as error:
             raise BadInput("url", self.url, f"a name that can be resolved and a port ({error})") from None
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        late_ms = self.late_ms or max(self.deadline_ms / 10, 5 * self.period_ms)
         return Target(
             address=str(found[0][4][0]),
             port=port,
@@ -103,8 +103,12 @@ class SamplerConfig:
             headers=self.headers,
             expected=range(self.expected_status[0], self.expected_status[1] + 1),
             deadline_ns=round(self.deadline_ms * _NS_PER_MS),
-            late_ns=round(late_ms * _NS_PER_MS),
         )
+
+    def late_ns(self, rho_ns: int) -> int:
+        """From when on a good answer is late, given the longest round trip of the baseline."""
+        late_ms = self.late_ms or max(self.deadline_ms / 10, 5 * self.period_ms, 3 * rho_ns / _NS_PER_MS)
+        return round(late_ms * _NS_PER_MS)
 
 
 def config_of(text: str) -> SamplerConfig:
@@ -148,6 +152,8 @@ class Sampler:
         self._config, self._priority, self._file, self._voice_fd = config, priority, file, voice_fd
         period_ns = round(config.period_ms * _NS_PER_MS)
         self._prober = Prober(config.target(), self._record)
+        if config.late_ms:
+            self._prober.late_ns = config.late_ns(0)
         self._loop = asyncio.get_running_loop()
         self._lines: list[str] = []
         self._stopping = asyncio.Event()
@@ -196,7 +202,8 @@ class Sampler:
 
     def _record(self, sample: Sample) -> None:
         self._samples += 1
-        self._lateness_max_ns = max(self._lateness_max_ns, sample.lateness_ns)
+        if sample.sent_ns - sample.scheduled_ns > self._lateness_max_ns:
+            self._lateness_max_ns = sample.lateness_ns
         self._lines.append(line_of(sample))
         if not self._ready:
             self._baseline(sample)
@@ -212,10 +219,12 @@ class Sampler:
         self._rho_ns = max(self._rho_ns, sample.done_ns - sample.sent_ns)
         if self._good_in_a_row >= self._config.baseline_samples:
             self._ready = True
+            rho_ns, late_ns = self._rho_ns, self._config.late_ns(self._rho_ns)
+            self._prober.late_ns = late_ns
             self._write()
             self._say(
                 Ready(
-                    now_ns(), self._since_ns, os.getpid(), self._samples, self._rho_ns, self._lateness_max_ns,
+                    now_ns(), self._since_ns, os.getpid(), self._samples, rho_ns, late_ns, self._lateness_max_ns,
                     time.process_time_ns(), self._priority,
                 )
             )  # fmt: skip

@@ -25,6 +25,9 @@ class Ready:
     pid: int
     samples: int
     rho_ns: int
+    """The longest round trip of the baseline."""
+    late_ns: int
+    """From when on a good answer is called late."""
     lateness_ns: int
     cpu_ns: int
     priority: str

@@ -51,6 +51,8 @@ class MonitorCommand:
 
     name: str
     argv: tuple[str, ...]
+    config_file: Path
+    """Removed when the monitor ends."""
     file: Path
     stop_s: float
     brings: Literal["samples", "sightings"]
@@ -70,23 +72,29 @@ class Measurement:
 
 def sampler(config: SamplerConfig, folder: Path) -> MonitorCommand:
     """The command of a sampler; its configuration, which may hold a token, is written for us alone."""
-    argv = _argv("node_sampler", config.checked(), folder)
+    path = _written(config.checked(), folder)
     stop_s = config.deadline_ms / 1000 + _STOP_S
-    return MonitorCommand(config.name, argv, Path(config.samples_file), stop_s, "samples")
+    argv = _argv("node_sampler", path)
+    return MonitorCommand(config.name, argv, path, Path(config.samples_file), stop_s, "samples")
 
 
 def process_watch(config: WatchConfig, folder: Path) -> MonitorCommand:
     """The command of a watch of processes on this machine."""
-    argv = _argv("node_process_watch", config.checked(), folder)
-    return MonitorCommand(config.name, argv, Path(config.sightings_file), _STOP_S, "sightings")
+    path = _written(config.checked(), folder)
+    argv = _argv("node_process_watch", path)
+    return MonitorCommand(config.name, argv, path, Path(config.sightings_file), _STOP_S, "sightings")
 
 
-def _argv(module: str, config: SamplerConfig | WatchConfig, folder: Path) -> tuple[str, ...]:
+def _argv(module: str, config_file: Path) -> tuple[str, ...]:
+    return sys.executable, "-m", f"homeostat.monitors.{module}", "--config", str(config_file)
+
+
+def _written(config: SamplerConfig | WatchConfig, folder: Path) -> Path:
     path = folder / f"{config.name}.monitor.json"
     path.unlink(missing_ok=True)
     path.touch(mode=_PRIVATE)
     path.write_text(json.dumps(asdict(config)))
-    return sys.executable, "-m", f"homeostat.monitors.{module}", "--config", str(path)
+    return path
 
 
 class Monitors:
@@ -183,7 +191,8 @@ class _Monitor:
         self._listening.result()
 
     async def kill(self) -> None:
-        """At once; nothing when it is gone."""
+        """At once; nothing when it is gone. Its configuration goes too."""
+        self.command.config_file.unlink(missing_ok=True)
         if self._process is None or self._listening is None:
             return
         if self._process.returncode is None:
