@@ -364,9 +364,10 @@ async def steady(folder: Path) -> dict[str, object]:
                 raise SystemExit(f"bench: the monitor is not ready: {monitors.lost}")
             await asyncio.sleep(STEADY_S)
             (found,) = await monitors.stop()
-    assert found.ready is not None and found.ended is not None
-    spent_ns = found.ended.cpu_ns - found.ready.cpu_ns
-    return {"ms_per_sample": round(spent_ns / (found.ended.samples - found.ready.samples) / 1e6, 4)}
+    cpu_ms = found.cpu_ms_per_sample
+    if cpu_ms is None:
+        raise SystemExit("bench: the monitor's heartbeats are missing")
+    return {"ms_per_sample": round(cpu_ms, 4)}
 
 
 def lanes_of(jobs: list[Job], number: int, first: int, folder: Path, *, peers: bool) -> list[Lane]:

@@ -116,6 +116,7 @@ async def test_every_tenth_goes_on_a_new_connection(tmp_path: Path, server: Samp
         (found,) = await monitors.stop()
     fresh = [each.fresh for each in found.samples]
     assert fresh[0] and all(fresh[9::10])
+    assert found.cpu_ms_per_sample is None or found.cpu_ms_per_sample > 0
     assert fresh.count(False) > len(fresh) / 2
     assert server.heard[0].startswith(b"GET /v3?full=1 HTTP/1.1\r\nHost: 127.0.0.1")
 

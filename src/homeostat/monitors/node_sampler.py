@@ -151,16 +151,15 @@ class Sampler:
     def __init__(self, config: SamplerConfig, priority: str, file: BinaryIO, voice_fd: int) -> None:
         self._config, self._priority, self._file, self._voice_fd = config, priority, file, voice_fd
         period_ns = round(config.period_ms * _NS_PER_MS)
-        self._prober = Prober(config.target(), self._record)
+        self._prober = Prober(config.target(), self._baseline)
         if config.late_ms:
             self._prober.late_ns = config.late_ns(0)
         self._loop = asyncio.get_running_loop()
-        self._lines: list[str] = []
+        self._unwritten: list[Sample] = []
         self._stopping = asyncio.Event()
         self._asked = self._samples = self._skipped = 0
         self._good_in_a_row = self._rho_ns = self._lateness_max_ns = 0
         self._since_ns = 0
-        self._ready = False
         phase_ns = round(config.phase_ms * _NS_PER_MS)
         first_ns = (now_ns() // period_ns + 1) * period_ns + phase_ns % period_ns
         self._ticks = Ticks(first_ns, period_ns)
@@ -200,16 +199,9 @@ class Sampler:
         self._prober.ask(due_ns, fresh=self._asked % self._config.fresh_every == 0)
         self._skipped += missed
 
-    def _record(self, sample: Sample) -> None:
-        self._samples += 1
-        if sample.sent_ns - sample.scheduled_ns > self._lateness_max_ns:
-            self._lateness_max_ns = sample.lateness_ns
-        self._lines.append(line_of(sample))
-        if not self._ready:
-            self._baseline(sample)
-
     def _baseline(self, sample: Sample) -> None:
         """Count towards the barrier; whatever is not good begins it anew."""
+        self._unwritten.append(sample)
         if sample.answer is not Answer.OK:
             self._good_in_a_row = self._rho_ns = 0
             return
@@ -218,20 +210,25 @@ class Sampler:
         self._good_in_a_row += 1
         self._rho_ns = max(self._rho_ns, sample.done_ns - sample.sent_ns)
         if self._good_in_a_row >= self._config.baseline_samples:
-            self._ready = True
+            self._prober.record = self._unwritten.append
             rho_ns, late_ns = self._rho_ns, self._config.late_ns(self._rho_ns)
             self._prober.late_ns = late_ns
             self._write()
             self._say(
                 Ready(
-                    now_ns(), self._since_ns, os.getpid(), self._samples, rho_ns, late_ns, self._lateness_max_ns,
-                    time.process_time_ns(), self._priority,
+                    now_ns(), self._since_ns, os.getpid(), self._samples, rho_ns, late_ns,
+                    self._lateness_max_ns, time.process_time_ns(), self._priority,
                 )
             )  # fmt: skip
 
     def _write(self) -> None:
-        self._file.write("".join(self._lines).encode())
-        self._lines.clear()
+        """Everything at once: a line costs less among others than each by itself."""
+        new = self._unwritten
+        if new:
+            self._file.write("".join(map(line_of, new)).encode())
+            self._samples += len(new)
+            self._lateness_max_ns = max(self._lateness_max_ns, *(sample.lateness_ns for sample in new))
+            new.clear()
 
     def _say(self, statement: Statement) -> None:
         # Who does not listen must not hold up the schedule: a full pipe loses a heartbeat.

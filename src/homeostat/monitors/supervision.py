@@ -68,6 +68,16 @@ class Measurement:
     ended: Ended | None
     lost: Loss | None
     sightings: tuple[Sighting, ...] = ()
+    beats: tuple[Alive, Alive] | None = None
+    """The first heartbeat after the baseline and the last one."""
+
+    @property
+    def cpu_ms_per_sample(self) -> float | None:
+        """What one sample cost on a core, without start and end; None when it was too short to say."""
+        if self.beats is None or self.beats[0].samples == self.beats[1].samples:
+            return None
+        first, last = self.beats
+        return (last.cpu_ns - first.cpu_ns) / (last.samples - first.samples) / 1e6
 
 
 def sampler(config: SamplerConfig, folder: Path) -> MonitorCommand:
@@ -161,6 +171,7 @@ class _Monitor:
         self.ready_or_lost = asyncio.Event()
         self._silence_s, self._note_loss = silence_s, note_loss
         self._last: Statement | None = None
+        self._beats: tuple[Alive, Alive] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
 
@@ -214,7 +225,9 @@ class _Monitor:
                     sightings = await asyncio.to_thread(read_sightings, self.command.file)
         except CorruptState:
             self.lose(Loss.NONSENSE)
-        return Measurement(self.command.name, samples, self.ready, self.ended, self.lost, sightings)
+        return Measurement(
+            self.command.name, samples, self.ready, self.ended, self.lost, sightings, self._beats
+        )
 
     def _signal(self, number: signal.Signals) -> None:
         if self.identity is not None:
@@ -256,6 +269,8 @@ class _Monitor:
                 self.ready_or_lost.set()
             case Ended():
                 self.ended = statement
+            case Alive() if self.ready is not None:
+                self._beats = (self._beats or (statement, statement))[0], statement
             case Alive():
                 pass
 
