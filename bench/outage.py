@@ -558,7 +558,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows, spent = asyncio.run(measured(Path(name)))
     result = result_of(rows, spent, peer, load)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    head = json.dumps({**result, "rows": []}, indent=1)
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    RESULT.write_text(head.replace('"rows": []', f'"rows": [\n  {lines}\n ]') + "\n")
     show(result)
 
 
