@@ -203,10 +203,9 @@ class World:
             )
             event = Draft(raised, f"fault/{fault.id}", cause.at_ns, "test", cause.trace)
             receipt = await self.appender.append(Submission("t", (event, *queued.drafts), queued.changes))
-            notices = outbox.settled(queued.notices, receipt)
-            if delivery is not None:
-                delivery.offer(notices, self.pictures)  # at once: a notice must not end before it is offered
-            told.extend(notices)
+            told.extend(outbox.settled(queued.notices, receipt))
+        if delivery is not None:
+            delivery.offer(told, self.pictures)
         return tuple(told)
 
     async def enrol(self, enrolment: Enrolment) -> None:

@@ -226,7 +226,7 @@ class Delivery:
             self._end(due, GivenUp(GiveUpReason.TOO_OLD), due.attempts)
 
     async def _send_on(self, first: Due) -> None:
-        """Send this one and whatever may go after it: in a storm, a task for each would cost as much again."""
+        """Send this one and whatever may go after it: a task for each would cost as much again."""
         due: Due | None = first
         while due is not None:
             parcel = self._parcel(due)

@@ -71,7 +71,7 @@ class Outcomes:
     async def flush(self, *, gather: bool = False) -> None:
         """Commit all that waits, however often the store says later. Not while `run` runs.
 
-        With `gather` it waits a little for more before each commit. Deposed and CorruptState go to the caller.
+        With `gather` it waits a little before each commit. Deposed and CorruptState go to the caller.
         """
         wait_s = _FIRST_WAIT_S
         while self._waiting:
