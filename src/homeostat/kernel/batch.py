@@ -228,7 +228,7 @@ class BatchWriter:
         if seqs:
             self._execute(connection, _INSERT_EVENT, _rows(prepared, seqs))
         for change in submission.changes:
-            values = [dict(row) for row in change.values]
+            values: list[dict[str, Any]] = [dict(row) for row in change.values]
             for row, name in _locals(values):
                 row[name] = seqs[row[name].index]
             self._execute(connection, change.statement, values)
