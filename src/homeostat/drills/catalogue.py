@@ -58,7 +58,7 @@ class Catalogue:
 
 
 def catalogue(folder: Path | None = None) -> Catalogue:
-    """The shipped ones and those of a folder. BadInput for a file that is none, or a name that stands twice."""
+    """The shipped ones and those of a folder. BadInput for a file that is none, or a name that is taken."""
     found: dict[str, Listed] = {}
     for where in (SHIPPED, folder):
         for path in sorted(where.glob("*.yaml")) if where else ():

@@ -113,7 +113,7 @@ def _tool_ended(evidence: Evidence, outage: Outage) -> bool:
 
 def _process(evidence: Evidence, check: ProcessRecovery) -> Row:
     """As many as before, of new identity, stable; and not because the tool started them."""
-    what = f"processes of {check.monitor} back {check.operator} {span_text(check.limit_ms)}"
+    what = f"{check.monitor} back {check.operator} {span_text(check.limit_ms)}"
     outage = evidence.process(check.monitor)
     if outage is None:
         return _unmeasured(evidence, check, what, check.monitor)

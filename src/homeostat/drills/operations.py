@@ -30,7 +30,7 @@ def _after(evidence: Evidence, requirement: str, operations: Sequence[Operation]
     verdict, why, detail = _became(evidence, operations, done)
     return Row(
         requirement=requirement,
-        what=f"{len(operations)} operations after the fault",
+        what=f"{_count(operations)} after the fault",
         result=verdict,
         why=why,
         binding=bool(operations),
@@ -50,7 +50,7 @@ def _during(evidence: Evidence, requirement: str, operations: Sequence[Operation
         why, verdict = Why.OPERATION_FAILED, Verdict.FAIL
     return Row(
         requirement=requirement,
-        what=f"{len(operations)} operations during the fault",
+        what=f"{_count(operations)} during the fault",
         result=verdict,
         why=why,
         weight=Weight.INFORMATIVE,
@@ -58,6 +58,10 @@ def _during(evidence: Evidence, requirement: str, operations: Sequence[Operation
         samples=len(done),
         detail=f"{len(done) - len(failed)} of {len(done)} succeeded",
     )
+
+
+def _count(operations: Sequence[Operation]) -> str:
+    return f"{len(operations)} operation{'' if len(operations) == 1 else 's'}"
 
 
 def _became(
