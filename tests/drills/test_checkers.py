@@ -122,7 +122,7 @@ def test_an_undo_that_was_proven_before_the_fault_is_none() -> None:
 @pytest.mark.seed("000 I6 the longest episode's upper bound decides, the literal value stands beside it")
 def test_bounds_episodes_and_literal_value() -> None:
     flaps = tuple(
-        replace(each, answer=Answer.REFUSED) if 8_000 <= each.scheduled_ns / MS < 8_200 else each
+        each._replace(answer=Answer.REFUSED) if 8_000 <= each.scheduled_ns / MS < 8_200 else each
         for each in sampled(3_000, 3_400)
     )
     row = service(Played(samples={"web": flaps, "web-there": flaps}))
@@ -230,7 +230,7 @@ def test_the_tool_restarted_it() -> None:
 @pytest.mark.seed("000 I25 the baseline is healthy, or nothing is concluded")
 def test_a_bad_or_short_baseline() -> None:
     sick = tuple(
-        replace(each, answer=Answer.ERROR) if each.sent_ns == 1_000 * MS else each for each in sampled(0, 0)
+        each._replace(answer=Answer.ERROR) if each.sent_ns == 1_000 * MS else each for each in sampled(0, 0)
     )
     assert service(Played(samples={"web": sick})).why is Reason.BASELINE_FAILED
     drill = replace(Played().drill, baseline=Baseline(samples=151))

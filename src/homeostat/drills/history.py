@@ -20,7 +20,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from homeostat.drills.facts import FORMAT, CleanedUp, Entry, Fact, MonitorPlan, Plan, decode, encode
 from homeostat.drills.language import drill_of, drill_record
@@ -67,7 +67,7 @@ class Log:
 
 
 class Recording:
-    """A run's folder while it runs. Made by `begin`."""
+    """A run's folder while it runs. Made by `begin`; with `with`, its files are closed whatever happens."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,6 +84,14 @@ class Recording:
         (folder / SAMPLES).mkdir(mode=0o700)
         write_json(folder / PLAN, plan_record(plan))
         return cls(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._history.close()
+        if self._cleanup is not None:
+            self._cleanup.close()
 
     def note(self, fact: Fact, at_ns: int) -> Entry:
         """On disk when this returns."""

@@ -55,8 +55,8 @@ def read(text: str) -> Marked:
     """The document in this text; NotYaml with the line when it is none."""
     if len(text) > SIZE_MAX:
         raise NotYaml(1, f"longer than {SIZE_MAX // 1024} KiB")
-    loader = _Plain(text)
     try:
+        loader = _Plain(text)
         node = loader.get_single_node()
         return Marked(None, 1) if node is None else _marked(loader, node, 0)
     except yaml.MarkedYAMLError as error:
@@ -66,8 +66,6 @@ def read(text: str) -> Marked:
         raise NotYaml(1, str(error).splitlines()[0]) from None
     except RecursionError:
         raise NotYaml(1, "nested too deeply") from None
-    finally:
-        loader.dispose()
 
 
 def _marked(loader: yaml.SafeLoader, node: yaml.Node, depth: int) -> Marked:

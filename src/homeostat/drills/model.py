@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
-_UNITS_MS = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0}
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000}
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m)")
 SPAN_ACCEPTED = "a number and a unit: 20ms, 4.5s or 2m"
 NAME = r"^[a-z][a-z0-9-]{0,62}$"
@@ -25,7 +26,7 @@ def span_ms(value: object) -> float:
     found = _SPAN.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError(SPAN_ACCEPTED)
-    return float(found[1]) * _UNITS_MS[found[2]]
+    return float(Fraction(found[1]) * _UNITS_MS[found[2]])
 
 
 def span_text(span: float) -> str:
