@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from played_run import FAULT_MS, MS, UNTIL_MS, Played, clean_facts, sampled, watched
+from played_run import FAULT_MS, MS, UNTIL_MS, Played, clean_facts, sampled, shipped, watched
 
 from homeostat.drills.checkers import judge
 from homeostat.drills.facts import (
@@ -29,7 +29,7 @@ from homeostat.drills.facts import (
     WindowEnded,
 )
 from homeostat.drills.judgement import Row, Why
-from homeostat.drills.model import Baseline, Operations, Proof, ServiceOutage
+from homeostat.drills.model import Baseline, Cpu, Operations, Proof, ServiceOutage, Victim
 from homeostat.monitors.process_outage import Change
 from homeostat.monitors.samples import Answer, Sample
 from homeostat.monitors.verdicts import Reason, Verdict
@@ -306,6 +306,32 @@ def test_our_own_fault_manager() -> None:
     assert (silent.result, silent.why) == (Verdict.FAIL, Why.NOT_NOTICED)
     deaf = noticed(Played().without(FaultNoticed, ListeningForFaults))
     assert (deaf.result, deaf.why) == (Verdict.ERROR, Why.NOT_LISTENED)
+
+
+def test_a_fault_that_was_raised_before_ours_is_not_ours() -> None:
+    stale = Played().changed(FaultNoticed, lambda fact: replace(fact, after_ns=900 * MS, by_ns=1_000 * MS))
+    assert any(row.why is Why.NOT_NOTICED for row in judge(stale.evidence).rows)
+
+
+def test_proofs_count_only_in_their_place() -> None:
+    """A look at the preconditions after the fault, or at the effect before it, proves nothing."""
+    late = Played().without(PreconditionSeen)
+    for number in range(2):
+        late = late.also(5_000, PreconditionSeen(number, True, "well"))
+    assert judge(late.evidence).verdict is Verdict.ERROR
+    early = Played().without(EffectSeen).also(2_900, EffectSeen(True, "gone already"))
+    assert judge(early.evidence).verdict is Verdict.ERROR
+
+
+@pytest.mark.seed("000 I13 a fault that ended too soon proves nothing")
+def test_a_fault_that_was_undone_too_soon() -> None:
+    victim = Victim(service="web")
+    drill = replace(shipped("cpu-overload"), preconditions=(), fault=Cpu("cpu", victim, 5_000.0))
+    played = Played(drill=drill)
+    assert judge(played.evidence).verdict is Verdict.ERROR
+    assert any(row.why is Why.FAULT_SHORT for row in judge(played.evidence).rows)
+    held = played.without(Undone).also(8_500, Undone(True, "no worker left"))
+    assert judge(held.evidence).verdict is Verdict.PASS
 
 
 def test_a_prober_that_was_itself_late_decides_nothing() -> None:

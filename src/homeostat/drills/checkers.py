@@ -147,7 +147,9 @@ def _noticed(evidence: Evidence, check: Noticed) -> Row:
     injected, ended = evidence.last(Injected), evidence.last(WindowEnded)
     if injected is None or ended is None:
         return _unmeasured(evidence, check, what, None)
-    first = next(iter(sorted(evidence.all(FaultNoticed), key=lambda each: each.by_ns)), None)
+    # What was raised before the fault began was raised for something else.
+    told = [each for each in evidence.all(FaultNoticed) if each.by_ns >= injected.before_ns]
+    first = min(told, key=lambda each: each.by_ns, default=None)
     row = Row(
         requirement=check.requirement,
         what=what,

@@ -38,6 +38,15 @@ class Evidence:
         """Facts of a kind, in order."""
         return [each.fact for each in self.entries if isinstance(each.fact, kind)]
 
+    def before(self, kind: type[F], later: type[Fact]) -> list[F]:
+        """Facts of a kind written down before the latest of another; all of them when there is none of it."""
+        edge = max((each.number for each in self.entries if isinstance(each.fact, later)), default=None)
+        return [
+            each.fact
+            for each in self.entries
+            if isinstance(each.fact, kind) and (edge is None or each.number < edge)
+        ]
+
     def last(self, kind: type[F]) -> F | None:
         """The latest of a kind."""
         found = self.all(kind)

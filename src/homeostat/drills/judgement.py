@@ -40,6 +40,7 @@ class Why(StrEnum):
     MONITOR_MISSING = "a monitor was not there all the time, or did not say that it was"
     WINDOW_COMPLETE = "long enough for the fault to be felt, to end and to settle"
     WINDOW_SHORT = "not long enough for the fault to be felt, to end and to settle"
+    FAULT_SHORT = "the fault was gone before it had lasted as long as the drill asks"
     NO_WINDOW_END = "the run did not reach the end of its window"
     BASELINE_SHORT = "a shorter baseline than the drill asks for"
     TOOL_RESTARTED = "the drill itself started it, which is no recovery"

@@ -66,7 +66,7 @@ def _requirement(evidence: Evidence, kind: _Kind) -> str:
 
 
 def _preconditions(evidence: Evidence) -> Iterator[Row]:
-    seen = {each.number: each for each in evidence.all(PreconditionSeen)}
+    seen = {each.number: each for each in evidence.before(PreconditionSeen, Injected)}
     for number, precondition in enumerate(evidence.plan.drill.preconditions):
         what, found = _words(precondition), seen.get(number)
         if found is None:
@@ -89,7 +89,8 @@ def _words(precondition: Precondition) -> str:
 
 def _effect(evidence: Evidence) -> Row:
     requirement, what = _requirement(evidence, "effect"), "the fault had its effect"
-    injected, seen = evidence.last(Injected), evidence.all(EffectSeen)
+    early = len(evidence.before(EffectSeen, Injected))
+    injected, seen = evidence.last(Injected), evidence.all(EffectSeen)[early:]
     if injected is None:
         return _row(requirement, what, Verdict.ERROR, Why.NOT_INJECTED)
     if not injected.hit:
@@ -155,6 +156,10 @@ def _window(evidence: Evidence) -> Row:
         evidence.at_ns(Undone) or 0,
         *_recoveries(evidence),
     ]
+    hold_ns = round(hold_ms(evidence.plan.drill.fault) * _NS_PER_MS)
+    undone_ns = evidence.at_ns(Undone)
+    if undone_ns is not None and undone_ns < injected.before_ns + hold_ns:
+        return _row(requirement, what, Verdict.ERROR, Why.FAULT_SHORT)
     short_ms = (max(over_ns) - ended.until_ns) / _NS_PER_MS + window.settle_ms
     if short_ms > 0:
         detail = f"{short_ms:.0f} ms more were needed"

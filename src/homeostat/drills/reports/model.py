@@ -199,7 +199,7 @@ def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
     """The moments of the run that have one on the monitors' clock."""
     if origin_ns is None:
         return []
-    noticed = sorted(each.by_ns for each in evidence.all(FaultNoticed))
+    noticed = sorted(each.by_ns for each in evidence.all(FaultNoticed) if each.by_ns >= origin_ns)
     moments = {
         "fault": origin_ns,
         "effect proven": evidence.at_ns(EffectSeen),
