@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from homeostat.drills.catalogue import SHIPPED
+from homeostat.drills.checkers import judge
 from homeostat.drills.evidence import Evidence
 from homeostat.drills.facts import (
+    CleanedUp,
     EffectSeen,
     Entry,
     Fact,
@@ -26,6 +28,7 @@ from homeostat.drills.facts import (
     WindowEnded,
 )
 from homeostat.drills.history import SAMPLES, Recording
+from homeostat.drills.judgement import judgement_record
 from homeostat.drills.language import load
 from homeostat.drills.model import Drill
 from homeostat.kernel.processes import Identity
@@ -143,3 +146,19 @@ class Played:
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(lines))
+
+
+def finished(folder: Path, played: Played | None = None) -> Path:
+    """A run on disk, judged and cleaned up."""
+    played = played or Played()
+    recording = played.recorded(folder)
+    recording.freeze(judgement_record(judge(played.evidence)))
+    recording.cleaned_up(CleanedUp("restart_if_down web", True, "it runs"), 19_000 * MS)
+    recording.close()
+    return folder
+
+
+def rewritten(path: Path, text: str) -> None:
+    """Over a file that is read-only."""
+    path.chmod(0o600)
+    path.write_text(text)

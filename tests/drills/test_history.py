@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from played_run import MS, Played, sampled
+from played_run import MS, Played, finished, rewritten, sampled
 
 from homeostat.drills.checkers import judge
 from homeostat.drills.facts import CleanedUp, Injecting, WindowEnded
@@ -26,22 +26,6 @@ from homeostat.drills.judgement import judgement_record
 from homeostat.drills.verification import verify
 from homeostat.kernel.errors import AlreadyRunning, CorruptState, NotFound
 from homeostat.monitors.verdicts import Verdict
-
-
-def finished(folder: Path, played: Played | None = None) -> Path:
-    """A run on disk, judged and cleaned up."""
-    played = played or Played()
-    recording = played.recorded(folder)
-    recording.freeze(judgement_record(judge(played.evidence)))
-    recording.cleaned_up(CleanedUp("restart_if_down web", True, "it runs"), 19_000 * MS)
-    recording.close()
-    return folder
-
-
-def rewritten(path: Path, text: str) -> None:
-    """Over a file that is read-only."""
-    path.chmod(0o600)
-    path.write_text(text)
 
 
 @pytest.mark.seed("order drill verify recomputes an old verdict")

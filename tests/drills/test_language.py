@@ -97,6 +97,23 @@ def test_a_period_that_could_never_decide_is_refused_where_it_stands() -> None:
     ]
 
 
+def test_latency_needs_a_device_and_no_ports() -> None:
+    network = "injector: network\n  hold: 5s\n  effect: latency\n  ports: [80]"
+    assert problems(GOOD.replace("injector: kill", network)) == [
+        "mine.yaml:3: fault.device: the device to slow down: latency cannot do without",
+        "mine.yaml:7: fault.ports: a list is not accepted; none: only a cut knows ports",
+    ]
+
+
+def test_processes_are_not_expected_back_from_a_fault_that_ends_none() -> None:
+    watch = "  - {id: p, kind: process, layer: process, target: {service: web, on: victim}}\nchecks:\n"
+    check = "  - {kind: process_recovery, requirement: R0.5, monitor: p, limit: 30s}\n"
+    text = GOOD.replace("checks:\n", watch + check)
+    assert not problems(text)
+    (said,) = problems(text.replace("injector: kill", "injector: freeze\n  hold: 5s"))
+    assert "only after a fault that ends processes" in said
+
+
 @pytest.mark.parametrize("weight", ["step", "informative"])
 def test_a_drill_that_could_only_pass_is_refused(weight: str) -> None:
     found = problems(GOOD.replace("limit: 5s", f"limit: 5s\n    weight: {weight}"))

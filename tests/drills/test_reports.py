@@ -9,8 +9,7 @@ from xml.etree import ElementTree as Xml
 
 import jsonschema_rs
 import pytest
-from played_run import Played, sampled
-from test_history import finished, rewritten
+from played_run import Played, finished, rewritten, sampled
 from typer.testing import CliRunner
 
 from homeostat.cli import app

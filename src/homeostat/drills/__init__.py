@@ -1,1 +1,1 @@
-"""The drills room: break something on purpose, measure what it cost, say PASS only when proven."""
+"""Proof: break something on purpose, measure the outage with error bounds, judge, undo."""

@@ -185,7 +185,7 @@ class Kill:
 
     injector: Literal["kill"]
     target: Victim
-    signal: Literal["KILL", "TERM"] = "KILL"
+    signal: Literal["SIGKILL", "SIGTERM"] = "SIGKILL"
     collateral: bool = False
     """Whether a process that serves others, too, may be hit."""
 
@@ -210,23 +210,22 @@ class Cpu:
     injector: Literal["cpu"]
     target: Victim
     hold_ms: Annotated[Some, Field(alias="hold")]
-    busy_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
-    """The effect that must be proven, of every core."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Direct writes of 8 KiB into one bounded file."""
+    """Direct writes of 8 KiB into one bounded file, in a folder on the service's own data device."""
 
     __pydantic_config__ = _STRICT
 
     injector: Literal["disk"]
     target: Victim
     hold_ms: Annotated[Some, Field(alias="hold")]
+    folder: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
+    """On the host that is hit; where the service's own data lies when it is not given."""
     file_mib_max: Annotated[int, Field(ge=1, le=2048)] = 1024
     free_gib_floor: Annotated[float, Field(gt=0)] = 1.0
     """Never less room than this."""
-    busy_percent: Annotated[float, Field(gt=0, le=100)] = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +239,10 @@ class Network:
     hold_ms: Annotated[Some, Field(alias="hold")]
     effect: Literal["cut", "latency"] = "cut"
     latency_ms: Annotated[Some, Field(alias="latency")] = 100.0
+    device: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")] | None = None
+    """What is slowed down or cut; latency cannot do without."""
+    ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = ()
+    """Cut only these TCP ports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from homeostat.drills.model import (
     Kill,
     Layer,
     Monitor,
+    Network,
     Noticed,
     Operation,
     OperationsDone,
@@ -87,6 +88,11 @@ def _victim(drill: Drill) -> Iterator[Broken]:
         yield Broken(("fault", "target", "choose"), "nothing to choose when the host is named")
     if isinstance(drill.fault, HostOff) and target.service is None and target.host is None:
         yield Broken(("fault", "target"), "a host, or the service whose host is chosen")
+    if isinstance(drill.fault, Network) and drill.fault.effect == "latency":
+        if drill.fault.device is None:
+            yield Broken(("fault", "device"), "the device to slow down: latency cannot do without")
+        if drill.fault.ports:
+            yield Broken(("fault", "ports"), "none: only a cut knows ports")
     if hold_ms(drill.fault) > drill.window.longest_ms:
         longest = span_text(drill.window.longest_ms)
         yield Broken(("fault", "hold"), f"at most window.longest, {longest}: it is measured while it lasts")
