@@ -44,23 +44,25 @@ PEER = "chaostoolkit==1.19.*"
 
 QUICK = bool(os.environ.get("QUICK"))
 LIMIT_MS = 5_000
-PERIOD_MS = 10.0
+PERIOD_MS = 15.0
 DEADLINE_MS = 1_000.0
 MODES = ("refuse", "503", "hang")
 TRUTHS_MS = (50, 500, 2000, 4900, 5100) if QUICK else (50, 100, 200, 500, 1000, 2000, 4900, 4950, 5050, 5100)
 PHASES = 2 if QUICK else 30
-LANES = 10 if QUICK else 12
+LANES = 10 if QUICK else 14
 PEER_LANES = 3 if QUICK else 4
-PEER_TRUTHS_MS = (500, 2000, 4900) if QUICK else TRUTHS_MS
+PEER_TRUTHS_MS = (500, 2000, 4000) if QUICK else TRUTHS_MS
 PEER_PHASES = 1 if QUICK else 6
-STEADY_S = 5 if QUICK else 20
+STEADY_S = 4 if QUICK else 20
 CLI_CALL_S = 1.5
 """What `openstack server list` takes of an idle core."""
 CHAOS_FREQUENCY_S = 0.5
 CHAOS_START_S = 5 if QUICK else 12
 BEFORE_NS, AFTER_NS = 700_000_000, 600_000_000
-WELL_S, PEER_WELL_S = 1.5, 4.5
+WELL_S, PEER_WELL_S = 1.5, 3.5
 """Well between two outages: with peers long enough that two outages do not become one for them."""
+CLOCKS_APART_NS = 5_000_000
+"""The wall clock may be slewed this much against CLOCK_BOOTTIME during a run."""
 COVERAGE_MIN, RATIO_MIN, INCONCLUSIVE_MAX, CPU_MS_MAX = 0.99, 50, 0.05, 0.2
 
 
@@ -259,7 +261,7 @@ async def with_peers(lane: Lane, server: asyncio.subprocess.Process) -> list[dic
     if not journal.exists():
         raise SystemExit(f"bench: Chaos Toolkit wrote no journal: {said.decode()[-500:]}")
     clocks = (before_ns, time.time_ns() - now_ns())
-    if abs(clocks[0] - clocks[1]) > 1_000_000:
+    if abs(clocks[0] - clocks[1]) > CLOCKS_APART_NS:
         raise SystemExit("bench: the wall clock was stepped; Chaos Toolkit's journal cannot be read")
     spans = chaos_spans(json.loads(journal.read_text()), clocks[0])
     probes = sum(watched_from_ns < start < watched_to_ns for start, _, _ in spans)
@@ -291,8 +293,8 @@ def cli_rows(lane: Lane) -> list[dict[str, object]]:
     """What the loop says of each outage: from the calls that touch it."""
     rows = []
     for truth in lane.truths:
-        from_s, to_s = truth.out_ns / 1e9 - 2 * CLI_CALL_S, truth.back_ns / 1e9 + 2 * CLI_CALL_S
-        calls = [call for call in lane.calls if call.ended_s > from_s and call.begun_s < to_s]
+        from_s, to_s = truth.out_ns / 1e9, truth.back_ns / 1e9
+        calls = [call for call in lane.calls if call.ended_s >= from_s and call.begun_s <= to_s]
         measured_ms = outage_cli_loop.outage_s(calls) * 1000
         rows.append(peer_row("cli loop", lane, truth, measured_ms, sum(not call.good for call in calls)))
     return rows
@@ -330,7 +332,7 @@ def chaos_rows(lane: Lane, spans: list[tuple[int, int, bool]]) -> list[dict[str,
     """From the first failed probe to the last failed one, for each outage."""
     rows = []
     for truth in lane.truths:
-        from_ns, to_ns = truth.out_ns - 1_900_000_000, truth.back_ns + 1_900_000_000
+        from_ns, to_ns = truth.out_ns - CLOCKS_APART_NS, truth.back_ns + CLOCKS_APART_NS
         failed = [(start, end) for start, end, bad in spans if bad and start < to_ns and end > from_ns]
         took_ns = max(end for _, end in failed) - min(start for start, _ in failed) if failed else 0
         rows.append(peer_row("chaos toolkit", lane, truth, took_ns / 1e6, len(failed)))
@@ -556,7 +558,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows, spent = asyncio.run(measured(Path(name)))
     result = result_of(rows, spent, peer, load)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    head = json.dumps({**result, "rows": []}, indent=1)
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    RESULT.write_text(head.replace('"rows": []', f'"rows": [\n  {lines}\n ]') + "\n")
     show(result)
 
 
