@@ -75,6 +75,12 @@ def test_a_problem_is_one_line_with_its_place_and_its_remedy(old: str, new: str,
     assert any(each.removeprefix("mine.yaml:").startswith(said) for each in found), found
 
 
+def test_the_example_of_the_documentation_is_a_good_drill() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "drills.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert problems(example) == []
+
+
 def test_an_unknown_field_is_told_the_known_ones() -> None:
     found = problems(GOOD.replace("choose: first", "chose: first"))
     assert found == [
