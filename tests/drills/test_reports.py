@@ -61,6 +61,13 @@ def test_a_report_says_what_is_known_and_what_our_own_monitors_noticed(tmp_path:
     assert report.window_ms == 15_000
 
 
+def test_a_picture_claims_no_proof_that_failed(tmp_path: Path) -> None:
+    played = Played().changed(EffectSeen, lambda _: EffectSeen(False, "pid 100 still runs"))
+    names = {mark.name for mark in reported(tmp_path / "r", played).marks}
+    assert "effect not proven" in names
+    assert "effect proven" not in names
+
+
 def test_changed_files_are_an_error_whatever_they_say(tmp_path: Path) -> None:
     folder = finished(tmp_path / "r", FAILED)
     lines = (folder / "samples/web.jsonl").read_text().splitlines(keepends=True)

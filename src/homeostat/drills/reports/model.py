@@ -202,15 +202,21 @@ def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
     noticed = sorted(each.by_ns for each in evidence.all(FaultNoticed) if each.by_ns >= origin_ns)
     moments = {
         "fault": origin_ns,
-        "effect proven": evidence.at_ns(EffectSeen),
+        "effect proven" if _all_proven(evidence, EffectSeen) else "effect not proven": evidence.at_ns(
+            EffectSeen
+        ),
         "noticed by us": noticed[0] if noticed else None,
-        "undo proven": evidence.at_ns(Undone),
+        "undo proven" if _all_proven(evidence, Undone) else "undo not proven": evidence.at_ns(Undone),
     }
     return [
         MarkReport(name=name, at_ms=(at_ns - origin_ns) / _NS_PER_MS)
         for name, at_ns in moments.items()
         if at_ns is not None
     ]
+
+
+def _all_proven(evidence: Evidence, kind: type[EffectSeen] | type[Undone]) -> bool:
+    return all(each.proven for each in evidence.all(kind))
 
 
 def _layers(evidence: Evidence, origin_ns: int | None) -> list[LayerReport]:
