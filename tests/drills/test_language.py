@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from homeostat.drills.catalogue import SHIPPED, catalogue, order
 from homeostat.drills.language import drill_of, drill_record, parse
-from homeostat.drills.model import Drill, Suite, span_ms, span_text
+from homeostat.drills.model import Drill, Suite
+from homeostat.drills.spans import span_ms, span_text
 from homeostat.kernel.errors import BadInput, NotFound
 
 GOOD = """\

@@ -29,10 +29,10 @@ from homeostat.drills.model import (
     Proof,
     ServiceOutage,
     Weight,
-    span_text,
 )
 from homeostat.drills.operations import operation_rows
 from homeostat.drills.proofs import proof_rows
+from homeostat.drills.spans import span_text
 from homeostat.monitors.outage import Outage
 from homeostat.monitors.verdicts import Decision, Reason, Verdict, decide, decide_process
 

@@ -6,37 +6,18 @@ more than one field (`rules`), nor of what a run leaves behind (`facts`).
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import ConfigDict, Field
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000}
-_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m)")
-SPAN_ACCEPTED = "a number and a unit: 20ms, 4.5s or 2m"
+from homeostat.drills.spans import Some
+
 NAME = r"^[a-z][a-z0-9-]{0,62}$"
 """Of drills, suites, monitors and operations: fit for a file name everywhere, so never an alias."""
 
 
-def span_ms(value: object) -> float:
-    """Milliseconds of `20ms`, `4.5s`, `2m`; ValueError for anything else, also for a bare number."""
-    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(SPAN_ACCEPTED)
-    return float(Fraction(found[1]) * _UNITS_MS[found[2]])
-
-
-def span_text(span: float) -> str:
-    """The shortest of these words: 5000 -> `5s`."""
-    unit = "m" if span >= 60_000 and span % 60_000 == 0 else "s" if span >= 1_000 else "ms"
-    return f"{span / _UNITS_MS[unit]:.6f}".rstrip("0").rstrip(".") + unit
-
-
-Span = Annotated[float, BeforeValidator(span_ms), PlainSerializer(span_text)]
-Some = Annotated[Span, Field(gt=0)]
 Name = Annotated[str, Field(pattern=NAME)]
 Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 """The id of the statement that a check answers: `R1.11`."""

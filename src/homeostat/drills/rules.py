@@ -25,8 +25,8 @@ from homeostat.drills.model import (
     Victim,
     Weight,
     hold_ms,
-    span_text,
 )
+from homeostat.drills.spans import span_text
 from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
 
 
