@@ -72,12 +72,12 @@ class BrokenHost:
         path.write_text(json.dumps(given))
         return path
 
-    def run(self, verb: str, plan: Path, **how: Any) -> Answer:
+    def run(self, verb: str, plan: Path, before: Sequence[str] = ()) -> Answer:
         """One verb as the process that it is."""
         argv = [*INJECTORS, verb, "--plan", str(plan), "--config", str(self.config)]
         if json.loads(plan.read_text())["injector"] in ("node_cpu", "node_disk"):
-            argv = ["nice", "-n", "10", *argv]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/", **how)
+            argv = ["nice", "-n", "10", *argv]  # what keeps the machine busy gives way to others
+        done = subprocess.run([*before, *argv], capture_output=True, text=True, check=False, cwd="/")
         return Answer(done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr)
 
     def good(self, verb: str, plan: Path) -> Record:
@@ -98,6 +98,14 @@ class BrokenHost:
 
     def open_faults(self) -> list[str]:
         return keeper.Folder(self.keeper).open_faults()
+
+    def stands(self, plan: Path) -> bool:
+        """Whether a fault has been injected to its end, and not been undone."""
+        ledger = keeper.Folder(self.keeper).ledger(plan.stem)
+        try:
+            return bool(json.loads(ledger.read_text())["actor"] is None)
+        except FileNotFoundError:
+            return False
 
     def outcome(self, plan: Path) -> Record:
         """What came of a fault, once the keeper has undone it."""

@@ -10,15 +10,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from broken_host import BrokenHost, identity, one_cpu, own_workers, state, until
+from broken_host import BrokenHost, one_cpu, own_workers, state, until
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.cpu_share import CpuTime, busy_share, quota_cpus
 
-NOBODY = 65534
+AS_NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+# Or it could not read an interpreter below /root.
+AS_NOBODY += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 with_nft = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft")
 
@@ -134,7 +135,6 @@ def test_without_permission_nothing_is_hit_and_the_reason_is_said(open_folder: P
     host = BrokenHost(open_folder)
     host.permit(writable_paths=["/root"])
     victim = host.victim("hd-api")
-    who: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     try:
         for injector, target, word in (
             ("node_kill", {"command_line": "hd-api 600"}, "no permission to signal"),
@@ -143,7 +143,7 @@ def test_without_permission_nothing_is_hit_and_the_reason_is_said(open_folder: P
             ("node_network", {"does": "latency", "device": "lo"}, "CAP_NET_ADMIN"),
             ("node_disk", {"folder": "/root"}, "/root"),
         ):
-            answer = host.run("plan", host.order(injector, target), **who)
+            answer = host.run("plan", host.order(injector, target), AS_NOBODY)
             assert answer.code in (2, 5) and word in answer.error and answer.error.count("\n") == 1, answer
         assert state(victim) == "S"
     finally:
@@ -422,7 +422,8 @@ def test_a_discipline_is_removed_by_its_handle_and_no_other(host: BrokenHost) ->
     )
     netns = Path(f"/proc/{apart.pid}/ns/net").stat().st_ino
     try:
-        keeper.run_tool(netns, "tc", *"qdisc add dev lo root handle 8a01: pfifo limit 9".split())
+        words = ["qdisc", "add", "dev", "lo", "root", "handle", "8a01:", "pfifo", "limit", "9"]
+        keeper.run_tool(netns, "tc", *words)
     except OSError as error:
         pytest.skip(f"needs tc: {error}")
     theirs, ours = keeper.step_qdisc(netns, "lo", "8a02:"), keeper.step_qdisc(netns, "lo", "8a01:")

@@ -1,4 +1,4 @@
-"""The undo keeper, with real processes: whoever dies, what was broken is undone, and nothing else is touched."""
+"""The undo keeper, with real processes: whoever dies, all is undone, and nothing else is touched."""
 
 from __future__ import annotations
 
