@@ -41,6 +41,7 @@ e2e: setup ## only the tests on a running lab
 docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_traceability.py
+	$(BIN)/python docs/make_benchmarks.py
 
 lint: setup ## types, layers, format
 	$(BIN)/ruff format --check src tests docs bench

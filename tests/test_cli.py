@@ -162,6 +162,7 @@ def test_help_names_the_exit_codes_that_the_terminal_gives() -> None:
         terminal.NOT_NOW,
         terminal.NOT_FOUND,
         terminal.NOT_ALLOWED,
+        terminal.DAMAGED,
     ):
         assert f" {code} " in shown.partition("Exit codes:")[2]
 
@@ -199,7 +200,7 @@ def test_without_a_server_it_is_not_now(tmp_path: Path) -> None:
     assert gone.returncode == 3
     (tmp_path / "client.json").write_text("[")
     broken = run("status", "--dir", str(tmp_path))
-    assert broken.returncode == 3
+    assert broken.returncode == 6
     assert "client.json" in broken.stderr
     for ended in (nowhere, gone, broken):
         assert len(ended.stderr.strip().splitlines()) == 1

@@ -17,6 +17,7 @@ from homeostat.faults.what_if_cli import commands as what_if_commands
 from homeostat.fleet.cli import commands as node_commands
 from homeostat.fleet.hosts_cli import arm
 from homeostat.fleet.hosts_cli import commands as host_commands
+from homeostat.journal_cli import commands as journal_commands
 from homeostat.kernel.client import Client, state_dir
 from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
 from homeostat.lab.cli import commands as lab_commands
@@ -29,7 +30,7 @@ from homeostat.web.cli import console
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a promise is broken (status) · 2 bad input · 3 not now (no server, port taken, "
-    "already running) · 4 no such thing · 5 not allowed."
+    "already running) · 4 no such thing · 5 not allowed · 6 a file of ours is damaged."
 )
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.add_typer(what_if_commands, name="what-if")
 app.add_typer(lab_commands, name="lab")
 node_commands.command("halt")(halt)
 node_commands.command("resume")(resume)
+app.add_typer(journal_commands, name="journal")
 app.command("explain")(explain)
 app.command("arm")(arm)
 app.command("timeline")(timeline)

@@ -22,7 +22,7 @@ from homeostat.contracts.events.fleet import TermTaken
 from homeostat.kernel import term
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.clock import Clock
-from homeostat.kernel.database import Readers, open_engine, sqlite_file, upgrade
+from homeostat.kernel.database import Readers, has_schema, open_engine, sqlite_file, upgrade
 from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.kernel.locks import only_owner
@@ -42,15 +42,19 @@ class _Until:
     at_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leadership:
-    """Our term. `ttl_s` is how long it lasts without being renewed."""
+    """Our term. `ttl_s` is how long it lasts without being renewed.
+
+    `trouble` is why it could not be renewed the last time, in one line; empty while it could.
+    """
 
     engine: Engine
     holder: str
     epoch: int
     ttl_s: float
     clock: Clock
+    trouble: str = ""
     _until: _Until = field(default_factory=lambda: _Until())
 
     @classmethod
@@ -97,12 +101,14 @@ class Leadership:
                 ours = await asyncio.to_thread(term.renew, self.engine, self.holder, self.epoch, self.ttl_s)
             except RetryLater as error:
                 log.warning("the term could not be renewed", error=str(error))
+                self.trouble = f"the term cannot be renewed: {error}"
                 if self._is_locked or self.clock.mono_ns() < deadline_ns:
                     continue
                 ours = False
             if not ours:
                 raise Deposed(f"term {self.epoch} is not ours any more; another server leads")
             deadline_ns = self._until.at_ns = asked_ns
+            self.trouble = ""
 
     @property
     def _is_locked(self) -> bool:
@@ -148,12 +154,17 @@ class Store:
 
 @asynccontextmanager
 async def open_store(settings: ServerSettings, clock: Clock) -> AsyncIterator[Store]:
-    """The schema at this version, the term, the one writer, and readers."""
-    upgrade(settings.database_url)
+    """The term, the schema at this version, the one writer, and readers.
+
+    The schema waits for the term: a newer standby must not change it under the server that still leads.
+    """
     engine, reading = open_engine(settings.database_url), open_engine(settings.database_url, read_only=True)
     holder = f"{socket.gethostname()}/{os.getpid()}"
     try:
+        if not has_schema(engine):
+            upgrade(settings.database_url)
         async with Leadership.of(engine, holder, settings.term.ttl_s, clock) as leader:
+            upgrade(settings.database_url)
             appender = Appender(
                 engine, CATALOGUE, epoch=leader.epoch, settings=settings.appender_settings(), clock=clock
             )

@@ -71,6 +71,25 @@ class TermSettings(BaseModel):
     standby takes over late."""
 
 
+class RetentionSettings(BaseModel):
+    """How long history is kept."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    days: float = Field(default=90.0, gt=0, le=36_500)
+    """Days after which events, and faults, notices and acts that are over, are removed; nothing that is open
+    and nothing behind it. Too small: the story of a fault is gone when somebody asks. Too large: disk."""
+
+    every_s: float = Field(default=3600.0, gt=0)
+    """Seconds between two looks. Too small: reads for nothing. Too large: more to remove at once."""
+
+    batch: int = Field(default=200, ge=1, le=10_000)
+    """Rows in one commit. Too small: removal is slow. Too large: a fault waits for a commit of ours."""
+
+    pause_s: float = Field(default=0.1, ge=0)
+    """Seconds between two of these commits. Too small: the disk has no rest. Too large: removal is slow."""
+
+
 class ServerSettings(BaseSettings):
     """server.yaml."""
 
@@ -89,6 +108,7 @@ class ServerSettings(BaseSettings):
     api: ApiSettings = ApiSettings()
     term: TermSettings = TermSettings()
     store: StoreSettings = StoreSettings()
+    retention: RetentionSettings = RetentionSettings()
     fleet: FleetSettings = FleetSettings()
     faults: FaultsSettings = FaultsSettings()
     notices: NoticesSettings = NoticesSettings()

@@ -3,7 +3,7 @@
 Run beside a lab: `python injector.py STATE_DIR LOG SECONDS SEED`. One JSON line a kill: which resource, which
 process, when by the wall clock. It learns where a process is from the agent's pid file, never from Homeostat.
 A resource is left alone until its process is another one and `REST_S` have passed, so that two kills are two
-outages for anybody who looks.
+outages for anybody who looks. A file `LOG.spare-<host>` says that a host is to be left alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,14 @@ def main(state: Path, log: Path, seconds: float, seed: int) -> None:
                 now = identity_in(path)
                 if now is not None and is_alive(now) and living.get(path) != now:
                     living[path], rested_s[path] = now, now_s + REST_S
-            ready = [path for path in living if is_alive(living[path]) and rested_s[path] <= now_s]
+            spared = [each.name.rpartition("spare-")[2] for each in log.parent.glob(f"{log.name}.spare-*")]
+            ready = [
+                path
+                for path in living
+                if is_alive(living[path])
+                and rested_s[path] <= now_s
+                and path.relative_to(state / "hosts").parts[0] not in spared
+            ]
             if not ready:
                 continue
             victim = choose.choice(ready)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 NANO = 1_000_000_000
-SEEN_WITHIN_S = 5.0
+SEEN_WITHIN_S = 15.0
+"""A fault's own stamp lies at most this long after the kill: the death was seen, whenever it was told. A node
+process that was killed too sees it after its own start."""
+SAME_NS = NANO
+"""A kill so soon after the beginning of an outage is the one that began it."""
 STAMP_NS = 2_000
 """Notices carry microseconds, through a float; the injector nanoseconds."""
-"""A fault's own stamp lies at most this long after the kill: the death was seen, whenever it was told."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,18 @@ def compare(injected: Path, heard: Path, subscription: str) -> Verdict:
     bodies, repeats, wrong = read(heard, subscription)
     order = [(body["fault"]["id"], body["transition"]) for body in bodies]
     raised: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    outages: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for body in bodies:
         if body["transition"] == "raised":
             at = datetime.fromisoformat(body["fault"]["raised_at"])
             raised[body["fault"]["about"]].append((round(at.timestamp() * NANO), body["fault"]["id"]))
+        elif body["transition"] == "cleared":
+            ends = (datetime.fromisoformat(body["fault"][name]) for name in ("raised_at", "cleared_at"))
+            begun, over = (round(at.timestamp() * NANO) for at in ends)
+            outages[body["fault"]["about"]].append((begun, over))
     for about in sorted(kills.keys() | raised.keys()):
+        # Started again and killed again before its node could see it up, for that one was dead: one outage.
+        kills[about] = [at for at in kills[about] if not any(a + SAME_NS < at < b for a, b in outages[about])]
         wrong += judge(about, sorted(kills[about]), sorted(raised[about]), order)
     return Verdict(
         sum(map(len, kills.values())),
@@ -51,8 +61,28 @@ def compare(injected: Path, heard: Path, subscription: str) -> Verdict:
     )
 
 
-def read(heard: Path, subscription: str) -> tuple[list[dict[str, Any]], int, list[str]]:
-    """What a subscription heard of resources, each key once, in order; repeats; what was refused."""
+def compare_hosts(killed: Counter[tuple[str, str]], heard: Path, subscription: str) -> list[str]:
+    """What is wrong with what was told of node processes and hosts. `killed` counts (kind of fault, host):
+    each kill has one raised and one cleared key, and nothing else was told."""
+    bodies, _, wrong = read(heard, subscription, "node/")
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    order: dict[str, list[str]] = defaultdict(list)
+    for body in bodies:
+        fault = body["fault"]
+        order[fault["id"]].append(body["transition"])
+        if body["transition"] == "raised":
+            told[fault["kind"], fault["about"].removeprefix("node/")].append(fault["id"])
+    for which in sorted(killed.keys() | told.keys()):
+        if len(told[which]) != killed[which]:
+            wrong.append(f"{which}: killed {killed[which]} times, raised {len(told[which])} times")
+    wrong += [f"fault {each}: told {said}" for each, said in order.items() if said != ["raised", "cleared"]]
+    return wrong
+
+
+def read(
+    heard: Path, subscription: str, about: str = "resource/"
+) -> tuple[list[dict[str, Any]], int, list[str]]:
+    """What a subscription heard of such subjects, each key once, in order; repeats; what was refused."""
     bodies: dict[str, dict[str, Any]] = {}
     repeats, refused = 0, []
     for line in heard.read_text().splitlines():
@@ -61,7 +91,7 @@ def read(heard: Path, subscription: str) -> tuple[list[dict[str, Any]], int, lis
             refused.append(f"the consumer refused a request: {entry}")
             continue
         body = entry["body"]
-        if body["notice"].startswith(f"{subscription}:") and body["fault"]["about"].startswith("resource/"):
+        if body["notice"].startswith(f"{subscription}:") and body["fault"]["about"].startswith(about):
             repeats += body["notice"] in bodies
             bodies.setdefault(body["notice"], body)
     return list(bodies.values()), repeats, refused

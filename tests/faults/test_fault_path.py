@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.notices import SubscriptionCreated
@@ -183,6 +183,24 @@ async def test_an_outage_is_committed_then_acknowledged_and_told(store: Store) -
         await until(lambda: here.told() == ["raised f", "cleared f"])
         state, outage_ms = store.rows(select(fault_table.c.state, fault_table.c.outage_ms))[0]
         assert (state, outage_ms) == ("cleared", 1000.0)
+
+
+async def test_a_starting_server_gives_a_host_that_is_back_its_whole_time(store: Store) -> None:
+    """Or its guests, of which its node has not spoken yet, would be told as faults of their own."""
+    row = {
+        "id": "f-1", "kind": "host_down", "severity": "critical", "about": "node/n1",
+        "owner": "infrastructure", "reason": "", "state": "clearing", "raised_seq": 1, "trace": "t",
+        "raised_ns": 1, "up_ns": 2,
+        "cleared_reason": "", "affected": "{}",
+    }  # fmt: skip
+    with store.engine.begin() as connection:
+        connection.execute(insert(fault_table), [row])
+    began_ns = SystemClock().mono_ns()
+    async with running(store) as here:
+        await until(lambda: "node/n1" in here.path.world.faults)
+        hold_until_ns = here.path.world.faults["node/n1"].hold_until_ns
+    assert hold_until_ns is not None
+    assert hold_until_ns - began_ns >= FaultsSettings().host_clear_after_s * 1e9
 
 
 async def test_what_is_sent_again_is_acknowledged_again_and_told_once(store: Store) -> None:

@@ -316,3 +316,17 @@ def test_a_host_is_back_only_by_its_agent() -> None:
     assert not story.tick(100).events
     assert story.world.topology.is_down(N1)
     assert any(isinstance(draft.event, HostBack) for draft in story.beat(101, "i1").events)
+
+
+def test_a_receipt_is_for_the_death_it_was_asked_for() -> None:
+    """The host came back and died again while the power switch was still at work."""
+    story = Story()
+    story.die(10)
+    story.beat(20, "i2")
+    story.die(22)
+    entry = story.entry(23)
+    entry.fence_ended(N1, Ended("fence-n1-1", "switch", Outcome.OK, 9.0, "off", died_ns=9 * SECOND))
+    assert not entry.events
+    assert not story.world.topology.nodes[N1].fenced
+    entry.fence_ended(N1, Ended("fence-n1-2", "switch", Outcome.OK, 1.0, "off", died_ns=21 * SECOND))
+    assert kinds(story.settled(entry)) == ["HostFenced"]

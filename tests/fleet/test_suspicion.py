@@ -112,6 +112,14 @@ def test_the_end_of_a_doubt_is_not_the_beginning_of_a_storm() -> None:
     assert verdict(*hosts, link=Link(connected=True, since_ns=0, doubted_ns=NOW - 2 * SECOND)).dead
 
 
+def test_whoever_does_not_answer_is_suspected_before_it_is_accused() -> None:
+    """Hosts that die together are accused one after the other: the gate has to see all of them at once."""
+    once = replace(FAILING, failures=1, first_failed_ns=76)
+    found = verdict(host(2.0, FAILING), host(0.7, once), *(FINE,) * 3, host(9, FAILING, down=True))
+    assert set(found.dead) == {HostId("n1")}
+    assert found.suspected == {HostId("n2"): 76}
+
+
 evidence = st.builds(
     host,
     st.floats(0, 100),

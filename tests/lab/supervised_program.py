@@ -25,7 +25,7 @@ def spec(text: str) -> ChildSpec:
     told["argv"] = tuple(told["argv"])
     told["after"] = tuple(told.get("after", ()))
     if ready_file is not None:
-        told["ready"] = Path(ready_file).exists
+        told["ready"] = lambda _pid, path=Path(ready_file): path.exists()
     if unwanted_file is not None:
         told["wanted"] = lambda: not Path(unwanted_file).exists()
     return ChildSpec(**told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from homeostat.kernel.errors import AlreadyRunning, CorruptState
 from homeostat.kernel.processes import identify
 from homeostat.lab.credentials import load_or_create
 from homeostat.lab.leftovers import read_children, write_children
-from homeostat.lab.ports import is_free, settle_ports
+from homeostat.lab.ports import Claims, is_free, listens, settle_ports
 
 USERS, PROJECTS = ("server", "n1"), ("blue",)
 
@@ -28,6 +29,12 @@ def taken() -> socket.socket:
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     return listener
+
+
+@pytest.fixture
+def claims() -> Iterator[Claims]:
+    with Claims() as held:
+        yield held
 
 
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
@@ -72,46 +79,80 @@ def test_corrupt_secrets_are_one_line_and_stay_as_they_are(tmp_path: Path, body:
     assert path.read_text() == body
 
 
-def test_ports_are_kept(tmp_path: Path) -> None:
+def test_ports_are_kept(tmp_path: Path, claims: Claims) -> None:
     path = tmp_path / "lab.json"
     preferred = {"api": free_port(), "nats": free_port()}
-    first = settle_ports(path, preferred, ours=nobody, renew=False)
+    first = settle_ports(path, preferred, claims, ours=nobody, renew=False)
     assert first == preferred
     assert path.stat().st_mode & 0o777 == 0o600
     other = {"api": free_port(), "nats": free_port()}
-    assert settle_ports(path, other, ours=nobody, renew=False) == first
+    assert settle_ports(path, other, claims, ours=nobody, renew=False) == first
 
 
-def test_at_the_first_start_a_taken_port_is_avoided(tmp_path: Path) -> None:
+def test_at_the_first_start_a_taken_port_is_avoided(tmp_path: Path, claims: Claims) -> None:
     with taken() as listener:
         wanted = listener.getsockname()[1]
-        ports = settle_ports(tmp_path / "lab.json", {"api": wanted, "nats": wanted}, ours=nobody, renew=False)
+        ports = settle_ports(
+            tmp_path / "lab.json", {"api": wanted, "nats": wanted}, claims, ours=nobody, renew=False
+        )
     assert wanted not in ports.values()
     assert len(set(ports.values())) == 2
     assert all(is_free(port) and port < 32_768 for port in ports.values())
 
 
-def test_a_kept_port_that_is_taken_is_named_with_its_owner_and_the_remedy(tmp_path: Path) -> None:
+def test_a_kept_port_that_is_taken_is_named_with_its_owner_and_the_remedy(
+    tmp_path: Path, claims: Claims
+) -> None:
     path = tmp_path / "lab.json"
     with taken() as listener:
         port = listener.getsockname()[1]
         body = json.dumps({"version": 1, "ports": {"api": port}})
         path.write_text(body)
         with pytest.raises(AlreadyRunning) as caught:
-            settle_ports(path, {"api": port}, ours=nobody, renew=False)
+            settle_ports(path, {"api": port}, claims, ours=nobody, renew=False)
         for expected in ("ports.api", str(port), f"pid {os.getpid()}", "--renew-ports"):
             assert expected in str(caught.value)
         assert path.read_text() == body
-        assert settle_ports(path, {"api": port}, ours=nobody, renew=True)["api"] != port
+        assert settle_ports(path, {"api": port}, claims, ours=nobody, renew=True)["api"] != port
 
 
-def test_a_port_held_by_our_own_service_is_no_conflict(tmp_path: Path) -> None:
+def test_a_port_held_by_our_own_service_is_no_conflict(tmp_path: Path, claims: Claims) -> None:
     path = tmp_path / "lab.json"
     with taken() as listener:
         port = listener.getsockname()[1]
         path.write_text(json.dumps({"version": 1, "ports": {"web-n1": port}}))
-        ports = settle_ports(path, {"web-n1": port}, ours=lambda pid: pid == os.getpid(), renew=True)
+        ports = settle_ports(path, {"web-n1": port}, claims, ours=lambda pid: pid == os.getpid(), renew=True)
     assert ports == {"web-n1": port}
+
+
+def test_labs_that_choose_at_the_same_time_choose_different_ports(tmp_path: Path, claims: Claims) -> None:
+    preferred = {"api": free_port(), "nats": free_port()}
+    first = settle_ports(tmp_path / "a.json", preferred, claims, ours=nobody, renew=False)
+    with Claims() as others:  # the first lab's children do not listen yet
+        second = settle_ports(tmp_path / "b.json", preferred, others, ours=nobody, renew=False)
+        assert first == preferred
+        assert not set(first.values()) & set(second.values())
+    with Claims() as others:
+        with pytest.raises(AlreadyRunning, match="taken by another `homeostat up`"):
+            settle_ports(tmp_path / "a.json", preferred, others, ours=nobody, renew=False)
+        renewed = settle_ports(tmp_path / "a.json", preferred, others, ours=nobody, renew=True)
+        assert not set(first.values()) & set(renewed.values())
+
+
+def test_a_claim_ends_with_its_holder(claims: Claims) -> None:
+    port = free_port()
+    with Claims() as before:
+        assert before.take(port)
+        assert not claims.take(port)
+    assert claims.take(port)
+
+
+def test_only_the_process_that_listens_is_ready() -> None:
+    with taken() as listener:
+        port = listener.getsockname()[1]
+        assert listens(os.getpid(), port)
+        assert not listens(os.getppid(), port)
+    assert not listens(os.getpid(), port)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +166,11 @@ def test_a_port_held_by_our_own_service_is_no_conflict(tmp_path: Path) -> None:
         '{"version": 1, "ports": {"api": 70000}}',
     ],
 )
-def test_corrupt_ports_are_one_line_and_stay_as_they_are(tmp_path: Path, body: str) -> None:
+def test_corrupt_ports_are_one_line_and_stay_as_they_are(tmp_path: Path, body: str, claims: Claims) -> None:
     path = tmp_path / "lab.json"
     path.write_text(body)
     with pytest.raises(CorruptState, match=r"lab\.json"):
-        settle_ports(path, {"api": free_port()}, ours=nobody, renew=True)
+        settle_ports(path, {"api": free_port()}, claims, ours=nobody, renew=True)
     assert path.read_text() == body
 
 

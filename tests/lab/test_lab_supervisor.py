@@ -244,6 +244,23 @@ def test_a_first_start_that_never_succeeds_fails_with_the_end_of_the_log(lab: La
     assert not marked(lab.root)
 
 
+def test_a_first_start_that_cannot_succeed_is_tried_once_and_said_once(lab: Lab, tmp_path: Path) -> None:
+    broken = {
+        "name": "broken",
+        "argv": [
+            "sh",
+            "-c",
+            "echo starting >&2; echo 'homeostat: /a/file: is damaged; restore it' >&2; exit 6",
+        ],
+        "ready_file": str(tmp_path / "never"),
+    }
+    done = subprocess.run(lab.argv(SLEEPER, broken), capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    said = [line for line in done.stdout.splitlines() if "broken" in line or "damaged" in line]
+    assert said == ["homeostat up: broken: /a/file: is damaged; restore it"]
+    assert not marked(lab.root)
+
+
 def test_order_of_the_start_and_what_a_child_says(lab: Lab, tmp_path: Path) -> None:
     up = tmp_path / "base.up"
     base = {

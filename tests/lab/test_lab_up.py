@@ -193,6 +193,20 @@ def test_a_port_taken_between_two_starts(lab: Up) -> None:
     assert {name for name in after if after[name] != before[name]} == {"api"}
 
 
+def test_two_first_starts_at_the_same_instant_each_have_their_own_ports(tmp_path: Path) -> None:
+    labs = [Up(tmp_path / name) for name in "ab" if (tmp_path / name).mkdir() is None]
+    try:
+        with running(labs[0].argv, labs[0].output) as one, running(labs[1].argv, labs[1].output) as other:
+            for lab in labs:
+                lab.await_green()
+            assert not set(labs[0].ports.values()) & set(labs[1].ports.values())
+            stop(one)
+            stop(other)
+    finally:
+        for lab in labs:
+            end_all(lambda lab=lab: marked(lab.state.root) | lab.guests(), grace_s=0.0)  # type: ignore[misc]
+
+
 def test_a_corrupt_file_stops_the_start_before_anything_runs(lab: Up) -> None:
     lab.state.root.mkdir()
     lab.state.credentials_file.write_text("{")
@@ -226,6 +240,10 @@ class Voice:
             said.append(line.decode().strip())
         return said
 
+    def last_words(self) -> list[str]:
+        """What it said before it closed the connection. Whoever still writes to it may not hear that."""
+        return [line.decode().strip() for line in self._lines]
+
     def close(self) -> None:
         self._lines.close()
         self._socket.close()
@@ -250,7 +268,7 @@ def test_a_node_hears_and_says_only_its_own(lab: Up) -> None:
         assert [line.startswith("-ERR 'Permissions Violation for") for line in complaints] == [True] * 3
         assert server.flush() == []
         stranger = Voice(port, "n1", "wrong")
-        assert stranger.flush() == ["-ERR 'Authorization Violation'"]
+        assert stranger.last_words() == ["-ERR 'Authorization Violation'"]
         for voice in (n1, server, stranger):
             voice.close()
         stop(up)

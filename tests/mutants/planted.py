@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from homeostat.contracts.nouns import FaultId
-from homeostat.contracts.wire import Observations, Transition
+from homeostat.contracts.nouns import FaultId, HostId
+from homeostat.contracts.wire import Observations, Outcome, Transition
+from homeostat.faults.aftermath import Aftermath
 from homeostat.faults.decision import Telling
 from homeostat.faults.entry import Entry
 from homeostat.faults.herald import Announcement, Herald
 from homeostat.faults.loop import FaultPath, Request
+from homeostat.fleet.fencing import Attempt, Ended
+from homeostat.fleet.gate import Situation
+from homeostat.fleet.model import AgentState
 from homeostat.fleet.node_observations import ObservationStore
+from homeostat.fleet.suspicion import Death, Judgement
 from homeostat.notices import store as notice_store
 from homeostat.notices.board import Board, Due
 from homeostat.notices.delivery import Delivery
+from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing
 from homeostat.resources.model import Tell
 from homeostat.sim.disk import Disk, Fate, SimAppender
 from homeostat.sim.machine import SimRunner
@@ -129,18 +136,187 @@ class AcknowledgesFirst(FaultPath):
         return await super()._commit(entry, waiting)
 
 
-PLANTED: dict[str, tuple[SimParts, str]] = {
-    "I1": (SimParts(runner=ActsBeforeItIsWritten), "I1 no act without a committed intent"),
-    "I2": (SimParts(herald=ForgetsWhoWasNotToldYet), "I2 every fault ends in a notice or a stated reason"),
-    "I3": (
-        SimParts(herald=TellsAgainUnderAnotherKey),
-        "I3 at most one notice a consumer, fault and transition",
+class _NeverDoubts(FaultPath):
+    """Accused: when most hosts vanish at once, whoever seems dead is accused all the same."""
+
+    def _adopt(self, entry: Entry, judgement: Judgement) -> None:
+        if judgement.unknown and self.hears:
+            dead = {}
+            for node in list(entry.expected()):
+                probed = self._parts.probed().get(node.host)
+                silent_ns = entry.mono_ns - self._heard.at_ns.get(node.host, entry.mono_ns)
+                if probed is not None and probed.failures >= 3 and silent_ns > 1.5e9:
+                    dead[node.host] = Death(
+                        "it seems so", probed.first_failed_ns, probed.first_failed_mono_ns
+                    )
+            judgement = Judgement(dead=dead)
+        super()._adopt(entry, judgement)
+
+
+class _BelievesOneWitness(FaultPath):
+    """Accused: a silent agent is enough."""
+
+    def _adopt(self, entry: Entry, judgement: Judgement) -> None:
+        at = (entry.wall_ns, entry.mono_ns)
+        dead = {host: Death("its agent is silent", *at) for host in judgement.silent}
+        super()._adopt(entry, replace(judgement, dead={**judgement.dead, **dead}))
+
+
+class _AccusesAgain(FaultPath):
+    """Accused: whoever starts forgets which hosts are known to be down."""
+
+    async def _reload(self, reason: str) -> None:
+        await super()._reload(reason)
+        nodes = self.world.topology.nodes
+        for host, node in list(nodes.items()):
+            nodes[host] = replace(node, down_ns=None, agent=AgentState.PRESENT)
+
+
+class _AccusesNobody(FaultPath):
+    """Trials: no host is ever down."""
+
+    def _adopt(self, entry: Entry, judgement: Judgement) -> None:
+        super()._adopt(entry, replace(judgement, dead={}))
+
+
+class _Blind(Aftermath):
+    """Gate: one thing is not looked at."""
+
+    UNSEEN: ClassVar[dict[str, Any]] = {}
+
+    def _situation(self) -> Situation:
+        return replace(super()._situation(), **self.UNSEEN)
+
+
+class _IgnoresHolds(_Blind):
+    UNSEEN: ClassVar[dict[str, Any]] = {"held": {}}
+
+
+class _IgnoresStorms(_Blind):
+    UNSEEN: ClassVar[dict[str, Any]] = {"deaths_s": {}}
+
+
+class _IgnoresTheRate(_Blind):
+    UNSEEN: ClassVar[dict[str, Any]] = {"harm_s": ()}
+
+
+class _IgnoresArming(_Blind):
+    UNSEEN: ClassVar[dict[str, Any]] = {"armed": {"faults": True}}
+
+
+class _IgnoresDoubt(_Blind):
+    UNSEEN: ClassVar[dict[str, Any]] = {"unknown": ""}
+
+
+class _FencesFirst(Aftermath):
+    """I1: the switch is told before the intent is committed."""
+
+    async def _fence(self, host: HostId, fence: Fence) -> None:
+        await super()._fence(host, _Hasty(await fence.fence(host)))
+
+
+class _Hasty:
+    name = "switch"
+
+    def __init__(self, said: Fencing) -> None:
+        self._said = said
+
+    async def fence(self, _host: str) -> Fencing:
+        return self._said
+
+
+class _AsksOnce(Aftermath):
+    """Gate: the entry of the intent is not asked; the death it is for may never have been committed."""
+
+    async def _fence(self, host: HostId, fence: Fence) -> None:
+        attempt = Attempt(host, f"fence-{host}-{self._parts.new_id()}", 1.0, "its host is down")
+        self._harm_s.append(self._now_s())
+        self._acting.add(attempt.action)
+        try:
+            await self._parts.path.record(lambda entry: entry.fence_intended(attempt, None))
+            said = await fence.fence(host)
+            outcome = Outcome.OK if isinstance(said, Fenced) else Outcome.FAILED
+            ended = Ended(attempt.action, fence.name, outcome, 1.0, "said")
+            self._not_before_s[host] = self._now_s() + 1.0
+            await self._insist(lambda entry: entry.fence_ended(host, ended))
+        finally:
+            self._acting.discard(attempt.action)
+
+
+class _TakesSilenceForAReceipt(Aftermath):
+    """Gate: a switch that does not say what it did is believed to have done it."""
+
+    async def _fence(self, host: HostId, fence: Fence) -> None:
+        said = _Believing(fence)
+        await super()._fence(host, said)
+
+
+class _Believing:
+    name = "switch"
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+
+    async def fence(self, host: str) -> Fencing:
+        said = await self._fence.fence(host)
+        return Fenced("surely") if isinstance(said, FenceUnknown) else said
+
+
+class _LeavesFencesOpen(Aftermath):
+    """I10: an attempt that another server began, or that nobody knew to be written, stays open."""
+
+    async def _close_what_was_left(self) -> None:
+        """Not done."""
+
+
+ACCUSED = "a host is accused by two witnesses, once a death"
+GATED = "no harm but through the gate"
+NOTICED = "a dead host is noticed and fenced"
+
+I1 = "I1 no act without a committed intent"
+I10 = "I10 every open intent is closed after recovery"
+DEATHS = "every death has exactly one fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """The parts of a run with a bug in it, the checker that must find it, and words that it must say.
+
+    `seed` is where it was found when this was written: it is tried first, since the search takes long.
+    """
+
+    parts: SimParts
+    checker: str
+    words: str = ""
+    seed: int = 0
+
+
+PLANTED: dict[str, Planted] = {
+    "I1": Planted(SimParts(runner=ActsBeforeItIsWritten), I1),
+    "I2": Planted(
+        SimParts(herald=ForgetsWhoWasNotToldYet), "I2 every fault ends in a notice or a stated reason"
     ),
-    "I10": (SimParts(path=LeavesActsOpen), "I10 every open intent is closed after recovery"),
-    "order": (SimParts(delivery=LetsClearedOvertake), "raised before cleared"),
-    "deaths": (SimParts(path=TakesAnything), "every death has exactly one fault"),
-    "silence": (SimParts(store=SendsOnce), "every death has exactly one fault"),
-    "epoch": (SimParts(appender=WritesWhenDeposed), "no write under an old epoch"),
-    "acknowledged": (SimParts(path=AcknowledgesFirst), "acknowledged means committed"),
+    "I3": Planted(
+        SimParts(herald=TellsAgainUnderAnotherKey), "I3 at most one notice a consumer, fault and transition"
+    ),
+    "I10": Planted(SimParts(path=LeavesActsOpen), I10),
+    "order": Planted(SimParts(delivery=LetsClearedOvertake), "raised before cleared"),
+    "deaths": Planted(SimParts(path=TakesAnything), DEATHS),
+    "silence": Planted(SimParts(store=SendsOnce), DEATHS),
+    "epoch": Planted(SimParts(appender=WritesWhenDeposed), "no write under an old epoch"),
+    "acknowledged": Planted(SimParts(path=AcknowledgesFirst), "acknowledged means committed"),
+    "doubt": Planted(SimParts(path=_NeverDoubts), ACCUSED, "did not answer", 3),
+    "two witnesses": Planted(SimParts(path=_BelievesOneWitness), ACCUSED, "probes were answered", 11),
+    "accused once": Planted(SimParts(path=_AccusesAgain), ACCUSED, "it was known to be", 56),
+    "noticed": Planted(SimParts(path=_AccusesNobody), NOTICED),
+    "hold": Planted(SimParts(aftermath=_IgnoresHolds), GATED, "a person held it", 103),
+    "storm": Planted(SimParts(aftermath=_IgnoresStorms), GATED, "had died at once", 11),
+    "rate": Planted(SimParts(aftermath=_IgnoresTheRate), GATED, "had been done lately", 120),
+    "arming": Planted(SimParts(aftermath=_IgnoresArming), GATED, "the room was not armed"),
+    "no harm in doubt": Planted(SimParts(aftermath=_IgnoresDoubt), GATED, "could not be judged", 932),
+    "asked in the entry": Planted(SimParts(aftermath=_AsksOnce), GATED, "it was not down", 711),
+    "receipt": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), GATED, "it was on since", 75),
+    "I1 fencing": Planted(SimParts(aftermath=_FencesFirst), I1, "no intent is committed"),
+    "I10 fencing": Planted(SimParts(aftermath=_LeavesFencesOpen), I10, "the fence of", 43),
 }
-"""By invariant: the parts of a run with the bug in it, and the checker that must find it."""
+"""By invariant."""

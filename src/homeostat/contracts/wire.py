@@ -28,6 +28,9 @@ _STRICT = ConfigDict(extra="forbid")
 MESSAGE_BYTES_MAX = 512 * 1024
 """Half of the NATS default `max_payload`. Larger messages are refused unread."""
 
+PARTS_MAX = 1000
+"""Of one picture: about a million resources on one host."""
+
 # What a database can hold. What it cannot must be refused here, where one message fails alone: in the fault
 # path it would take the batch with it, and come again.
 _STORABLE = Field(ge=0, lt=2**63)
@@ -161,6 +164,8 @@ class Levels:
     """node.<host>.levels: everything the node knows, the answer to a resync. `first` as in Observations.
 
     `offers` are the guests that it could run.
+    What does not fit into one message comes in `parts` of them, this is number `part` from 1 on. Each part
+    stands for itself; only all parts of one `seq` together say that nothing else is there.
     """
 
     host: Annotated[HostId, _NAME]
@@ -170,6 +175,8 @@ class Levels:
     levels: tuple[ResourceLevel, ...]
     first: Number = 0
     offers: tuple[Offer, ...] = ()
+    part: Annotated[int, Field(ge=1, le=PARTS_MAX)] = 1
+    parts: Annotated[int, Field(ge=1, le=PARTS_MAX)] = 1
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

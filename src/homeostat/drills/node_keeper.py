@@ -827,7 +827,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     }
     if given.verb in ("keep", "guard"):
         (keep if given.verb == "keep" else guard)(given.state, given.linger)
-        return 0
+        os._exit(0)  # a signal during Python's own clean-up would make a good end look like a death
     try:
         answer = answers[given.verb]()
     except (KeeperError, OSError, subprocess.SubprocessError) as error:

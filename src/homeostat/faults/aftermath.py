@@ -1,6 +1,7 @@
 """What is done about a host that is down: the gate is asked, then it is fenced, and the receipt written down.
 
-Intent, act, outcome: each is in the journal before the next begins. An attempt that a dead server left open
+Intent, act, outcome: each is in the journal before the next begins. The gate is asked again in the entry that
+holds the intent: what was true when it was asked first may be over. An attempt that a dead server left open
 ends as unknown, and the host is fenced again, which harms nobody. What the gate refuses is written once a
 host and reason. Telling people is not here: that happened with the fault, before anything else.
 """
@@ -11,7 +12,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
@@ -39,7 +40,10 @@ LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AftermathParts:
-    """What the loop works with. `fence` is None when only a person gives receipts."""
+    """What the loop works with. `fence` is None when only a person gives receipts.
+
+    `new_id` makes a name that no act ever had.
+    """
 
     path: FaultPath
     arming: Arming
@@ -47,6 +51,7 @@ class AftermathParts:
     fleet: FleetSettings
     epoch: int
     clock: Clock
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:12]
 
 
 class Aftermath:
@@ -59,6 +64,7 @@ class Aftermath:
         self._not_before_s: dict[HostId, float] = {}
         self._last: dict[HostId, Seq] = {}
         self._running: set[HostId] = set()
+        self._acting: set[str] = set()
 
     @property
     def driver(self) -> str:
@@ -76,9 +82,9 @@ class Aftermath:
 
     async def run(self) -> None:
         """Look for ever."""
-        await self._close_what_was_left()
         async with asyncio.TaskGroup() as group:
             while True:
+                await self._close_what_was_left()
                 for host in self._due():
                     self._running.add(host)
                     group.create_task(self._about(host), name=f"aftermath {host}")
@@ -127,22 +133,39 @@ class Aftermath:
     async def _fence(self, host: HostId, fence: Fence) -> None:
         settings, path = self._parts.fleet.fencing, self._parts.path
         reason = "its host is down; nothing of it may start elsewhere before"
-        attempt = Attempt(host, f"fence-{host}-{uuid.uuid4().hex[:12]}", settings.deadline_s, reason)
+        attempt = Attempt(host, f"fence-{host}-{self._parts.new_id()}", settings.deadline_s, reason)
         cause = self._cause(host)
-        self._harm_s.append(self._now_s())
-        self._last[host] = await path.record(lambda entry: entry.fence_intended(attempt, cause))
-        began_ns = self._parts.clock.mono_ns()
-        ended = _ended(attempt.action, fence, await fence.fence(host), began_ns, self._parts.clock)
-        if ended.outcome is not Outcome.OK:
-            self._not_before_s[host] = self._now_s() + settings.retry_s
-        self._last[host] = await self._insist(lambda entry: entry.fence_ended(host, ended))
+        died_ns: int | None = None
+
+        def intend(entry: Entry) -> None:
+            nonlocal died_ns
+            node = entry.world.topology.nodes[host]
+            if node.down_ns is not None and not node.fenced and self.verdict(host) is None:
+                died_ns = node.down_ns
+                self._harm_s.append(self._now_s())
+                entry.fence_intended(attempt, cause)
+
+        self._acting.add(attempt.action)
+        try:
+            seq = await path.record(intend)
+            if died_ns is None:
+                return
+            self._last[host] = seq
+            began_ns = self._parts.clock.mono_ns()
+            ended = _ended(attempt.action, fence, await fence.fence(host), began_ns, self._parts.clock)
+            ended = replace(ended, died_ns=died_ns)
+            if ended.outcome is not Outcome.OK:
+                self._not_before_s[host] = self._now_s() + settings.retry_s
+            self._last[host] = await self._insist(lambda entry: entry.fence_ended(host, ended))
+        finally:
+            self._acting.discard(attempt.action)
 
     async def _close_what_was_left(self) -> None:
-        """Acts that another server began: nobody saw how they ended."""
+        """Acts that nobody here does: another server began them, or nobody knew that they were written."""
         for action in list(self._parts.path.world.topology.actions.values()):
-            if action.owner_of_act == FENCING:
+            if action.owner_of_act == FENCING and action.id not in self._acting:
                 host = HostId(action.about.partition("/")[2])
-                said = "the server ended before the act did"
+                said = "nobody saw how it ended"
                 ended = Ended(action.id, "", Outcome.UNKNOWN, 0.0, said)
                 self._last[host] = await self._insist(
                     lambda entry, host=host, ended=ended: entry.fence_ended(host, ended)  # type: ignore[misc]
@@ -169,13 +192,19 @@ class Aftermath:
     def _situation(self) -> Situation:
         path, parts = self._parts.path, self._parts
         nodes = path.world.topology.nodes.values()
+        # Hosts that die together are accused one after the other, by the phase of their heartbeats: whoever
+        # does not answer counts, or the first few are fenced before the storm is seen.
+        died_ns = {
+            **path.suspected,
+            **{node.host: node.down_ns for node in nodes if node.down_ns is not None},
+        }
         return Situation(
             now_s=self._now_s(),
             epoch=parts.epoch,
             hosts=len(nodes),
             unknown=path.doubt,
             held={node.host: node.held for node in nodes if node.held},
-            deaths_s={node.host: node.down_ns / 1e9 for node in nodes if node.down_ns is not None},
+            deaths_s={host: at_ns / 1e9 for host, at_ns in died_ns.items()},
             harm_s=tuple(self._harm_s),
             armed=parts.arming.rooms,
         )

@@ -13,6 +13,7 @@ from homeostat.contracts.nouns import FaultId, HostId, ResourceId
 from homeostat.faults.flapping import NEVER, FlapLimits, remembered
 from homeostat.faults.model import Fault, FaultState
 from homeostat.fleet.model import Action, Node, Resource, Topology
+from homeostat.fleet.pictures import Pictures
 from homeostat.kernel.journal import Draft, Local, Seq
 
 
@@ -64,13 +65,15 @@ class Decision:
 class World:
     """The rows in memory: hosts, resources, open acts, and faults that are not cleared, by subject.
 
-    `raised_ns` is when the last faults of each subject were raised.
+    `raised_ns` is when the last faults of each subject were raised, `pictures` are answers to resyncs of
+    which not all parts have come.
     """
 
     topology: Topology = field(default_factory=Topology)
     faults: dict[str, Fault] = field(default_factory=dict)
     raised_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
     flap_limits: FlapLimits = NEVER
+    pictures: Pictures = field(default_factory=Pictures)
 
     def adopt(self, decision: Decision) -> tuple[set[HostId], set[ResourceId]]:
         """Take a decision over. Returns which nodes and resources were not known before."""

@@ -110,7 +110,9 @@ class Entry:
                 self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
         if message.seq != node.acked_seq:
             return
-        reported = {level.resource for level in message.levels}
+        reported = self.world.pictures.add(message)
+        if reported is None:
+            return
         gone = [row for row in self.world.topology.on_host(message.host) if row.id not in reported]
         for row in gone:
             # A guest that can move is where it is assigned, reported or not.

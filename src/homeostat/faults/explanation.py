@@ -67,6 +67,8 @@ def _of_notices(event: object | None) -> str:
 
 def _of_fleet(event: object | None) -> str:
     match event:
+        case fleet.JournalPruned():
+            return f"what is over and numbered up to {event.through} is removed because it is old"
         case fleet.HostJoined():
             return f"node {event.host} joined"
         case fleet.AgentLost():

@@ -19,7 +19,7 @@ from homeostat.notices import silence_store
 from homeostat.notices import store as notice_store
 from homeostat.notices.delivery import Delivery
 from homeostat.notices.enrolment import Enrolment
-from homeostat.notices.matching import TOLD, decide
+from homeostat.notices.matching import TOLD, concerned, decide
 from homeostat.notices.model import FaultPicture, Notice, NoticeState, Silence, Transition
 from homeostat.notices.outbox import Cause, Queued, queue, queue_current, settled
 from homeostat.notices.silences import Silences
@@ -109,7 +109,7 @@ class Herald:
             fault, transition = telling.fault, Transition(telling.transition)
             pictures[fault.id] = picture = picture_of(fault)
             cause = Cause(telling.cause, first_index + len(drafts), telling.at_ns, fault.trace)
-            everybody = self._subscriptions.all()
+            everybody = self._subscriptions.that_may_hear(concerned(picture))
             if transition is Transition.RAISED:
                 queued = queue(picture, transition, everybody, cause)
                 queued = self._hushed(queued, self._subscriptions.find, pictures, telling.at_ns)

@@ -168,7 +168,9 @@ def on_fence_ended(world: World, host: HostId, ended: Ended, now: Moment) -> Dec
         event = ActionFinished(ended.action, ended.outcome.value, ended.took_ms, ended.said)
         cause = decision.add(Draft(event, about, now.wall_ns, FENCING, trace, action.intended_seq))
         decision.finished.append(replace(action, outcome=ended.outcome.value, took_ms=ended.took_ms))
-    if ended.outcome is Outcome.OK:
+    # The host may have come back and died again meanwhile: then nothing is known of what runs there now.
+    same_death = ended.died_ns in (None, world.topology.nodes[host].down_ns)
+    if ended.outcome is Outcome.OK and same_death:
         _fenced(world, decision, host, (ended.driver, ended.said, cause), now)
     return decision
 

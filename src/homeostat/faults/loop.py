@@ -18,7 +18,7 @@ import structlog
 
 from homeostat.contracts.events.faults import FaultCleared
 from homeostat.contracts.events.fleet import HostBack, HostDown
-from homeostat.contracts.nouns import HostId
+from homeostat.contracts.nouns import FaultKind, HostId
 from homeostat.contracts.wire import (
     Acknowledged,
     AssignmentGiven,
@@ -35,6 +35,7 @@ from homeostat.faults.decision import World
 from homeostat.faults.entry import Entry
 from homeostat.faults.flapping import FlapLimits
 from homeostat.faults.herald import Herald
+from homeostat.faults.model import Fault
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import load_open, load_raised
 from homeostat.fleet.liveness import Link
@@ -51,7 +52,7 @@ from homeostat.kernel.errors import (
     RetryLater,
     StoreUnavailable,
 )
-from homeostat.kernel.journal import Seq, Submission
+from homeostat.kernel.journal import Seq, Submission, grouped
 from homeostat.kernel.positional_log import seconds
 from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.outcomes import Appends
@@ -123,6 +124,7 @@ class FaultPath:
         self.world = World()
         self.doubt = "no node has been heard yet"
         self.doubts: Mapping[HostId, str] = {}
+        self.suspected: Mapping[HostId, int] = {}
         self.refused = 0
         self.host_events = asyncio.Event()
         self._complaints: set[str] = set()
@@ -258,6 +260,7 @@ class FaultPath:
     def _adopt(self, entry: Entry, judgement: Judgement) -> None:
         """Write down who is newly lost or dead, and a doubt that lasts."""
         self.doubt, self.doubts = judgement.unknown, judgement.doubts
+        self.suspected = judgement.suspected
         if judgement.unknown:
             self._doubted_ns = entry.mono_ns
             began_ns = self._doubt_began_ns = self._doubt_began_ns or entry.mono_ns
@@ -283,7 +286,7 @@ class FaultPath:
             submission = Submission(
                 LOOP,
                 (*entry.events, *told.drafts, *owed.drafts),
-                (*entry.changes, *told.changes, *owed.changes),
+                grouped((*entry.changes, *told.changes, *owed.changes)),
             )
             try:
                 receipt = await self._parts.appender.append(submission)
@@ -342,6 +345,13 @@ class FaultPath:
         # What cannot be sent now is asked for again by its node.
         await self._parts.bus.publish(subject, encode(message))
 
+    def _hold_s(self, fault: Fault) -> float:
+        """How long it must stay right. A host's node must have had the time to say how its guests are."""
+        settings = self._parts.faults
+        if fault.kind is FaultKind.HOST_DOWN:
+            return settings.host_clear_after_s
+        return settings.flap_window_s if fault.flaps else settings.clear_after_s
+
     async def _reload(self, reason: str) -> None:
         """The tables are the truth; what is in memory is only their shadow."""
         settings, clock = self._parts.faults, self._parts.clock
@@ -358,12 +368,7 @@ class FaultPath:
                 log.warning("the tables cannot be read", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
         now_ns = self._parts.clock.mono_ns()
-        held = [
-            fault.held_until(
-                now_ns + round((limits.window_s if fault.flaps else settings.clear_after_s) * 1e9)
-            )
-            for fault in faults
-        ]
+        held = [fault.held_until(now_ns + round(self._hold_s(fault) * 1e9)) for fault in faults]
         self.world = World(topology, {fault.about: fault for fault in held}, raised, limits)
         for host in topology.nodes:
             await self._send(Subjects(host).resync, ResyncRequested(self._parts.epoch, reason))

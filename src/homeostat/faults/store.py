@@ -59,6 +59,7 @@ fault_table = Table(
 )
 
 _CHANGING = ("state", "up_ns", "up_mono_ns", "up_seq", "cleared_ns", "cleared_reason", "outage_ms")
+_INSERT = insert(fault_table)
 _UPDATE = (
     update(fault_table)
     .where(fault_table.c.id == bindparam("key"))
@@ -70,7 +71,7 @@ def fault_raised(fault: Fault) -> Change:
     """A new row; the number of its event is known when it is committed."""
     row = row_of(fault)
     row.pop("hold_until_ns")
-    return Change(insert(fault_table), (row,))
+    return Change(_INSERT, (row,))
 
 
 def fault_changed(fault: Fault) -> Change:

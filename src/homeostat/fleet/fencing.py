@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Outcome
 from homeostat.fleet.settings import FencingSettings
+from homeostat.kernel.processes import die_with_parent
 from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing, NotFenced
 
 MANUAL = "manual"
@@ -35,13 +36,17 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended. `said` is the receipt when it is ok, else why not."""
+    """How an attempt ended. `said` is the receipt when it is ok, else why not.
+
+    `died_ns` is the death that it was for, None when that is not known: a receipt is for that one only.
+    """
 
     action: str
     driver: str
     outcome: Outcome
     took_ms: float
     said: str
+    died_ns: int | None = None
 
 
 class CommandFence:
@@ -62,6 +67,7 @@ class CommandFence:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent(),  # or it could switch off a host that came back meanwhile
             )
         except OSError as error:
             return NotFenced(f"{argv[0]}: {error.strerror or error}")

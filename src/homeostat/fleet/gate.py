@@ -50,8 +50,8 @@ class Situation:
     """What the gate looks at. `now_s` and `harm_s` are seconds on one clock, `deaths_s` on another.
 
     `epoch` is that of our term. `unknown` is why nothing can be concluded. `deaths_s` is when each host died
-    that is still down, `harm_s` when acts that do harm were let through. `armed` says of each room whether it
-    may act.
+    that is still down, or stopped answering, `harm_s` when acts that do harm were let through. `armed` says
+    of each room whether it may act.
     """
 
     now_s: float

@@ -114,7 +114,7 @@ class Action:
 
 @dataclass(slots=True)
 class Topology:
-    """Hosts and what runs on them, in memory; the tables are its snapshot.
+    """Hosts and what runs on them, in memory; the tables are its snapshot. Rows change by `adopt` only.
 
     `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
     `offerings` how often any of it was told.
@@ -126,10 +126,13 @@ class Topology:
     offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
     offered: dict[HostId, str] = field(default_factory=dict)
     offerings: int = 0
+    _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
+    _digests: dict[HostId, str] = field(default_factory=dict)
+    _assigned: dict[HostId, str] = field(default_factory=dict)
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
-        return (resource for resource in self.resources.values() if resource.host == host)
+        return (self.resources[resource] for resource in self._on_host.get(host, ()))
 
     def is_down(self, host: HostId) -> bool:
         """Whether the host is known to be dead: what runs there is in error, whatever its row says."""
@@ -142,18 +145,24 @@ class Topology:
         return node is not None and node.error_ns is not None
 
     def digest(self, host: HostId) -> str:
-        """What the node's own digest should be."""
-        # A guest that was assigned and not yet reported is in no digest of its node.
-        reported = (row for row in self.on_host(host) if row.seq or not row.generation)
-        return digest({row.id: row.state for row in reported})
+        """What the node's own digest should be. Asked at every heartbeat, so kept until a row changes."""
+        kept = self._digests.get(host)
+        if kept is None:
+            # A guest that was assigned and not yet reported is in no digest of its node.
+            reported = (row for row in self.on_host(host) if row.seq or not row.generation)
+            kept = self._digests[host] = digest({row.id: row.state for row in reported})
+        return kept
 
     def assignment(self, host: HostId) -> dict[ResourceId, int]:
         """The guests that the host is to run, with their generations."""
         return {row.id: row.generation for row in self.on_host(host) if row.generation}
 
     def assigned_digest(self, host: HostId) -> str:
-        """What the node's own digest of its assignment should be."""
-        return assigned_digest(self.assignment(host))
+        """What the node's own digest of its assignment should be. Kept as well."""
+        kept = self._assigned.get(host)
+        if kept is None:
+            kept = self._assigned[host] = assigned_digest(self.assignment(host))
+        return kept
 
     def hear_offers(self, host: HostId, offers: Sequence[Offer]) -> None:
         """A node says what it could run: all of it."""
@@ -168,7 +177,15 @@ class Topology:
         for node in nodes:
             self.nodes[node.host] = node
         for resource in resources:
+            before = self.resources.get(resource.id)
+            if before is not None and before.host != resource.host:
+                del self._on_host[before.host][resource.id]
+                self._digests.pop(before.host, None)
+                self._assigned.pop(before.host, None)
             self.resources[resource.id] = resource
+            self._on_host.setdefault(resource.host, {})[resource.id] = None
+            self._digests.pop(resource.host, None)
+            self._assigned.pop(resource.host, None)
         for action in actions:
             if action.outcome is None:
                 self.actions[action.id] = action

@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +28,7 @@ from homeostat.contracts.wire import (
     Levels,
     Observations,
     Offer,
+    ResourceLevel,
     ResyncRequested,
     Subjects,
     Transition,
@@ -46,6 +48,7 @@ IN_FLIGHT_MAX = 2000
 """Transitions sent and not acknowledged before the link waits for the server. About 1 MB."""
 HEARD_MAX = 1000
 
+P = TypeVar("P", Transition, ResourceLevel)
 _log = structlog.get_logger("link")
 
 
@@ -235,14 +238,18 @@ class NodeLink:
         return False
 
     async def _send_levels(self) -> bool:
+        """Everything, of one moment, in as many messages as it takes; whether all were handed over."""
         seen = self._store.snapshot()
-        host = self._settings.host
-        offers = self._settings.offers
-        body = encode(Levels(host, seen.boot, self.incarnation, seen.seq, seen.levels, seen.first, offers))
-        if len(body) > MESSAGE_BYTES_MAX:
-            _log.error("too many resources for one message", bytes=len(body), accepted=MESSAGE_BYTES_MAX)
-            return True
-        return await self._bus.publish(self._subjects.levels, body)
+        place = (self._settings.host, seen.boot, self.incarnation, seen.seq)
+        parts = list(batches(seen.levels)) or [()]
+        for number, levels in enumerate(parts, 1):
+            message = Levels(*place, levels, seen.first, self._settings.offers, number, len(parts))
+            if not await self._bus.publish(self._subjects.levels, encode(message)):
+                return False
+            # More than the connection may hold must not be handed to it at once.
+            if number < len(parts) and not await self._bus.flush():
+                return False
+        return True
 
     async def _send_new(self) -> None:
         """Send what has not been sent since the last repetition, as far as the window goes."""
@@ -256,16 +263,16 @@ class NodeLink:
             self._sent = batch[-1].level.seq
 
 
-def batches(transitions: Sequence[Transition]) -> Iterator[tuple[Transition, ...]]:
+def batches(pieces: Sequence[P]) -> Iterator[tuple[P, ...]]:
     """Cut into messages of at most BATCH_BYTES_MAX, in order; one that is larger alone travels alone."""
-    batch: list[Transition] = []
+    batch: list[P] = []
     used = 0
-    for transition in transitions:
-        size = len(encode(transition)) + 1
+    for piece in pieces:
+        size = len(encode(piece)) + 1
         if batch and used + size > BATCH_BYTES_MAX:
             yield tuple(batch)
             batch, used = [], 0
-        batch.append(transition)
+        batch.append(piece)
         used += size
     if batch:
         yield tuple(batch)

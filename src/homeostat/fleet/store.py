@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     Table,
     Text,
+    Update,
     bindparam,
     delete,
     insert,
@@ -81,8 +82,21 @@ arming_table = Table(
     Column("by", Text, nullable=False),
 )
 
-_UPDATE_NODE = update(node_table).where(node_table.c.host == bindparam("key"))
-_UPDATE_RESOURCE = update(resource_table).where(resource_table.c.id == bindparam("key"))
+
+def _replace(table: Table, key: str) -> Update:
+    """Sets every column but the key, which is bound as `key`."""
+    names = [column.name for column in table.columns if column.name != key]
+    return (
+        update(table)
+        .where(table.c[key] == bindparam("key"))
+        .values({name: bindparam(name) for name in names})
+    )
+
+
+# Made once: rows of the same statement are written together.
+_INSERT_NODE, _UPDATE_NODE = insert(node_table), _replace(node_table, "host")
+_INSERT_RESOURCE, _UPDATE_RESOURCE = insert(resource_table), _replace(resource_table, "id")
+_INSERT_ACTION = insert(action_table)
 _FINISH_ACTION = (
     update(action_table)
     .where(action_table.c.id == bindparam("key"))
@@ -94,23 +108,21 @@ def node_change(node: Node, *, is_new: bool) -> Change:
     """Insert or replace a node's row."""
     row = row_of(node)
     if is_new:
-        return Change(insert(node_table), (row,))
-    host = row.pop("host")
-    return Change(_UPDATE_NODE.values({name: bindparam(name) for name in row}), ({"key": host, **row},))
+        return Change(_INSERT_NODE, (row,))
+    return Change(_UPDATE_NODE, ({"key": row.pop("host"), **row},))
 
 
 def resource_change(resource: Resource, *, is_new: bool) -> Change:
     """Insert or replace a resource's row."""
     row = row_of(resource)
     if is_new:
-        return Change(insert(resource_table), (row,))
-    key = row.pop("id")
-    return Change(_UPDATE_RESOURCE.values({name: bindparam(name) for name in row}), ({"key": key, **row},))
+        return Change(_INSERT_RESOURCE, (row,))
+    return Change(_UPDATE_RESOURCE, ({"key": row.pop("id"), **row},))
 
 
 def action_intended(action: Action) -> Change:
     """A new open act; its intent's sequence number is known when it is committed."""
-    return Change(insert(action_table), (row_of(action),))
+    return Change(_INSERT_ACTION, (row_of(action),))
 
 
 def action_finished(action: Action) -> Change:

@@ -71,13 +71,15 @@ class Judgement:
     """`unknown` is why nothing may be concluded, empty when something may; then nobody is accused.
 
     `silent` are agents that are newly lost, `dead` hosts that are newly dead. `doubts` says of single hosts
-    what does not fit together.
+    what does not fit together. `suspected` are hosts that are not dead and do not answer from outside now,
+    and since when (wall): they may be about to be accused.
     """
 
     unknown: str = ""
     silent: Mapping[HostId, float] = field(default_factory=dict)
     dead: Mapping[HostId, Death] = field(default_factory=dict)
     doubts: Mapping[HostId, str] = field(default_factory=dict)
+    suspected: Mapping[HostId, int] = field(default_factory=dict)
 
 
 def judge(
@@ -127,7 +129,12 @@ def judge(
         if each.down and probed is not None and probed.answers >= limits.probe_failures:
             doubts[host] = "outside probes answer again; it is back when its agent speaks"
     silent = {host: seconds for host, seconds in agents.silent.items() if host not in dead}
-    return Judgement("", silent, dead, doubts)
+    suspected = {
+        host: probed.first_failed_ns
+        for host, probed in fresh.items()
+        if host in living and host not in dead and probed is not None and probed.failures
+    }
+    return Judgement("", silent, dead, doubts, suspected)
 
 
 def _too_many(

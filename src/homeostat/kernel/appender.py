@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ from homeostat.kernel.journal import Catalogue, Receipt, Seq, Submission
 _log = structlog.get_logger(__name__)
 
 _LOOK_FOR_ROOM_S = 1.0
+_REST_S = 0.05
+"""So long without work, and SQLite's write-ahead log is put away, which nobody must wait for."""
 
 Outcomes = Sequence[Receipt | Exception]
 OnCommit = Callable[[float, float, int], None]
@@ -225,6 +228,9 @@ class Appender:
                 self._busy_since_ns = None
                 taken_ns = (begun_ns, self._clock.mono_ns())
                 self._call(self._resolve, batch, outcomes, self._writer.head, taken_ns)
+            elif self._tidies() and not closing:
+                with suppress(sqlite3.Error):  # the next commit meets whatever it is, and says so
+                    self._writer.tidy()
             elif not closing:
                 self._recover()
         self._writer.close()
@@ -253,13 +259,16 @@ class Appender:
     def _patience_s(self) -> float | None:
         match self._standing[0]:
             case Mode.WRITABLE:
-                return None
+                return _REST_S if self._writer.untidy else None
             case Mode.FULL:
                 return _LOOK_FOR_ROOM_S
             case Mode.UNAVAILABLE:
                 return max(0.0, (self._retry_at_ns - self._clock.mono_ns()) / 1e9)
             case _ as never:
                 assert_never(never)
+
+    def _tidies(self) -> bool:
+        return self._standing[0] is Mode.WRITABLE and self._writer.untidy
 
     def _settle(self, batch: Sequence[Prepared]) -> Outcomes:
         mode, why = self._standing

@@ -36,6 +36,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    inspect,
     make_url,
     text,
 )
@@ -148,6 +149,12 @@ def sqlite_file(engine: Engine) -> Path | None:
     return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
 
 
+def has_schema(engine: Engine) -> bool:
+    """Whether the database has one, of whatever version. StoreUnavailable, CorruptState."""
+    with engine.connect() as connection:
+        return inspect(connection).has_table(term.name)
+
+
 def upgrade(url: str) -> None:
     """Bring the schema to this version's, in one transaction; two servers at once wait for each other.
 
@@ -241,7 +248,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object, *, read_onl
     for pragma in (
         "synchronous = FULL",
         "foreign_keys = ON",
-        "wal_autocheckpoint = 1000",  # pages of 4 KiB; larger only makes the one slow commit slower
+        # Pages of 4 KiB. The appender does it earlier, between commits; this is for when it never rests.
+        "wal_autocheckpoint = 4000",
+        "cache_size = -32768",  # KiB; the default of 2 MiB spills in the middle of a storm's commit
         "journal_size_limit = 67108864",  # bytes the -wal file may keep after a checkpoint
         f"query_only = {'ON' if read_only else 'OFF'}",
     ):

@@ -46,6 +46,22 @@ class Change:
     values: tuple[Mapping[str, object], ...] = ()
 
 
+def grouped(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The same changes with the rows of one statement together: one execution instead of one a row.
+
+    What is done to one table stays in its order; changes of different tables change places, so none of them
+    may read another's table.
+    """
+    tables: dict[object, list[tuple[Executable, list[Mapping[str, object]]]]] = {}
+    for change in changes:
+        runs = tables.setdefault(getattr(change.statement, "table", None), [])
+        if runs and runs[-1][0] is change.statement and runs[-1][1] and change.values:
+            runs[-1][1].extend(change.values)
+        else:
+            runs.append((change.statement, list(change.values)))
+    return tuple(Change(statement, tuple(values)) for runs in tables.values() for statement, values in runs)
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """Events, row changes and cursor moves that are committed together or not at all.

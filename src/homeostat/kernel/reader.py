@@ -7,7 +7,7 @@ None and never stops a reader.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ _COLUMNS = (
     _table.c.payload,
 )
 _CHAIN_BOUND = 10_000
+_PAGE = 1_000
 
 
 class Journal:
@@ -112,27 +113,40 @@ class Journal:
         return [self._open(row) for row in connection.execute(query)]
 
     def _open(self, row: Row[*tuple[Any, ...]]) -> Envelope:
-        seq, kind, version, subject, cause, trace, at_ns, origin, text = row
-        payload: dict[str, Any] = {}
-        found: object | None = None
-        try:
-            payload = _as_object(orjson.loads(text))
-            # An upcast may change what it gets; the reader sees what was written.
-            found = self._catalogue.decode(kind, version, dict(payload))
-        except Exception as error:
-            _log.warning("an event cannot be read and is skipped", seq=seq, kind=kind, error=str(error))
-        return Envelope(
-            seq=Seq(seq),
-            kind=kind,
-            version=version,
-            subject=subject,
-            cause=None if cause is None else Seq(cause),
-            trace=trace,
-            at_ns=at_ns,
-            origin=origin,
-            payload=payload,
-            event=found,
-        )
+        return opened(row, self._catalogue)
+
+
+def stream(connection: Connection, after: int) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Every event behind `after` as it is stored, in order, a page at a time; for `opened` or for export."""
+    query = select(*_COLUMNS).order_by(_table.c.seq).limit(_PAGE)
+    while rows := connection.execute(query.where(_table.c.seq > after)).all():
+        yield from rows
+        after = rows[-1].seq
+
+
+def opened(row: Row[*tuple[Any, ...]], catalogue: Catalogue) -> Envelope:
+    """An event from its row, at its present version; `event` is None when that cannot be made."""
+    seq, kind, version, subject, cause, trace, at_ns, origin, text = row
+    payload: dict[str, Any] = {}
+    found: object | None = None
+    try:
+        payload = _as_object(orjson.loads(text))
+        # An upcast may change what it gets; the reader sees what was written.
+        found = catalogue.decode(kind, version, dict(payload))
+    except Exception as error:
+        _log.warning("an event cannot be read and is skipped", seq=seq, kind=kind, error=str(error))
+    return Envelope(
+        seq=Seq(seq),
+        kind=kind,
+        version=version,
+        subject=subject,
+        cause=None if cause is None else Seq(cause),
+        trace=trace,
+        at_ns=at_ns,
+        origin=origin,
+        payload=payload,
+        event=found,
+    )
 
 
 def _as_object(value: Any) -> dict[str, Any]:

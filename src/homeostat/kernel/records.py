@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,5 +15,10 @@ def row_of(record: DataclassInstance) -> dict[str, object]:
     """Column name to value. Enums become their values: drivers disagree on what to do with them."""
     return {
         name: value.value if isinstance(value := getattr(record, name), Enum) else value
-        for name in (field.name for field in fields(record))
+        for name in _names(type(record))
     }
+
+
+@cache
+def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

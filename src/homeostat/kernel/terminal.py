@@ -1,7 +1,7 @@
 """What people see in the terminal: tables, one-line errors, exit codes. Machines get `--json`.
 
 Exit codes: 0 done; 1 a promise is broken (`status`); 2 bad input; 3 not now (no server, port taken, already
-running, store full); 4 no such thing; 5 not allowed.
+running, store full); 4 no such thing; 5 not allowed; 6 a file of ours is damaged.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from homeostat.kernel.errors import (
     RetryLater,
 )
 
-BROKEN, BAD_INPUT, NOT_NOW, NOT_FOUND, NOT_ALLOWED = 1, 2, 3, 4, 5
+BROKEN, BAD_INPUT, NOT_NOW, NOT_FOUND, NOT_ALLOWED, DAMAGED = 1, 2, 3, 4, 5, 6
+CANNOT_SUCCEED = frozenset({DAMAGED})
+"""Codes of a process that need not be started again: a person has to do something first."""
+ERROR_PREFIX = "homeostat: "
 
 _CODES: tuple[tuple[type[HomeostatError], int], ...] = (
     (BadInput, BAD_INPUT),
     (NotFound, NOT_FOUND),
     (NotAllowed, NOT_ALLOWED),
     (AlreadyRunning, NOT_NOW),
-    (CorruptState, NOT_NOW),
+    (CorruptState, DAMAGED),
     (RetryLater, NOT_NOW),
 )
 
@@ -48,7 +51,7 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except HomeostatError as error:
-        print(f"homeostat: {error}", file=sys.stderr)
+        print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
         raise SystemExit(
             next((code for kind, code in _CODES if isinstance(error, kind)), BAD_INPUT)
         ) from None

@@ -23,14 +23,19 @@ LONG_LIFE_S = 10.0
 _LINE_BYTES_MAX = 16 * 1024
 
 
-def at_once() -> bool:
+def always() -> bool:
+    """Wanted whatever happens."""
+    return True
+
+
+def at_once(_pid: int) -> bool:
     """Ready as soon as it runs."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What a child is. `ready` must answer at once; it is asked until it says yes.
+    """What a child is. `ready` is asked about the child's pid until it says yes; it must answer at once.
 
     `after` names children that must have been ready before this one starts for the first time. `once`: its
     end with 0 is its success, another code ends the whole. `shown_as`: its standard output is shown line by
@@ -40,7 +45,7 @@ class ChildSpec:
 
     name: str
     argv: tuple[str, ...]
-    ready: Callable[[], bool] = at_once
+    ready: Callable[[int], bool] = at_once
     env: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     once: bool = False
@@ -49,7 +54,7 @@ class ChildSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_deadline_s: float = 5.0
     stop_wave: int = 0
-    wanted: Callable[[], bool] = at_once
+    wanted: Callable[[], bool] = always
 
 
 def backoff_s(deaths_in_a_row: int) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from homeostat.kernel.processes import Identity, send_signal
+from homeostat.kernel.terminal import CANNOT_SUCCEED, ERROR_PREFIX
 from homeostat.lab.children import Child, ChildSpec, backoff_s, fit_log, last_lines
 from homeostat.lab.screen import Screen
 
@@ -118,7 +119,7 @@ class Supervisor:
         for child in self._children.values():
             if not child.alive or child.ready or child.spec.once:
                 continue
-            if child.spec.ready():
+            if child.spec.ready(child.pid):
                 if child.was_ready:
                     self._screen.say(f"{child.spec.name} is back (pid {child.pid})")
                 child.ready = child.was_ready = True
@@ -146,6 +147,9 @@ class Supervisor:
             child.was_ready = True
             if status != 0:
                 self._fail(f"{name}: {_ending(status)}", None)
+        elif not child.was_ready and status in CANNOT_SUCCEED:
+            why = (last_lines(child.log, 1) or [_ending(status)])[0]
+            self._fail(f"{name}: {why.removeprefix(ERROR_PREFIX)}", None)
         elif not child.was_ready and child.deaths >= _DEATHS_BEFORE_READY_MAX:
             self._fail(f"{name}: {_ending(status)} for the {child.deaths}th time, never ready", child)
         else:

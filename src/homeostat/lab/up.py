@@ -6,7 +6,6 @@ This is where the lab meets the supervisor: the only module that knows both.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,7 +27,7 @@ from homeostat.lab.plan import (
     server_settings,
     web_services,
 )
-from homeostat.lab.ports import settle_ports
+from homeostat.lab.ports import Claims, listens, settle_ports
 from homeostat.lab.screen import Screen
 from homeostat.lab.settings import StateDirectory, UpSettings
 from homeostat.lab.tenure import hold
@@ -44,15 +43,17 @@ def up(settings: UpSettings) -> int:
     port is taken), CorruptState (a file of ours), GiveUp.
     """
     state = StateDirectory(settings.state_dir.absolute())
-    return hold(state, partial(_prepare, settings, state), Screen(sys.stdout.fileno()))
+    with Claims() as claims:
+        return hold(state, partial(_prepare, settings, state, claims), Screen(sys.stdout.fileno()))
 
 
-def _prepare(settings: UpSettings, state: StateDirectory, screen: Screen) -> Sequence[ChildSpec]:
+def _prepare(
+    settings: UpSettings, state: StateDirectory, claims: Claims, screen: Screen
+) -> Sequence[ChildSpec]:
     binary = find_nats_server()
     credentials = load_or_create(state.credentials_file, users=["server", *HOSTS], projects=PROJECTS)
-    ports = settle_ports(
-        state.lab_file, PREFERRED_PORTS, ours=partial(_belongs_here, state), renew=settings.renew_ports
-    )
+    ours = partial(_belongs_here, state)
+    ports = settle_ports(state.lab_file, PREFERRED_PORTS, claims, ours=ours, renew=settings.renew_ports)
     plan = LabPlan(state, ports, sys.executable)
     for host in HOSTS:
         state.off_file(host).unlink(missing_ok=True)
@@ -106,7 +107,7 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
             name=f"machine-{host}",
             argv=(*ours, "homeostat.lab.machine", "--host", host, "--port", str(ports[f"machine-{host}"])),
             env={HOST_MARK: host},
-            ready=listens(ports[f"machine-{host}"]),
+            ready=at_port(ports[f"machine-{host}"]),
             stop_wave=3,
             wanted=is_on(state, host),
         )
@@ -116,13 +117,13 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
         ChildSpec(
             name="nats",
             argv=(str(binary.path), "-c", str(state.nats_config_file)),
-            ready=listens(ports["nats"]),
+            ready=at_port(ports["nats"]),
             stop_wave=4,
         ),
         ChildSpec(
             name="server",
             argv=(*program, "run", "server", "--config", str(state.server_config_file)),
-            ready=listens(ports["api"]),
+            ready=at_port(ports["api"]),
             after=("nats",),
             stop_wave=2,
             stop_deadline_s=15.0,
@@ -132,7 +133,7 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
         ChildSpec(
             name="balancer",
             argv=(*ours, "homeostat.lab.balancer", "--port", str(ports["balancer"]), *backends),
-            ready=listens(ports["balancer"]),
+            ready=at_port(ports["balancer"]),
             stop_wave=1,
         ),
         ChildSpec(
@@ -145,7 +146,7 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
                 *keys_and_log,
                 *doctor_log,
             ),
-            ready=listens(ports["consumer"]),
+            ready=at_port(ports["consumer"]),
             shown_as="heard: ",
             stop_wave=3,
         ),
@@ -161,15 +162,9 @@ def children(plan: LabPlan, program: tuple[str, ...], binary: NatsBinary) -> lis
     ]
 
 
-def listens(port: int) -> Callable[[], bool]:
-    """A readiness check: somebody accepts connections on this loopback port. Answers at once."""
-
-    def ask() -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(0.2)
-            return probe.connect_ex((LOOPBACK, port)) == 0
-
-    return ask
+def at_port(port: int) -> Callable[[int], bool]:
+    """A readiness check: the child itself listens there."""
+    return partial(listens, port=port)
 
 
 def _coloured() -> bool:

@@ -152,8 +152,14 @@ def targets(hosts: Sequence[HostSettings]) -> tuple[tuple[Target, ...], Mapping[
 class OutsideProbes:
     """Probes every target for ever. `latest` is read by others on the same loop."""
 
-    def __init__(self, probed: Sequence[Target], settings: FleetSettings, clock: Clock) -> None:
-        self._targets, self._clock = tuple(probed), clock
+    def __init__(
+        self,
+        probed: Sequence[Target],
+        settings: FleetSettings,
+        clock: Clock,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._targets, self._clock, self._chance = tuple(probed), clock, chance
         self._interval_s, self._wait_s = settings.probe_interval_s, settings.probe_timeout_s
         self.latest: dict[HostId, Probed] = {}
         self._newest: dict[HostId, int] = {}
@@ -172,7 +178,7 @@ class OutsideProbes:
 
     async def _keep_probing(self, group: asyncio.TaskGroup, target: Target) -> None:
         loop = asyncio.get_running_loop()
-        due_s = loop.time() + random.uniform(0, self._interval_s)
+        due_s = loop.time() + self._chance() * self._interval_s
         sequence = 0
         while True:
             await asyncio.sleep(due_s - loop.time())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeostat.contracts.nouns import Owner
-from homeostat.notices.matching import may_hear
 from homeostat.notices.model import Affected, FaultPicture, Transition, notice_key
 
 
@@ -63,7 +62,7 @@ def said_of(frame: Frame, fault: FaultPicture, transition: Transition) -> Said:
         owner=fault.owner,
         reason=fault.reason,
         raised_ns=fault.raised_ns,
-        affected=tuple(each for each in fault.affected if may_hear(frame.owner, each.owner)),
+        affected=fault.affected_of(frame.owner),
         is_over=over,
         cleared_ns=fault.cleared_ns if over else None,
         cleared_reason=fault.cleared_reason if over else "",

@@ -44,12 +44,14 @@ def concerned(fault: FaultPicture) -> frozenset[Owner]:
     """The projects that a fault is about: its owner; of a dead host, the owners of what ran there too."""
     if fault.kind is not FaultKind.HOST_DOWN:
         return frozenset({fault.owner})
-    return frozenset(each.owner for each in fault.affected) | {fault.owner}
+    return frozenset(fault.by_owner) | {fault.owner}
 
 
 def may_hear_of(subscription: Subscription, fault: FaultPicture) -> bool:
     """Whether the fault is any business of the subscription's project."""
-    return _is_concerned(subscription, concerned(fault))
+    if subscription.owner in (INFRASTRUCTURE, fault.owner):
+        return True
+    return fault.kind is FaultKind.HOST_DOWN and subscription.owner in fault.by_owner
 
 
 def decide(
@@ -123,7 +125,5 @@ def _is_concerned(subscription: Subscription, projects: frozenset[Owner]) -> boo
 
 def _touches(subscription: Subscription, fault: FaultPicture) -> bool:
     wanted = {resource_subject(resource) for resource in subscription.resources}
-    touched = {fault.about} | {
-        each.subject for each in fault.affected if may_hear(subscription.owner, each.owner)
-    }
+    touched = {fault.about} | {each.subject for each in fault.affected_of(subscription.owner)}
     return not wanted.isdisjoint(touched)

@@ -5,10 +5,12 @@ Frozen records, no I/O. A notice holds references only; its body is rendered fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
-from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity
+from homeostat.contracts.nouns import INFRASTRUCTURE, FaultId, FaultKind, Owner, ResourceId, Severity
 from homeostat.kernel.journal import Local, Seq
 
 
@@ -101,9 +103,11 @@ class Subscription:
         return tuple(destination(self.name, each.number) for each in self.endpoints)
 
 
-@dataclass(frozen=True, slots=True)
-class Affected:
-    """One thing that suffers from a fault. `subject` is a journal subject; only its owner is told of it."""
+class Affected(NamedTuple):
+    """One thing that suffers from a fault. `subject` is a journal subject; only its owner is told of it.
+
+    A tuple: ten thousand of them are made while consumers wait, in a third of a dataclass's time.
+    """
 
     subject: str
     owner: Owner
@@ -132,6 +136,19 @@ class FaultPicture:
     cleared_reason: str = ""
     outage_ms: float | None = None
     host: str = ""
+    by_owner: Mapping[Owner, tuple[Affected, ...]] = field(init=False, compare=False, repr=False)
+    """`affected` again, sorted out once: ten thousand guests of a thousand projects are asked for often."""
+
+    def __post_init__(self) -> None:
+        found: dict[Owner, list[Affected]] = {}
+        for each in self.affected:
+            found.setdefault(each.owner, []).append(each)
+        sorted_out = {owner: tuple(all_of_them) for owner, all_of_them in found.items()}
+        object.__setattr__(self, "by_owner", sorted_out)
+
+    def affected_of(self, project: Owner) -> tuple[Affected, ...]:
+        """What a subscription of this project is told of, in the order of `affected`."""
+        return self.affected if project == INFRASTRUCTURE else self.by_owner.get(project, ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,26 @@
 """Appends the outcomes of notices, off the path: a consumer that was told never waits for our disk.
 
-Many outcomes are handed to the appender together, which makes one commit of them. What was being committed
-when this was cancelled is committed again by `flush`: the journal knows what it holds.
+Many outcomes are one submission, or a commit of several where one of them is refused. What was being
+committed when this was cancelled is committed again by `flush`: the journal knows what it holds.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
 import structlog
 
-from homeostat.kernel.errors import AlreadyDone, BadInput, RetryLater
-from homeostat.kernel.journal import Receipt, Submission
+from homeostat.kernel.errors import AlreadyDone, BadInput, HomeostatError, RetryLater
+from homeostat.kernel.journal import Receipt, Submission, grouped
 from homeostat.notices.board import Due
 
 _AT_ONCE = 256
+_GATHER_S = 0.005
+"""In a storm a commit for each few outcomes would take the time of those who are still to be told."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _log = structlog.get_logger("notices")
 
@@ -52,19 +54,19 @@ class Outcomes:
         while True:
             await self._there.wait()
             self._there.clear()
-            await self.flush()
+            await self.flush(_GATHER_S)
 
-    async def flush(self) -> None:
+    async def flush(self, gather_s: float = 0.0) -> None:
         """Commit all that waits, however often the store says later. Not while `run` runs.
 
-        Deposed and CorruptState go to the caller.
+        Waits `gather_s` for more before each commit. Deposed and CorruptState go to the caller.
         """
         wait_s = _FIRST_WAIT_S
         while self._waiting:
+            if gather_s and len(self._waiting) < _AT_ONCE:
+                await asyncio.sleep(gather_s)
             batch = list(islice(self._waiting, _AT_ONCE))
-            answers = await asyncio.gather(
-                *(self._appender.append(submission) for _, submission in batch), return_exceptions=True
-            )
+            answers = await self._append([submission for _, submission in batch])
             again = []
             for (due, submission), answer in zip(batch, answers, strict=True):
                 self._waiting.popleft()
@@ -78,6 +80,26 @@ class Outcomes:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             else:
                 wait_s = _FIRST_WAIT_S
+
+    async def _append(self, all_of_them: Sequence[Submission]) -> Sequence[Receipt | BaseException]:
+        """As one submission, which costs a tenth; one by one where the journal will not have them so.
+
+        One that is there already, or refused, must not take the others with it.
+        """
+        if len(all_of_them) > 1:
+            events = tuple(draft for each in all_of_them for draft in each.events)
+            changes = grouped(change for each in all_of_them for change in each.changes)
+            try:
+                receipt = await self._appender.append(Submission(all_of_them[0].loop, events, changes))
+            except RetryLater as error:
+                return [error] * len(all_of_them)
+            except HomeostatError as error:
+                _log.info("outcomes are written one by one", reason=str(error))
+            else:
+                return [receipt] * len(all_of_them)
+        return await asyncio.gather(
+            *(self._appender.append(each) for each in all_of_them), return_exceptions=True
+        )
 
     def _is_settled(self, due: Due, answer: Receipt | BaseException) -> bool:
         match answer:

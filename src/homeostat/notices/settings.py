@@ -44,10 +44,10 @@ class NoticesSettings(BaseModel):
     workers: _Count = 32
     """Sends at once. Too small: a storm of faults waits. Too large: many sockets and much memory."""
 
-    sends_per_subscription: _Count = 4
+    sends_per_subscription: _Count = 8
     """Sends at once to one subscription. Too large: one slow consumer takes all workers."""
 
-    sends_per_host: _Count = 8
+    sends_per_host: _Count = 16
     """Sends at once to one host and port. Too large: one hanging machine takes all workers."""
 
     connect_timeout_s: _Seconds = 2.0

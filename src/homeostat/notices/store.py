@@ -84,7 +84,16 @@ outbox = Table(
 )
 """One row a notice, references only. No foreign key: a notice outlives its subscription."""
 
+IS_OVER = outbox.c.state != NoticeState.PENDING.value
+"""Told or given up: what retention may remove when it is old enough."""
+
 _FAULTS_AT_ONCE = 500
+_INSERT_NOTICE = insert(outbox)
+_END_NOTICE = (
+    update(outbox)
+    .where(outbox.c.key == bindparam("ended"))
+    .values(state=bindparam("to"), attempts=bindparam("tries"), reason=bindparam("why"))
+)
 
 
 def insert_subscription(row: Subscription) -> Change:
@@ -119,7 +128,7 @@ def subscriptions(connection: Connection) -> tuple[Subscription, ...]:
 def insert_notices(rows: Collection[Notice]) -> Change:
     """New rows of the outbox."""
     return Change(
-        insert(outbox),
+        _INSERT_NOTICE,
         tuple(
             {
                 "key": each.key,
@@ -143,13 +152,8 @@ def insert_notices(rows: Collection[Notice]) -> Change:
 
 def end_notice(row: Notice) -> Change:
     """The row is no longer pending."""
-    statement = (
-        update(outbox)
-        .where(outbox.c.key == bindparam("ended"))
-        .values(state=bindparam("to"), attempts=bindparam("tries"), reason=bindparam("why"))
-    )
     values = {"ended": row.key, "to": row.state.value, "tries": row.attempts, "why": row.reason}
-    return Change(statement, (values,))
+    return Change(_END_NOTICE, (values,))
 
 
 def note_progress(tried: Iterable[tuple[str, int, int]]) -> Change:

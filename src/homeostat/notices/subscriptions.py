@@ -7,11 +7,12 @@ taken over by the one that had them written, so `reload` must not run beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from homeostat.contracts.nouns import INFRASTRUCTURE, Owner
 from homeostat.notices import store
 from homeostat.notices.model import Subscription
 
@@ -32,6 +33,7 @@ class Subscriptions:
     def __init__(self, readers: Reads) -> None:
         self._readers = readers
         self._by_name: dict[str, Subscription] = {}
+        self._by_owner: dict[Owner, list[Subscription]] = {}
         self._reading = asyncio.Lock()
 
     async def reload(self) -> None:
@@ -39,10 +41,22 @@ class Subscriptions:
         async with self._reading:  # an older answer must not replace a newer one
             rows = await self._readers.read(store.subscriptions)
             self._by_name = {row.name: row for row in rows}
+            owners: dict[Owner, list[Subscription]] = {}
+            for row in rows:
+                owners.setdefault(row.owner, []).append(row)
+            self._by_owner = owners
 
     def all(self) -> tuple[Subscription, ...]:
         """Every subscription, by name."""
         return tuple(self._by_name.values())
+
+    def that_may_hear(self, projects: Collection[Owner]) -> tuple[Subscription, ...]:
+        """Those of these projects and of the infrastructure, by name: nobody else hears of what they own."""
+        wanted = {*projects, INFRASTRUCTURE}
+        if len(wanted) >= len(self._by_owner):
+            return tuple(row for row in self._by_name.values() if row.owner in wanted)
+        found = [row for owner in wanted for row in self._by_owner.get(owner, ())]
+        return tuple(sorted(found, key=lambda row: row.name))
 
     def find(self, name: str) -> Subscription | None:
         """The one of this name."""

@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import psutil
@@ -128,6 +129,7 @@ def parse(url: str, field: str = "url") -> Target:
     return Target(url, host.strip("[]"), port, _literal(host, field, url))
 
 
+@lru_cache(maxsize=4096)
 def place_of(url: str) -> str:
     """Host and port of a URL that was accepted once; the URL itself when it would not be any more."""
     try:

@@ -34,6 +34,7 @@ _STAMPS = re.compile(r"received=([0-9]{1,19}),\s?handled=([0-9]{1,19})", re.ASCI
 _LOOKUPS_AT_ONCE = 32
 _ANSWER_BODY_S = 0.5
 _SAID_LENGTH = 200
+_CHECKED_MAX = 10_000
 
 
 class SystemLookup:
@@ -85,6 +86,7 @@ class WebhookTransport:
 
     def __init__(self, guard: Guard, lookup: Lookup, settings: NoticesSettings) -> None:
         self._guard, self._settings, self._clock = guard, settings, SystemClock()
+        self._checked: set[str] = set()
         connector = aiohttp.TCPConnector(
             limit=settings.workers,
             limit_per_host=settings.sends_per_host,
@@ -104,7 +106,7 @@ class WebhookTransport:
     async def post(self, request: Post) -> Reply:
         """Send once; never longer than `total_timeout_s` and half a second for the rest of the answer."""
         try:
-            check(request.url, self._guard)
+            self._check(request.url)
             answer = await self._session.post(
                 request.url, data=request.body, headers=dict(request.headers), allow_redirects=False
             )
@@ -126,6 +128,14 @@ class WebhookTransport:
             stamps(answer.headers.get(HANDLED_HEADER)),
         )
 
+    def _check(self, url: str) -> None:
+        """What may be said of the text alone, once a URL: the guard never changes while we live."""
+        if url not in self._checked:
+            check(url, self._guard)
+            if len(self._checked) >= _CHECKED_MAX:
+                self._checked.clear()
+            self._checked.add(url)
+
     async def close(self) -> None:
         """Let all connections go."""
         await self._session.close()
@@ -133,6 +143,10 @@ class WebhookTransport:
     async def _rest(self, answer: aiohttp.ClientResponse) -> str:
         """Read a short body so that the connection can be used again; cut off a long or a slow one."""
         read = bytearray()
+        if answer.content.is_eof():  # it came with its head, as almost always
+            read += answer.content.read_nowait()
+            answer.release()
+            return bytes(read[:_SAID_LENGTH]).decode(errors="replace")
         try:
             async with asyncio.timeout(_ANSWER_BODY_S):
                 while piece := await answer.content.readany():

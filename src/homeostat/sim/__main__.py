@@ -1,13 +1,21 @@
-"""`python -m homeostat.sim --seed N` tells the story of one run; `--seeds A:B` runs many."""
+"""`python -m homeostat.sim --seed N` tells the story of one run; `--seeds A:B` runs many.
+
+`--crowd N` tells in figures what becomes of N hosts when most of them fall silent, and when some die.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from contextlib import closing
 
+from homeostat.sim.crowd import RECOVERY_S, run_crowd
+from homeostat.sim.disk import Disk
 from homeostat.sim.many import run_many
 from homeostat.sim.run import Verdict
+
+_PROGRESS_SEEDS = 50
 
 
 def main() -> int:
@@ -16,20 +24,44 @@ def main() -> int:
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--seed", type=int, help="run this one and tell its story")
     wanted.add_argument("--seeds", type=_range, metavar="A:B", help="run these, B not included")
+    wanted.add_argument("--crowd", type=int, metavar="N", help="a fleet of N hosts")
     parser.add_argument("--processes", type=int, default=2, help="how many run at once [2]")
     given = parser.parse_args()
+    if given.crowd is not None:
+        return _tell_crowd(given.crowd)
     if given.seed is not None:
         verdict = next(run_many([given.seed], processes=1))
         _tell(verdict)
         return 0 if verdict.green else 1
     began_s = time.monotonic()
     red = 0
-    for verdict in run_many(given.seeds, processes=given.processes):
+    verdicts = run_many(given.seeds, processes=given.processes)
+    for done, verdict in enumerate(verdicts, 1):
+        if done % _PROGRESS_SEEDS == 0:
+            print(f"{done} of {len(given.seeds)}", file=sys.stderr, flush=True)
         if not verdict.green:
             red += 1
             print(red_line(verdict), flush=True)
     print(f"{len(given.seeds)} seeds, {red} red, {time.monotonic() - began_s:.1f} s")
     return 1 if red else 0
+
+
+def _tell_crowd(hosts: int) -> int:
+    with closing(Disk.in_memory()) as disk:
+        crowd = run_crowd(hosts, disk)
+    for name, figures in crowd.stories.items():
+        print(f"{name}: {figures.hit} of {crowd.hosts} hosts")
+        print(f"  accused {figures.accused}, fenced {figures.fenced}, absent in the end {figures.absent}")
+        for reason, count in figures.refused.items():
+            print(f"  the gate refused {count} times: {reason}")
+        for (kind, transition), count in sorted(figures.told.items()):
+            print(f"  notices that {kind} was {transition}: {count}")
+        words = ", ".join(f"{count} {word}" for word, count in sorted(figures.sent.items()))
+        print(f"  messages in {RECOVERY_S:g} s from its return on: {words}")
+    for each in crowd.violations:
+        print(each)
+    print("red" if crowd.violations else "green")
+    return 1 if crowd.violations else 0
 
 
 def red_line(verdict: Verdict) -> str:

@@ -5,7 +5,7 @@ A run that mixes everything hides as much as it shows, so each seed chooses whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
 
@@ -28,6 +28,14 @@ class Kind(Enum):
     BAD_CONSUMERS = "consumers do not answer"
     CLUMSY_AGENTS = "starts fail"
     SMALL_BOUNDS = "lists and queues are short"
+    HOSTS_DIE = "whole hosts die"
+    HOSTS_UNSEEN = "hosts cannot be reached from outside, or by nobody"
+    STORMS = "all hosts die or vanish at once"
+    BAD_SWITCHES = "power switches fail"
+    PEOPLE = "people hold hosts, arm and disarm"
+
+
+HOST_KINDS = (Kind.HOSTS_DIE, Kind.HOSTS_UNSEEN, Kind.STORMS, Kind.BAD_SWITCHES, Kind.PEOPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Plan:
     duration_s: float
     steps: tuple[tuple[float, str, int], ...]
     weather: Weather
+    armed: bool = False
 
     def __str__(self) -> str:
         return "; ".join(sorted(kind.value for kind in self.kinds)) or "services die, nothing else"
@@ -51,12 +60,17 @@ _STEPS = {
     Kind.STORE_LOST: (("lose store", 1), ("old store", 1)),
     Kind.PARTITIONS: (("cut node", 3), ("cut server", 1), ("cut all", 1)),
     Kind.BAD_CONSUMERS: (("bad consumer", 5),),
+    Kind.HOSTS_DIE: (("kill host", 3),),
+    Kind.HOSTS_UNSEEN: (("hide host", 2), ("isolate host", 2)),
+    Kind.STORMS: (("hide all", 1), ("kill all", 1)),
+    Kind.BAD_SWITCHES: (("bad switch", 3), ("blind death", 1)),
+    Kind.PEOPLE: (("hold host", 3), ("arm", 1), ("disarm", 1)),
 }
 
 
 def plan(chance: Random, hosts: int, services: int, consumers: int) -> Plan:
     """Draw the misfortune of one run."""
-    kinds = frozenset(kind for kind in Kind if chance.random() < 0.4)
+    kinds = frozenset(kind for kind in Kind if kind not in HOST_KINDS and chance.random() < 0.4)
     duration_s = chance.uniform(6.0, 16.0)
     steps = [
         (chance.uniform(2.0, duration_s), "kill service", chance.randrange(services))
@@ -75,6 +89,26 @@ def plan(chance: Random, hosts: int, services: int, consumers: int) -> Plan:
             chance.choice((0.05, 0.2, 0.4)), chance.choice((0.0, 0.2)), chance.uniform(0.05, 1.5)
         )
     return Plan(kinds, duration_s, tuple(sorted(steps)), weather)
+
+
+def with_hosts(chance: Random, made: Plan, hosts: int) -> Plan:
+    """The same, and what befalls whole hosts. Longer, since a dead host takes its time to come back."""
+    kinds = frozenset(kind for kind in HOST_KINDS if chance.random() < 0.5)
+    duration_s = made.duration_s + 6.0
+    steps = list(made.steps)
+    for kind in HOST_KINDS:
+        for what, most in _STEPS[kind] if kind in kinds else ():
+            steps += [
+                (chance.uniform(2.0, duration_s), what, chance.randrange(hosts))
+                for _ in range(chance.randint(1, most))
+            ]
+    return replace(
+        made,
+        kinds=made.kinds | kinds,
+        duration_s=duration_s,
+        steps=tuple(sorted(steps)),
+        armed=chance.random() < 0.8,
+    )
 
 
 def mishap(chance: Random, kinds: frozenset[Kind]) -> Mishap:

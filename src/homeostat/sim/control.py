@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Acknowledged, decode
+from homeostat.faults.aftermath import AftermathParts
 from homeostat.faults.herald import recall
-from homeostat.faults.loop import Parts
+from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.settings import FaultsSettings
+from homeostat.fleet.arming import Arming
 from homeostat.fleet.settings import FleetSettings
 from homeostat.kernel.errors import GiveUp, RetryLater
 from homeostat.kernel.journal import Receipt, Submission
 from homeostat.kernel.loops import Task, run_tasks
 from homeostat.kernel.term import acquire
 from homeostat.leadership import Leadership
+from homeostat.monitors.probes import OutsideProbes, Target
 from homeostat.notices.delivery import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.sim import story
 from homeostat.sim.consumers import Consumer, SimTransport
 from homeostat.sim.disk import Disk, Fate, Mishap
+from homeostat.sim.host import Host
 from homeostat.sim.network import Network
+from homeostat.sim.outside import PowerSwitch, SimProbe, Switching
 from homeostat.sim.parts import SimParts
 from homeostat.sim.virtual import SimClock
 
@@ -45,7 +51,8 @@ class Settings:
 class Site:
     """What all servers of a run share. `choose` says what befalls a commit.
 
-    `committed` is the highest observation in the database, by host and store.
+    `committed` is the highest observation in the database, by host and store. `probed` are the hosts that
+    are looked at from outside and fenced; empty: none is ever host_down.
     """
 
     disk: Disk
@@ -57,6 +64,14 @@ class Site:
     tell: Callable[[str, story.Fact], None]
     choose: Callable[[], Mishap]
     committed: dict[tuple[str, str], int] = field(default_factory=dict)
+    seed: int = 0
+    probed: dict[str, Host] = field(default_factory=dict)
+    switching: Switching = Switching.WORKS
+    witnesses: story.Witnesses = field(default_factory=story.Witnesses)
+
+    def now_s(self) -> float:
+        """Seconds of the run."""
+        return self.network.loop.time()
 
 
 class Server:
@@ -66,7 +81,9 @@ class Server:
         self.name, self._site, self._clock = name, site, clock
         self.alive = True
         self.epoch = 0
-        self._bus = site.network.attach(name, self._on_publish)
+        self.path: FaultPath | None = None
+        self.arming: Arming | None = None
+        self._bus = site.network.attach(name, self._on_publish, self._on_arrival)
         self._transport = SimTransport(site.consumers, site.disk, site.chance, site.tell)
         self._fate = Fate(site.chance, site.choose, self.kill, self._wrote)
         self._main = asyncio.create_task(self._run())
@@ -113,6 +130,7 @@ class Server:
             site.chance.random,
         )
         delivery = site.parts.delivery(made, site.settings.notices)
+        outside = self._outside()
         path = site.parts.path(
             Parts(
                 appender=self._appender,
@@ -124,18 +142,71 @@ class Server:
                 fleet=site.settings.fleet,
                 epoch=leader.epoch,
                 own_lag_s=lambda: 0.0,
+                probed=lambda: outside.latest,
+                probe_stale_s=outside.stale_s,
             )
         )
+        self.path = path
         await path.listen()
         await run_tasks(
             [
                 Task("term", leader.keep, forever=True),
                 Task("fault path", path.run, forever=True),
+                *(await self._for_hosts(path, outside) if site.probed else ()),
                 Task("delivery", delivery.run, forever=True),
             ],
             stopping=asyncio.Event(),
             on_crash=self._crashed,
         )
+
+    def _outside(self) -> OutsideProbes:
+        site = self._site
+        chance = Random(f"{site.seed}/{self.name}/probes")
+        targets = []
+        for host in site.probed.values():
+            key = self.name, host.machine.host
+            probe = SimProbe(host, chance, partial(self._probed, key), self.name)
+            targets.append(Target(host.machine.host, probe))
+        return OutsideProbes(targets, site.settings.fleet, self._clock, chance.random)
+
+    async def _for_hosts(self, path: FaultPath, outside: OutsideProbes) -> Sequence[Task]:
+        """What there is only where hosts are probed: after a death something is done."""
+        site, fleet = self._site, self._site.settings.fleet
+        await path.load()
+        arming = Arming(self._appender, site.disk.readers, self._clock, fleet.gate.armed)
+        await arming.reload()
+        self.arming = arming
+        numbers = itertools.count(1)
+        switch = PowerSwitch(
+            site.probed,
+            fleet.fencing.deadline_s,
+            lambda: site.switching,
+            Random(f"{site.seed}/{self.name}/switch"),
+            self._tell,
+        )
+        aftermath = site.parts.aftermath(
+            AftermathParts(
+                path,
+                arming,
+                switch,
+                fleet,
+                self.epoch,
+                self._clock,
+                lambda: f"{self.name}-{next(numbers):04d}",
+            )
+        )
+        return (
+            Task("outside probes", outside.run, forever=True),
+            Task("aftermath", aftermath.run, forever=True),
+        )
+
+    def _probed(self, key: tuple[str, HostId], answered: bool) -> None:
+        self._site.witnesses.probed[key].append((self._site.now_s(), answered))
+
+    def _on_arrival(self, subject: str) -> None:
+        kind, host, _ = subject.split(".")
+        if kind == "node":
+            self._site.witnesses.heard[self.name, HostId(host)].append(self._site.now_s())
 
     async def _crashed(self, name: str, error: BaseException) -> None:
         if self.alive:

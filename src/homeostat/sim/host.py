@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from homeostat.contracts.nouns import ResourceId, ResourceState
@@ -42,10 +42,35 @@ class Host:
     stores: int = 0
     process: NodeProcess | None = field(default=None)
     copied: bool = False
+    on: bool = True
+    hidden: int = 0
+    off_until_s: float = 0.0
+
+    @property
+    def answers(self) -> bool:
+        """Whether probes from outside are answered. `hidden` counts what is between them and the host."""
+        return self.on and not self.hidden
+
+    def power_off(self, why: str) -> None:
+        """The whole machine: its node process, and everything that ran there."""
+        if not self.on:
+            return
+        self.on = False
+        machine = self.machine
+        machine.tell(story.HostDied(machine.host, why))
+        self.kill("its host is off")
+        machine.power_off()
+
+    def boot(self, booted_ns: int) -> None:
+        """On again. Its monotonic clock begins anew at `booted_ns`; its disk is as it was."""
+        if not self.on:
+            self.on = True
+            self.machine.clock = replace(self.machine.clock, booted_ns=booted_ns)
+            self.machine.tell(story.HostBooted(self.machine.host))
 
     def start(self) -> None:
         """Start the node process."""
-        if self.process is None:
+        if self.process is None and self.on:
             self.lives += 1
             self.process = NodeProcess(self)
 
@@ -67,7 +92,7 @@ class Host:
             await process.link.goodbye()
         if self.process is process:
             self.process = None
-            self.machine.tell(story.Said("the node process said goodbye and ends"))
+            self.machine.tell(story.Left(self.machine.host))
             process.die()
 
     def forget(self) -> None:

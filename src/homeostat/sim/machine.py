@@ -85,6 +85,13 @@ class Machine:
         service.fall()
         return True
 
+    def power_off(self) -> None:
+        """Everything that runs here ends. It is the host's death, not one of each."""
+        for service in self.services.values():
+            if service.alive:
+                self.tell(story.Faltered(service.resource, self.host, "it ends with its host"))
+                service.fall()
+
     def new_action(self, resource: ResourceId) -> str:
         """A name that no act ever had."""
         self.acts += 1

@@ -7,6 +7,7 @@ It keeps nothing, as core NATS does.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -33,14 +34,23 @@ class Network:
         self.loop, self.chance = loop, chance
         self.weather = Weather()
         self.connections = 0
+        self.arrived: Counter[str] = Counter()
         self._ends: list[SimBus] = []
         self._cut: set[str] = set()
+        self._hearing: dict[str, list[tuple[SimBus, Hear]]] = {}
         self._last_s: dict[tuple[int, int, str], float] = {}
 
-    def attach(self, name: str, on_publish: Callable[[str, bytes], None] | None = None) -> SimBus:
-        """A new connection of a process on machine `name`."""
+    def attach(
+        self,
+        name: str,
+        on_publish: Callable[[str, bytes], None] | None = None,
+        on_arrival: Callable[[str], None] | None = None,
+    ) -> SimBus:
+        """A new connection of a process on machine `name`. Whoever watches it is told what passes."""
         bus = SimBus(name, self, on_publish)
+        bus.on_arrival = on_arrival
         self._ends.append(bus)
+        self.forget()
         if name not in self._cut:
             self.loop.call_later(self.chance.uniform(0.001, 0.05), bus.come_up)
         return bus
@@ -49,6 +59,11 @@ class Network:
         """The process is gone."""
         bus.vanish()
         self._ends.remove(bus)
+        self.forget()
+
+    def forget(self) -> None:
+        """Who hears what has changed."""
+        self._hearing.clear()
 
     def cut(self, name: str) -> None:
         """Nothing passes to or from this machine; it notices a little later."""
@@ -77,13 +92,16 @@ class Network:
         """Send to everybody who listens, as well as the weather lets it."""
         if sender.name in self._cut:
             return
-        for bus in self._ends:
-            for hear in bus.listeners(subject):
-                if self.chance.random() < self.weather.lost:
-                    continue
-                times = 2 if self.chance.random() < self.weather.repeated else 1
-                for _ in range(times):
-                    self._send(sender, bus, subject, (hear, body))
+        hearing = self._hearing.get(subject)
+        if hearing is None:
+            hearing = [(bus, hear) for bus in self._ends for hear in bus.listeners(subject)]
+            self._hearing[subject] = hearing
+        for bus, hear in hearing:
+            if self.chance.random() < self.weather.lost:
+                continue
+            times = 2 if self.chance.random() < self.weather.repeated else 1
+            for _ in range(times):
+                self._send(sender, bus, subject, (hear, body))
 
     def _send(self, sender: SimBus, bus: SimBus, subject: str, what: tuple[Hear, bytes]) -> None:
         late_s = self.chance.uniform(0.0002, self.weather.late_s)
@@ -97,6 +115,9 @@ class Network:
     def _arrive(self, bus: SimBus, subject: str, what: tuple[Hear, bytes]) -> None:
         if bus.name not in self._cut and bus.connected:
             hear, body = what
+            self.arrived[subject.rpartition(".")[2]] += 1
+            if bus.on_arrival is not None:
+                bus.on_arrival(subject)
             hear(subject, body)
 
     def _notice(self, bus: SimBus) -> None:
@@ -109,12 +130,12 @@ class SimBus:
 
     def __init__(self, name: str, network: Network, on_publish: Callable[[str, bytes], None] | None) -> None:
         self.name, self._network, self._on_publish = name, network, on_publish
+        self.on_arrival: Callable[[str], None] | None = None
         self.connected = False
         self.connection = 0
         self._gone = False
         self._heard: list[tuple[list[str], Hear]] = []
         self._told: list[Callable[[], None]] = []
-        self._by_subject: dict[str, list[Hear]] = {}
 
     def on_reconnect(self, told: Callable[[], None]) -> None:
         """Call `told` after every connection made."""
@@ -123,7 +144,7 @@ class SimBus:
     async def subscribe(self, pattern: str, hear: Hear) -> None:
         """Hear what matches."""
         self._heard.append((pattern.split("."), hear))
-        self._by_subject.clear()
+        self._network.forget()
 
     async def publish(self, subject: str, body: bytes) -> bool:
         """False when there is no connection; True promises nothing."""
@@ -141,13 +162,8 @@ class SimBus:
 
     def listeners(self, subject: str) -> list[Hear]:
         """Who hears this subject here."""
-        found = self._by_subject.get(subject)
-        if found is None:
-            parts = subject.split(".")
-            found = self._by_subject[subject] = [
-                hear for pattern, hear in self._heard if _matches(pattern, parts)
-            ]
-        return found
+        parts = subject.split(".")
+        return [hear for pattern, hear in self._heard if _matches(pattern, parts)]
 
     def come_up(self) -> None:
         """A new connection."""

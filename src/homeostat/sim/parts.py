@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from homeostat.faults.aftermath import Aftermath
 from homeostat.faults.herald import Herald
 from homeostat.faults.loop import FaultPath
 from homeostat.fleet.node_link import NodeLink
@@ -24,3 +25,4 @@ class SimParts:
     store: type[ObservationStore] = ObservationStore
     link: type[NodeLink] = NodeLink
     runner: type[SimRunner] = SimRunner
+    aftermath: type[Aftermath] = Aftermath

@@ -5,6 +5,7 @@ Facts are written by the simulated world, never by the code under test. Times ar
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -106,6 +107,58 @@ class ActBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A node process said goodbye: its silence means nothing."""
+
+    host: HostId
+
+    def __str__(self) -> str:
+        return "the node process said goodbye and ends"
+
+
+@dataclass(frozen=True, slots=True)
+class HostDied:
+    """A whole host went off, with everything that ran there."""
+
+    host: HostId
+    why: str
+
+    def __str__(self) -> str:
+        return f"the host is off: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostBooted:
+    """A host that was off is on again; nothing of it runs yet."""
+
+    host: HostId
+
+    def __str__(self) -> str:
+        return "the host boots"
+
+
+@dataclass(frozen=True, slots=True)
+class FenceBegan:
+    """A server told the power switch to fence a host."""
+
+    host: HostId
+
+    def __str__(self) -> str:
+        return f"the power switch is told to fence {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """In peace a host is let die, to see that it is noticed; `until_s` is when it may come back."""
+
+    host: HostId
+    until_s: float
+
+    def __str__(self) -> str:
+        return f"{self.host} dies in peace, to be noticed"
+
+
+@dataclass(frozen=True, slots=True)
 class TermTook:
     """A server took the term."""
 
@@ -178,6 +231,11 @@ Fact = (
     | Watching
     | IntentRecorded
     | ActBegan
+    | Left
+    | HostDied
+    | HostBooted
+    | FenceBegan
+    | Trial
     | TermTook
     | Wrote
     | AckSent
@@ -198,11 +256,26 @@ class Line:
 
 
 @dataclass(slots=True)
+class Witnesses:
+    """What each server was told of each host, and when: too much to be told line by line.
+
+    Keys are server and host; `heard` are moments at which a message of the host's agent came in, `probed`
+    moments at which a probe ended and whether the host had answered it.
+    """
+
+    heard: dict[tuple[str, HostId], list[float]] = field(default_factory=lambda: defaultdict(list))
+    probed: dict[tuple[str, HostId], list[tuple[float, bool]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+
+@dataclass(slots=True)
 class Story:
     """The facts of one run, in their order. `calm_s` is when misfortune ended."""
 
     lines: list[Line] = field(default_factory=list)
     calm_s: float = 0.0
+    witnesses: Witnesses = field(default_factory=Witnesses)
 
     def of(self, kind: type[F]) -> Iterator[tuple[float, F]]:
         """Time and fact, of one kind."""

@@ -75,7 +75,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 @dataclass(frozen=True, slots=True)
 class SimClock:
-    """The clocks of one machine: wall clocks disagree by `skew_ns`, monotonic ones began at `booted_ns`."""
+    """The clocks of one machine: wall clocks disagree by `skew_ns`, monotonic ones by `booted_ns`."""
 
     loop: asyncio.AbstractEventLoop
     skew_ns: int = 0

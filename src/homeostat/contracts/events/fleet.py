@@ -151,6 +151,14 @@ class RoomArmed:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class JournalPruned:
+    """From here on, what is over and numbered up to `through` is being removed because it is old."""
+
+    VERSION: ClassVar[int] = 1
+    through: int
+
+
 EVENTS = (
     HostJoined,
     AgentLost,
@@ -167,4 +175,5 @@ EVENTS = (
     EvidenceBack,
     ActRefused,
     RoomArmed,
+    JournalPruned,
 )

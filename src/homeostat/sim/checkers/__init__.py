@@ -5,6 +5,7 @@ only, and then a checker says what can be said from it.
 """
 
 from homeostat.sim.checkers import (
+    accused,
     acknowledged,
     closed_acts,
     committed_intent,
@@ -12,9 +13,11 @@ from homeostat.sim.checkers import (
     epochs,
     fault_pairs,
     fenced_first,
+    gated,
     one_host,
     told,
     told_once,
+    trials,
 )
 from homeostat.sim.checkers.evidence import Checker, Evidence, Record, Violation, read_record
 
@@ -29,6 +32,9 @@ CHECKERS: tuple[Checker, ...] = (
     deaths.check,
     epochs.check,
     acknowledged.check,
+    accused.check,
+    gated.check,
+    trials.check,
 )
 
 __all__ = ["CHECKERS", "Checker", "Evidence", "Record", "Violation", "read_record"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended
+from homeostat.contracts.nouns import node_subject
 from homeostat.sim import story
 from homeostat.sim.checkers.evidence import Evidence, Violation
 
@@ -26,10 +28,23 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     if evidence.story is None:
         return
     recorded = set()
+    fences: dict[int, str] = {
+        envelope.seq: envelope.subject
+        for envelope, event in evidence.record.of(ActionIntended)
+        if event.verb == "fence"
+    }
+    ready: Counter[str] = Counter()
     for line in evidence.story.lines:
         match line.fact:
             case story.IntentRecorded(action=action):
                 recorded.add(action)
+            case story.Wrote(seqs=seqs):
+                ready.update(fences[seq] for seq in seqs if seq in fences)
+            case story.FenceBegan(host=host):
+                ready[node_subject(host)] -= 1
+                if ready[node_subject(host)] < 0:
+                    said = f"it is fenced at {line.at_s:.3f} s and no intent is committed"
+                    yield Violation(NAME, node_subject(host), said)
             case story.ActBegan(action=action, verb=verb, resource=resource) if action not in recorded:
                 said = f"{verb} began at {line.at_s:.3f} s and no intent {action!r} was on any disk"
                 yield Violation(NAME, resource, said)

@@ -11,12 +11,13 @@ from sqlalchemy import Engine, select
 
 from homeostat.contracts.events import CATALOGUE
 from homeostat.fleet.model import Action
+from homeostat.fleet.settings import FleetSettings
 from homeostat.fleet.store import action_table
 from homeostat.kernel.database import journal
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.notices.model import Notice, Subscription
 from homeostat.notices.store import notices, subscriptions
-from homeostat.sim.story import Story
+from homeostat.sim.story import Story, Wrote
 
 E = TypeVar("E")
 _ALL = 1_000_000_000
@@ -55,13 +56,15 @@ class Evidence:
     """`story` is None outside the simulator.
 
     `now_ns` is the wall clock of the look; what is unfinished and younger than `patience_s` is no violation.
-    In a simulated run that has come to rest nothing may be unfinished.
+    In a simulated run that has come to rest nothing may be unfinished. `fleet` are the settings where hosts
+    are probed and fenced, None where that is not known.
     """
 
     record: Record
     story: Story | None = None
     now_ns: int = 0
     patience_s: float = 0.0
+    fleet: FleetSettings | None = None
 
     def overdue(self, since_ns: int, allowed_s: float = 0.0) -> bool:
         """Whether something that began then should have ended by now."""
@@ -71,6 +74,17 @@ class Evidence:
 
 
 Checker = Callable[[Evidence], Iterator[Violation]]
+
+
+def committed_at(evidence: Evidence) -> dict[int, tuple[float, str]]:
+    """When each event was committed and by which server, by its number. Empty without a story."""
+    lines = () if evidence.story is None else evidence.story.lines
+    return {
+        seq: (line.at_s, line.actor)
+        for line in lines
+        if isinstance(line.fact, Wrote)
+        for seq in line.fact.seqs
+    }
 
 
 def read_record(engine: Engine) -> Record:

@@ -1,0 +1,64 @@
+"""Puts the figures of bench/results/*.json into benchmarks.md, between `<!-- NAME -->` and `<!-- end -->`.
+
+Run by `make docs`. What is said about the figures is written by hand around them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE / "benchmarks.md"
+RESULTS = HERE.parent / "bench" / "results"
+
+
+def table(heads: list[str], rows: list[list[object]]) -> str:
+    """Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def figures(result: dict[str, Any]) -> str:
+    """Rows, promises, and the machine on which that was."""
+    machine = result["machine"]
+    load = machine.get("load", machine.get("load_before"))
+    rows = [
+        [
+            row.get("what", row.get("who")), row.get("guests", ""), row.get("consumers", ""),
+            row.get("repetitions", len(row.get("each_ms", []))), row["p50_ms"], row["p99_ms"], row["cpu_s"],
+        ]
+        for row in result["rows"]
+    ]  # fmt: skip
+    promised = [
+        [each["what"], each["target"], each["measured"], "yes" if each["met"] else "**no**"]
+        for each in result["promises"]
+    ]
+    return "\n\n".join(
+        [
+            f"Measured {result['date'][:10]}: {machine['cores']} cores, load {load:.1f} before, one flush to the disk p50 "
+            f"{machine['flush_p50_ms']} ms and p99 {machine['flush_p99_ms']} ms.",
+            table(["what", "guests", "consumers", "n", "p50 ms", "p99 ms", "CPU s"], rows),
+            table(["promise", "target", "measured", "met"], promised),
+        ]
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    page = PAGE.read_text()
+    for name in sorted(set(re.findall(r"<!-- ([a-z-]+) -->\n", page)) - {"end"}):
+        file = RESULTS / f"{name}.json"
+        said = (
+            figures(json.loads(file.read_text())) if file.exists() else f"No figures: `make bench B={name}`."
+        )
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda found: f"{found[1]}\n{said}\n\n{found[2]}", page, flags=re.S  # noqa: B023
+        )  # fmt: skip
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""A host with more resources than one message holds: its picture comes in parts, some of which are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from homeostat.contracts.events import CATALOGUE
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.wire import MESSAGE_BYTES_MAX, Levels, ResourceLevel, decode, encode
+from homeostat.faults.herald import Herald
+from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.settings import FaultsSettings
+from homeostat.fleet.node_link import LinkSettings, NodeLink
+from homeostat.fleet.node_observations import ObservationStore
+from homeostat.fleet.pictures import Pictures
+from homeostat.fleet.settings import FleetSettings
+from homeostat.kernel.appender import Appender, AppenderSettings
+from homeostat.kernel.bus import Bus, BusSettings, Hear
+from homeostat.kernel.clock import SystemClock
+from homeostat.kernel.loops import Task, run_tasks
+from homeostat.notices.delivery import Delivery, DeliveryParts
+from homeostat.notices.settings import NoticesSettings
+from homeostat.notices.subscriptions import Subscriptions
+from homeostat.ports import NoAnswer, Post, Reply
+from real_parts import NatsServer, eventually
+from store_parts import Store
+
+N1 = HostId("n1")
+UP, STOPPED = ResourceState.UP, ResourceState.STOPPED
+GUESTS = 3000
+
+
+def levels(count: int) -> list[ResourceLevel]:
+    """More than one message holds."""
+    return [
+        ResourceLevel(
+            ResourceId(f"guest-{number:05}"),
+            ResourceKind.GUEST,
+            Owner("blue"),
+            "ocf:x:y",
+            UP,
+            "r" * 100,
+            1,
+            number + 1,
+        )
+        for number in range(count)
+    ]
+
+
+def message(part: int, parts: int, names: str, seq: int = 9) -> Levels:
+    rows = tuple(
+        ResourceLevel(ResourceId(name), ResourceKind.GUEST, Owner("blue"), "ocf:x:y", UP, "", 1, 1)
+        for name in names
+    )
+    return Levels(N1, "b1", "i1", seq, rows, 1, (), part, parts)
+
+
+def test_a_picture_is_whole_when_its_last_missing_part_came_in_whatever_order() -> None:
+    pictures = Pictures()
+    assert pictures.add(message(3, 3, "e")) is None
+    assert pictures.add(message(1, 3, "ab")) is None
+    assert pictures.add(message(1, 3, "ab")) is None, "the same part twice is one part"
+    assert pictures.add(message(2, 3, "cd")) == set("abcde")
+    assert pictures.add(message(2, 3, "cd")) is None, "it begins anew"
+
+
+def test_parts_of_two_pictures_are_never_put_together() -> None:
+    pictures = Pictures()
+    assert pictures.add(message(1, 2, "ab", seq=9)) is None
+    assert pictures.add(message(2, 2, "cd", seq=10)) is None
+    assert pictures.add(message(1, 2, "a", seq=10)) == set("acd")
+
+
+class Losing:
+    """A node's bus that loses some of the pictures it is given."""
+
+    def __init__(self, bus: Bus, loses: Callable[[Levels], bool]) -> None:
+        self._bus, self._loses = bus, loses
+        self.sent: list[tuple[int, int, int]] = []
+        self.lost = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._bus.connected
+
+    def on_reconnect(self, told: Callable[[], None]) -> None:
+        self._bus.on_reconnect(told)
+
+    async def subscribe(self, pattern: str, hear: Hear) -> None:
+        await self._bus.subscribe(pattern, hear)
+
+    async def flush(self, timeout_s: float = 1.0) -> bool:
+        return await self._bus.flush(timeout_s)
+
+    async def publish(self, subject: str, body: bytes) -> bool:
+        if subject.endswith(".levels"):
+            told = decode(Levels, body)
+            self.sent.append((told.part, told.parts, len(body)))
+            if self._loses(told):
+                self.lost += 1
+                return True
+        return await self._bus.publish(subject, body)
+
+
+class Nobody:
+    """In the place of the transport: there are no subscriptions here."""
+
+    async def post(self, request: Post) -> Reply:
+        return NoAnswer("nobody")
+
+
+@asynccontextmanager
+async def server(store: Store, nats: NatsServer) -> AsyncIterator[FaultPath]:
+    """A fault path on a real store and a real NATS."""
+    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender.start()
+    subscriptions = Subscriptions(store.readers)
+    bus = await Bus.connect(BusSettings(nats.url, "server", "server-secret", ping_interval_s=0.2))
+
+    async def recall(faults: object) -> dict[object, object]:
+        return {}
+
+    parts = DeliveryParts(appender, store.readers, subscriptions, Nobody(), recall, SystemClock())  # type: ignore[arg-type]
+    herald = Herald(subscriptions, Delivery(parts, NoticesSettings()), store.readers)
+    path = FaultPath(
+        Parts(
+            appender=appender,
+            readers=store.readers,
+            bus=bus,
+            clock=SystemClock(),
+            herald=herald,
+            faults=FaultsSettings(),
+            fleet=FleetSettings(sweep_s=0.02),
+            epoch=1,
+            own_lag_s=lambda: 0.0,
+        )
+    )
+    await path.listen()
+    task = asyncio.create_task(path.run())
+    try:
+        yield path
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await appender.close()
+        await bus.close()
+
+
+@asynccontextmanager
+async def node(
+    nats: NatsServer, folder: Path, rows: list[ResourceLevel], loses: Callable[[Levels], bool]
+) -> AsyncIterator[Losing]:
+    """A node whose store knows these levels already."""
+    path = folder / "observations.db"
+    ObservationStore(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM levels")
+        database.executemany(
+            "INSERT INTO levels VALUES (?, ?)", [(row.resource, encode(row)) for row in rows]
+        )
+        database.execute("INSERT OR REPLACE INTO facts VALUES ('seq', ?)", (str(GUESTS),))
+    database.close()
+    store = ObservationStore(path)
+    bus = Bus(BusSettings(nats.url, "n1", "n1-secret", ping_interval_s=0.2))
+    losing = Losing(bus, loses)
+    link = NodeLink(LinkSettings(N1, 0.1), losing, store)
+    await link.listen()
+    stopping = asyncio.Event()
+    group = asyncio.create_task(run_tasks([Task("bus", bus.run), *link.tasks()], stopping=stopping))
+    try:
+        yield losing
+    finally:
+        stopping.set()
+        await group
+        store.close()
+
+
+async def test_lost_parts_are_asked_for_again_and_only_a_whole_picture_says_what_is_gone(
+    nats: NatsServer, store: Store, tmp_path: Path
+) -> None:
+    async with server(store, nats) as path:
+        topology = lambda: path.world.topology  # noqa: E731 - the world is replaced when a commit fails
+        often = {"second": 0}
+
+        def loses_the_second_part_twice(told: Levels) -> bool:
+            often["second"] += told.part == 2
+            return told.part == 2 and often["second"] <= 2
+
+        async with node(nats, tmp_path, levels(GUESTS), loses_the_second_part_twice) as spoken:
+            await eventually(lambda: len(topology().resources) == GUESTS, 30, "the whole picture")
+        assert spoken.lost == 2
+        assert {parts for _, parts, _ in spoken.sent} == {max(part for part, _, _ in spoken.sent)}
+        assert len({part for part, _, _ in spoken.sent}) > 2, "it does not fit into two messages"
+        assert all(size <= MESSAGE_BYTES_MAX for _, _, size in spoken.sent)
+
+        # The next life of the node knows two guests less; at first its last part never arrives.
+        gone = [ResourceId("guest-00000"), ResourceId(f"guest-{GUESTS - 1:05}")]
+        fewer = [row for row in levels(GUESTS) if row.resource not in gone]
+        arrives = asyncio.Event()
+
+        def loses_the_last_part(told: Levels) -> bool:
+            return told.part == told.parts and not arrives.is_set()
+
+        async with node(nats, tmp_path, fewer, loses_the_last_part) as spoken:
+            await eventually(lambda: spoken.lost >= 2, 30, "two pictures without their last part")
+            assert not [row for row in topology().resources.values() if row.state is STOPPED]
+            arrives.set()
+            await eventually(
+                lambda: (
+                    sorted(row.id for row in topology().resources.values() if row.state is STOPPED) == gone
+                ),
+                30,
+                "what is gone is stopped, and nothing else",
+            )

@@ -1,0 +1,188 @@
+"""What is old goes, what is open or young stays, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select, update
+
+from homeostat.contracts.events import CATALOGUE
+from homeostat.contracts.events.fleet import AgentReturned, JournalPruned
+from homeostat.contracts.nouns import HostId
+from homeostat.faults.store import fault_table
+from homeostat.fleet.store import action_table
+from homeostat.kernel import database
+from homeostat.kernel.appender import Appender, AppenderSettings
+from homeostat.kernel.clock import SystemClock
+from homeostat.kernel.journal import Draft, Receipt, Seq, Submission
+from homeostat.kernel.reader import Journal
+from homeostat.notices.store import outbox
+from homeostat.retention import Retention
+from homeostat.settings import RetentionSettings
+from store_parts import Store
+
+DAY_NS = 86_400 * 10**9
+NOW_NS = SystemClock().wall_ns()
+OLD_NS, YOUNG_NS = NOW_NS - 100 * DAY_NS, NOW_NS - DAY_NS
+QUICK = RetentionSettings(batch=7, pause_s=0.0)
+
+
+def event(number: int, at_ns: int) -> dict[str, Any]:
+    return {
+        "seq": number, "kind": "AgentReturned", "version": 1, "subject": "node/n1", "cause": None,
+        "trace": "t",
+        "at_ns": at_ns, "origin": "test", "loop": "test", "payload": '{"host":"n1","incarnation":"i"}',
+    }  # fmt: skip
+
+
+def fault(number: int, state: str, cleared_ns: int | None) -> dict[str, Any]:
+    return {
+        "id": f"f-{number}", "kind": "resource_down", "severity": "major", "about": "resource/r",
+        "owner": "p", "reason": "", "state": state, "raised_seq": number, "trace": "t", "raised_ns": OLD_NS,
+        "cleared_ns": cleared_ns, "cleared_reason": "", "affected": "{}",
+    }  # fmt: skip
+
+
+def notice(number: int, state: str, about: str = "f-0") -> dict[str, Any]:
+    return {
+        "key": f"k-{number}", "subscription": "s", "owner": "p", "fault": about, "transition": "raised",
+        "queued_seq": number, "queued_ns": OLD_NS, "trace": "t", "state": state, "attempts": 1, "next_ns": 0,
+        "reason": "",
+    }  # fmt: skip
+
+
+def act(number: int, outcome: str | None) -> dict[str, Any]:
+    return {
+        "id": f"a-{number}", "verb": "restart", "about": "resource/r", "owner_of_act": "n1",
+        "deadline_s": 1.0,
+        "intended_seq": number, "intended_ns": OLD_NS, "trace": "t", "outcome": outcome,
+    }  # fmt: skip
+
+
+def fill(store: Store, table: Any, rows: Sequence[dict[str, Any]]) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(insert(table), list(rows))
+
+
+class Watched:
+    """The real appender; notes how many rows each commit of retention takes."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender, self.sizes = appender, list[int]()
+
+    @property
+    def waiting(self) -> int:
+        return self._appender.waiting
+
+    async def append(self, submission: Submission) -> Receipt:
+        self.sizes += [len(change.values) for change in submission.changes]
+        return await self._appender.append(submission)
+
+
+async def prune(store: Store, settings: RetentionSettings = QUICK) -> tuple[dict[str, int], list[int]]:
+    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender.start()
+    try:
+        watched = Watched(appender)
+        counts = await Retention(watched, store.readers, SystemClock(), settings).prune()
+        return counts, watched.sizes
+    finally:
+        await appender.close()
+
+
+@pytest.mark.seed("order retention: history older than the setting goes, in bounded batches")
+async def test_what_is_old_and_over_goes_in_small_batches(store: Store) -> None:
+    fill(store, database.journal, [event(n, OLD_NS) for n in range(1, 41)])
+    fill(store, database.journal, [event(n, YOUNG_NS) for n in range(41, 51)])
+    fill(store, fault_table, [fault(1, "cleared", OLD_NS), fault(45, "cleared", YOUNG_NS)])
+    fill(store, outbox, [notice(n, "delivered") for n in range(2, 22)] + [notice(46, "given_up")])
+    fill(store, action_table, [act(3, "ok"), act(47, "failed")])
+    counts, sizes = await prune(store)
+    assert counts == {"notices": 20, "acts": 1, "faults": 1, "events": 40}
+    assert max(sizes) == 7
+    assert store.seqs() == list(range(41, 52))
+    assert [row.id for row in store.rows(select(fault_table))] == ["f-45"]
+    assert [row.key for row in store.rows(select(outbox))] == ["k-46"]
+    assert [row.id for row in store.rows(select(action_table))] == ["a-47"]
+    (told,) = await Journal(store.readers, CATALOGUE).read(Seq(50))
+    assert told.event == JournalPruned(through=40)
+    assert (await prune(store)) == ({"notices": 0, "acts": 0, "faults": 0, "events": 0}, [])
+
+
+@pytest.mark.seed("order retention: pruned only below every cursor and open item")
+@pytest.mark.parametrize(
+    ("table", "row", "first"),
+    [
+        (fault_table, fault(20, "open", None), 20),
+        (fault_table, fault(20, "clearing", None), 20),
+        (fault_table, fault(20, "cleared", YOUNG_NS), 20),
+        (outbox, notice(20, "pending"), 20),
+        (action_table, act(20, None), 20),
+        (database.cursor, {"loop": "slow", "seq": 19}, 20),
+        (database.journal, event(41, YOUNG_NS), 41),
+    ],
+)
+async def test_nothing_goes_that_is_open_or_lies_behind_it(
+    store: Store, table: Any, row: dict[str, Any], first: int
+) -> None:
+    fill(store, database.journal, [event(n, OLD_NS) for n in range(1, 41)])
+    fill(store, outbox, [notice(n, "delivered") for n in (5, 19, 30)])
+    fill(store, table, [row])
+    await prune(store)
+    assert store.seqs()[0] == first
+    kept = [each.queued_seq for each in store.rows(select(outbox).order_by(outbox.c.queued_seq))]
+    assert [number for number in kept if number < first] == []
+    if first == 20:
+        assert 30 in kept
+    if table is not database.journal:
+        assert store.rows(select(func.count()).select_from(table))[0][0] >= 1
+
+
+async def test_the_fault_of_a_notice_that_waits_stays(store: Store) -> None:
+    fill(store, database.journal, [event(n, OLD_NS) for n in range(1, 41)])
+    fill(store, fault_table, [fault(10, "cleared", OLD_NS)])
+    fill(store, outbox, [notice(30, "pending", about="f-10")])
+    await prune(store)
+    assert store.seqs()[0] == 10
+    with store.engine.begin() as connection:
+        connection.execute(update(outbox).values(state="given_up"))
+    await prune(store)
+    assert store.rows(select(fault_table)) == []
+
+
+async def test_the_last_event_stays_so_that_numbers_go_on(store: Store) -> None:
+    fill(store, database.journal, [event(n, OLD_NS) for n in range(1, 41)])
+    await prune(store)
+    assert store.seqs() == [40, 41]
+
+
+async def test_an_event_from_the_future_keeps_nothing_alive(store: Store) -> None:
+    fill(store, database.journal, [event(1, NOW_NS + 1000 * DAY_NS)])
+    fill(store, database.journal, [event(n, OLD_NS) for n in range(2, 41)])
+    await prune(store)
+    assert store.seqs() == [40, 41]
+
+
+async def test_writers_are_not_kept_waiting_for_more_than_a_batch(store: Store) -> None:
+    fill(store, database.journal, [event(n, OLD_NS) for n in range(1, 401)])
+    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    sizes: list[int] = []
+    appender.on_commit(lambda _waited_s, _took_s, count: sizes.append(count))
+    appender.start()
+    try:
+        pruning = asyncio.create_task(
+            Retention(appender, store.readers, SystemClock(), QUICK).prune(), name="prune"
+        )
+        for number in range(20):
+            draft = Draft(AgentReturned(HostId("n1"), str(number)), "node/n1", NOW_NS, "test", "t")
+            await appender.append(Submission("test", (draft,)))
+        between = len(sizes)
+        counts = await pruning
+    finally:
+        await appender.close()
+    assert between < 400 // QUICK.batch, "writers came in between the batches, not after them"
+    assert counts["events"] >= 399
+    assert store.events() <= 22
