@@ -180,15 +180,18 @@ class Board:
         lane.busy = False
         self._ready(endpoint, lane, next_ns)
 
-    def take_along(self, lead: Due, wanted: Callable[[Due], bool]) -> tuple[Due, ...]:
-        """Those of the same destination that travel with `lead`, which was just taken; in the order of time.
+    def take_along(self, lead: Due, wanted: Callable[[Due], bool], most: int) -> tuple[Due, ...]:
+        """At most so many of the same destination travel with `lead`, just taken; in the order of time.
 
         `wanted` is asked of the first notice of every other lane, whenever it would be due. What comes along
         has no send of its own: after the lead's end it needs `failed_along`, or `closed` as the lead does.
         """
         endpoint = self._endpoints[lead.notice.destination]
-        found = []
-        for _, _, version, fault in sorted(endpoint.waiting):
+        found: list[Due] = []
+        endpoint.waiting.sort()  # still a heap; the next time it is nearly sorted
+        for _, _, version, fault in endpoint.waiting if most else ():
+            if len(found) == most:
+                break
             lane = endpoint.lanes.get(fault)
             if lane is None or lane.version != version or lane.busy or not wanted(lane.line[0]):
                 continue
