@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import structlog
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Delete,
     Select,
     Table,
     bindparam,
@@ -59,7 +61,7 @@ class Writer(Protocol):
     async def append(self, submission: Submission) -> Receipt: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kind:
     """Rows of one table that may go: those numbered up to the bound that are `over`."""
 
@@ -74,10 +76,13 @@ class Kind:
         query = select(self.key).where(self.number <= bound, self.over)
         return query.order_by(self.number).limit(limit)
 
+    @cached_property
+    def _removal(self) -> Delete:
+        return delete(self.table).where(self.key == bindparam("gone"), self.over)
+
     def removal(self, keys: list[Any]) -> Change:
         """These rows are gone with the commit, unless they have come to life again."""
-        statement = delete(self.table).where(self.key == bindparam("gone"), self.over)
-        return Change(statement, tuple({"gone": key} for key in keys))
+        return Change(self._removal, tuple({"gone": key} for key in keys))
 
 
 KINDS = (
