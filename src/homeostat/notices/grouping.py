@@ -25,6 +25,9 @@ COUNT_HEADER = "Homeostat-Notices"
 TOGETHER_MAX = 500
 """Notices in one POST: a failure sends all of them again."""
 
+LOOK_MAX = 1_500
+"""Waiting notices that are looked at for one POST: a long queue of many groups must not stop everything."""
+
 Gathered = tuple[tuple[Due, ...], tuple[bytes, ...]]
 
 
@@ -93,7 +96,7 @@ class Parcels:
             bodies[due.key], total = body, total + len(body)
             return True
 
-        dues = (lead, *board.take_along(lead, wanted, most - 1))
+        dues = (lead, *board.take_along(lead, wanted, most - 1, None if place else LOOK_MAX))
         if place:
             # The board knows the order of time only, and the same body is wanted.
             order = sorted(dues, key=lambda each: place[each.key])
