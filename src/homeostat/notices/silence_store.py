@@ -1,6 +1,6 @@
 """The table of silences, and the rows of the outbox that silences keep back. No decisions.
 
-A silence that is over stays: it is the reason why somebody was not told.
+A silence that is over stays until retention removes it: it is the reason why somebody was not told.
 """
 
 from __future__ import annotations
