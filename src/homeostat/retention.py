@@ -1,4 +1,5 @@
-"""Old history goes, in small bites: journal events, and the rows of notices, acts and faults that are over.
+"""Old history goes, in small bites: journal events, and rows of notices, silences, acts and faults that are
+over.
 
 One number decides: everything up to it is older than the setting, read by every loop, and below every open
 item; what lies behind it stays whole. The search is a reader's, the removal is by key and the appender's, a
@@ -12,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import structlog
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Delete,
     Select,
     Table,
     bindparam,
@@ -39,6 +42,7 @@ from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.journal import Change, Draft, Receipt, Submission
 from homeostat.notices import store as notices
+from homeostat.notices.silence_store import silence_table
 from homeostat.settings import RetentionSettings
 
 FIRST_LOOK_S = 60.0
@@ -59,7 +63,7 @@ class Writer(Protocol):
     async def append(self, submission: Submission) -> Receipt: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kind:
     """Rows of one table that may go: those numbered up to the bound that are `over`."""
 
@@ -74,10 +78,13 @@ class Kind:
         query = select(self.key).where(self.number <= bound, self.over)
         return query.order_by(self.number).limit(limit)
 
+    @cached_property
+    def _removal(self) -> Delete:
+        return delete(self.table).where(self.key == bindparam("gone"), self.over)
+
     def removal(self, keys: list[Any]) -> Change:
         """These rows are gone with the commit, unless they have come to life again."""
-        statement = delete(self.table).where(self.key == bindparam("gone"), self.over)
-        return Change(statement, tuple({"gone": key} for key in keys))
+        return Change(self._removal, tuple({"gone": key} for key in keys))
 
 
 KINDS = (
@@ -93,6 +100,8 @@ KINDS = (
     Kind("events", database.journal, database.journal.c.seq, database.journal.c.seq, true()),
 )  # fmt: skip
 """In this order: a journal outlives what is derived from it."""
+SILENCES = Kind("silences", silence_table, silence_table.c.id, silence_table.c.ends_ns, true())
+"""Numbered by their ends: those go that ended before the time. A notice says itself why it was not sent."""
 
 
 def bound(connection: Connection, before_ns: int, now_ns: int) -> int:
@@ -143,6 +152,7 @@ class Retention:
         before_ns = now_ns - round(self._settings.days * _DAY_NS)
         through = await self._readers.read(lambda connection: bound(connection, before_ns, now_ns))
         counts = dict.fromkeys((kind.name for kind in KINDS), 0)
+        counts[SILENCES.name] = await self._prune(SILENCES, before_ns)
         if not through or not await self._readers.read(lambda connection: _any(connection, through)):
             return counts
         draft = Draft(JournalPruned(through), "journal", now_ns, "server", f"journal/{through}")

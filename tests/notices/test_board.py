@@ -135,6 +135,18 @@ def test_what_is_too_old_is_given_back_in_order_even_when_it_may_not_be_sent() -
     assert drain(board, 10**9) == []
 
 
+def test_what_grew_too_old_in_flight_is_given_back_when_it_fails() -> None:
+    board = Board(LIMITS)
+    board.add(due("s", "f", give_up_ns=100), "p")
+    flying = board.take(0)
+    assert flying is not None
+    assert board.expired(150) == ()
+    board.failed(flying, 10**6)
+    assert board.next_ns() == 100, "nobody waits for its next attempt"
+    (old,) = board.expired(150)
+    assert old.key == flying.key
+
+
 def test_a_full_line_refuses_and_a_known_key_is_no_second_notice() -> None:
     board = Board(Limits(2, 3, 2, 3, waiting=2))
     assert board.add(due("s", "f1"), "p")

@@ -133,6 +133,43 @@ async def test_all_fail_together_and_the_same_body_goes_again(here: World) -> No
     assert set(told) == {*first, "s:f-late:raised"}
 
 
+@pytest.mark.parametrize("status", [413, 400])
+async def test_what_is_too_much_together_goes_in_smaller_groups(here: World, status: int) -> None:
+    async def small_only(request: web.Request, _number: int) -> web.StreamResponse:
+        return web.Response(status=200 if len(await request.read()) <= 2000 else status)
+
+    async with consumer(small_only) as there, here.delivering() as delivery:
+        await here.subscribe(subscription(url=there.url, group_by=GroupBy.KIND, group_wait_ms=150))
+        await here.tell(delivery, *faults(20))
+        rows = await here.until_none_pending()
+        assert not len(delivery._parcels), "what ended is forgotten"
+    assert {row.state for row in rows.values()} == {NoticeState.DELIVERED}
+    sizes = [len(keys_in(each.body)) for each in there.heard]
+    assert sizes[0] == 20
+    assert max(sizes[1:]) <= 10
+    assert max(Counter(sizes)) > 1, "what fits together still travels together"
+    told = Counter(key for each in there.heard if len(each.body) <= 2000 for key in keys_in(each.body))
+    assert set(told.values()) == {1}
+
+
+async def test_one_that_is_never_wanted_does_not_keep_the_others(here: World) -> None:
+    async def without_it(request: web.Request, _number: int) -> web.StreamResponse:
+        return web.Response(status=400 if "s:f-7:raised" in keys_in(await request.read()) else 200)
+
+    async with consumer(without_it) as there, here.delivering() as delivery:
+        await here.subscribe(subscription(url=there.url, group_by=GroupBy.KIND, group_wait_ms=100))
+        await here.tell(delivery, *faults(20))
+        alone = ["s:f-7:raised"]
+        await until(lambda: sum(keys_in(each.body) == alone for each in there.heard) >= 2)
+        rows = await here.rows()
+        await here.tell(delivery, *(picture(f"f-{number}") for number in range(50, 60)))
+        fresh = [f"s:f-{number}:raised" for number in range(50, 60)]
+        await until(lambda: fresh in [keys_in(each.body) for each in there.heard])
+        rows = await here.rows()
+        assert rows["s:f-7:raised"].state is NoticeState.PENDING
+    assert {row.state for key, row in rows.items() if key not in alone + fresh} == {NoticeState.DELIVERED}
+
+
 async def test_gone_ends_all_of_them(here: World) -> None:
     async def gone(_request: web.Request, _number: int) -> web.StreamResponse:
         return web.Response(status=410)
@@ -251,7 +288,7 @@ def test_nothing_is_stuck_lost_or_doubled(rows: list[tuple[int, str, int]], fate
         assert len({each.notice.fault for each in dues}) == len(dues)
         assert len({each.picture.host for each in dues if each.picture}) == 1
         assert not set(bodies) & {each for one in failed if one != bodies for each in one}
-        parcels.keep(dues)
+        parcels.tried(dues, refused=False)
         if not next(fate, True):
             if bodies not in failed:
                 failed.append(bodies)

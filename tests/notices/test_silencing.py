@@ -12,6 +12,7 @@ from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, Owner
 from homeostat.kernel.journal import Local, Seq
 from homeostat.notices.model import Endpoint, FaultPicture, NoticeState, Silence, Transition
 from homeostat.notices.outbox import Cause, queue
+from homeostat.notices.silence_index import SilenceIndex
 from homeostat.notices.silencing import Why, covering, decide, hushed, refusal, unsilenced
 from notices_parts import picture, subscription
 
@@ -120,3 +121,44 @@ def test_it_is_written_down_and_later_told_under_the_same_key() -> None:
     assert [row.queued_seq for row in told.notices] == [Local(4), Local(6)]
     assert [row.state for row in told.notices] == [NoticeState.PENDING, NoticeState.KEPT]
     assert {row.queued_ns for row in told.notices} == {250}
+
+
+def or_not(*values: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(["", *values])
+
+
+SILENCES = st.lists(
+    st.builds(
+        Silence,
+        id=st.sampled_from([f"s-{n}" for n in range(30)]),
+        project=st.sampled_from([INFRASTRUCTURE, Owner("shop"), Owner("bank")]),
+        reason=st.just("why"),
+        by=st.just("admin"),
+        created_ns=st.just(0),
+        begins_ns=st.integers(0, 3),
+        ends_ns=st.integers(4, 7),
+        host=or_not("n1", "n2"),
+        zone=or_not("rack-a", "rack-b"),
+        resource=or_not("web-f-1", "web-f-2"),
+        kind=or_not("resource_down", "host_down"),
+        owner=or_not("shop", "bank", "infrastructure"),
+    ),
+    max_size=30,
+    unique_by=lambda each: each.id,
+)
+FAULTS = st.builds(
+    picture,
+    st.sampled_from(["f-1", "f-2"]),
+    st.sampled_from(["shop", "bank", "infrastructure"]),
+    host=or_not("n1", "n2", "n3"),
+    kind=st.sampled_from([FaultKind.RESOURCE_DOWN, FaultKind.HOST_DOWN]),
+)
+
+
+@given(SILENCES, FAULTS, st.sampled_from(["shop", "bank", "infrastructure"]), st.integers(0, 8))
+def test_what_is_found_by_scope_is_what_a_look_at_all_finds(
+    rows: list[Silence], fault: FaultPicture, owner: str, now_ns: int
+) -> None:
+    listener = subscription("s", owner)
+    found = SilenceIndex(rows, ZONES).covering(listener, fault, now_ns)
+    assert found == covering(rows, listener, fault, now_ns, ZONES)

@@ -19,6 +19,7 @@ from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.journal import Draft, Receipt, Seq, Submission
 from homeostat.kernel.reader import Journal
+from homeostat.notices.silence_store import silence_table
 from homeostat.notices.store import outbox
 from homeostat.retention import Retention
 from homeostat.settings import RetentionSettings
@@ -101,7 +102,7 @@ async def test_what_is_old_and_over_goes_in_small_batches(store: Store) -> None:
     fill(store, outbox, [notice(n, "delivered") for n in range(2, 22)] + [notice(46, "given_up")])
     fill(store, action_table, [act(3, "ok"), act(47, "failed")])
     counts, sizes = await prune(store)
-    assert counts == {"notices": 20, "acts": 1, "faults": 1, "events": 40}
+    assert counts == {"notices": 20, "acts": 1, "faults": 1, "events": 40, "silences": 0}
     assert max(sizes) == 7
     assert store.seqs() == list(range(41, 52))
     assert [row.id for row in store.rows(select(fault_table))] == ["f-45"]
@@ -109,7 +110,7 @@ async def test_what_is_old_and_over_goes_in_small_batches(store: Store) -> None:
     assert [row.id for row in store.rows(select(action_table))] == ["a-47"]
     (told,) = await Journal(store.readers, CATALOGUE).read(Seq(50))
     assert told.event == JournalPruned(through=40)
-    assert (await prune(store)) == ({"notices": 0, "acts": 0, "faults": 0, "events": 0}, [])
+    assert (await prune(store)) == ({"notices": 0, "acts": 0, "faults": 0, "events": 0, "silences": 0}, [])
 
 
 @pytest.mark.seed("order retention: pruned only below every cursor and open item")
@@ -186,3 +187,19 @@ async def test_writers_are_not_kept_waiting_for_more_than_a_batch(store: Store) 
     assert between < 400 // QUICK.batch, "writers came in between the batches, not after them"
     assert counts["events"] >= 399
     assert store.events() <= 22
+
+
+async def test_silences_go_when_they_ended_long_ago(store: Store) -> None:
+    def silence(number: int, ends_ns: int) -> dict[str, Any]:
+        texts = dict.fromkeys(("zone", "resource", "kind", "owner", "ended_by"), "")
+        return {
+            "id": f"s-{number}", "project": "p", "reason": "r", "by": "a", "created_ns": OLD_NS - DAY_NS,
+            "begins_ns": OLD_NS - DAY_NS, "ends_ns": ends_ns, "host": "n1", **texts,
+        }  # fmt: skip
+
+    ends_ns = [OLD_NS] * 10 + [YOUNG_NS, NOW_NS + DAY_NS]
+    fill(store, silence_table, [silence(number, at_ns) for number, at_ns in enumerate(ends_ns)])
+    counts, sizes = await prune(store)
+    assert (counts["silences"], sizes) == (10, [7, 3])
+    left = store.rows(select(silence_table.c.id).order_by(silence_table.c.ends_ns))
+    assert [row.id for row in left] == ["s-10", "s-11"]

@@ -5,6 +5,7 @@ What is queued here is written in the fault path's own entry; telling starts onl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,7 +28,10 @@ from homeostat.notices.silencing import Find, hushed, unsilenced
 from homeostat.notices.subscriptions import Subscriptions
 
 LOOK_AGAIN_NS = 10**9
-"""How often it is looked whether a silence is over, while nobody changes any."""
+"""How often it is begun to look whether a silence is over, while nobody changes any."""
+LOOKED_MAX, OWED_MAX = 200, 100
+"""Faults that are looked at and notices that are told for one entry: the end of a great silence must not
+keep the news of a new fault waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Herald:
         self._heard: dict[FaultId, frozenset[str]] = {}
         self._held: dict[FaultId, tuple[Notice, ...]] = {}
         self._looked = (-1, 0)
+        self._to_look: deque[FaultId] = deque()
 
     async def remember(self, faults: Iterable[FaultId]) -> None:
         """Who heard that these open faults were raised, and who did not for a silence, from the outbox.
@@ -98,6 +103,7 @@ class Herald:
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
         self._held = dict(await self._readers.read(lambda conn: silence_store.held(conn, wanted)))
         self._looked = (-1, 0)
+        self._to_look.clear()
         self._delivery.catch_up(await self._readers.read(notice_store.with_pending))
 
     def announce(self, tellings: Sequence[Telling], first_index: int) -> Announcement:
@@ -142,33 +148,52 @@ class Herald:
         """What silences kept back of these faults, which are not cleared, and keep back no more.
 
         `now_ns` is the server's wall clock; the drafts will stand from `first_index` on. A fault that is
-        being cleared waits: when it clears, nobody has to be told.
+        being cleared waits: when it clears, nobody has to be told. At most `OWED_MAX` at once; the next
+        entry goes on from there.
         """
-        version, looked_ns = self._looked
-        due = version != self._silences.version or not 0 <= now_ns - looked_ns < LOOK_AGAIN_NS
-        if not self._held or not due:
+        if not self._is_due(now_ns):
             return NOTHING
-        self._looked = (self._silences.version, now_ns)
+        there = {fault.id: fault for fault in faults}
         drafts: list[Draft] = []
         changes: list[Change] = []
         notices: list[Notice] = []
         pictures: dict[FaultId, FaultPicture] = {}
-        for fault in faults:
-            if fault.state is not FaultState.OPEN or fault.id not in self._held:
+        for _ in range(min(LOOKED_MAX, len(self._to_look))):
+            fault = there.get(self._to_look.popleft())
+            if fault is None or fault.state is not FaultState.OPEN or fault.id not in self._held:
                 continue
             picture = picture_of(fault)
             free = [each for each in self._held[fault.id] if self._is_free(each, picture, now_ns)]
-            if not free:
-                continue
-            queued = unsilenced(free, self._subscriptions.find, first_index + len(drafts), now_ns)
-            told_now = {each.key for each in free}
-            self._held[fault.id] = tuple(each for each in self._held[fault.id] if each.key not in told_now)
-            self._heard[fault.id] = self._who_heard(fault.id) | _who_hears(queued)
-            pictures[fault.id] = picture
-            drafts += queued.drafts
-            changes += queued.changes
-            notices += queued.notices
+            free, later = free[: OWED_MAX - len(notices)], free[OWED_MAX - len(notices) :]
+            if free:
+                queued = unsilenced(free, self._subscriptions.find, first_index + len(drafts), now_ns)
+                self._let_go(fault.id, free)
+                self._heard[fault.id] = self._who_heard(fault.id) | _who_hears(queued)
+                pictures[fault.id] = picture
+                drafts += queued.drafts
+                changes += queued.changes
+                notices += queued.notices
+            if later:
+                self._to_look.appendleft(fault.id)
+            if len(notices) >= OWED_MAX:
+                break
         return Announcement(tuple(drafts), tuple(changes), tuple(notices), pictures)
+
+    def _is_due(self, now_ns: int) -> bool:
+        """Whether there is anything to look at now. A round that was begun is ended before another begins."""
+        version, looked_ns = self._looked
+        changed = version != self._silences.version
+        if changed or (not self._to_look and not 0 <= now_ns - looked_ns < LOOK_AGAIN_NS):
+            self._looked = (self._silences.version, now_ns)
+            self._to_look = deque(dict.fromkeys((*self._to_look, *self._held)))  # who waits goes first
+        return bool(self._to_look)
+
+    def _let_go(self, fault: FaultId, told: Sequence[Notice]) -> None:
+        """These are kept back no more."""
+        keys = {each.key for each in told}
+        left = tuple(each for each in self._held.pop(fault) if each.key not in keys)
+        if left:
+            self._held[fault] = left
 
     def _is_free(self, held: Notice, picture: FaultPicture, now_ns: int) -> bool:
         """Whether this endpoint would be told of the fault now."""

@@ -180,15 +180,21 @@ class Board:
         lane.busy = False
         self._ready(endpoint, lane, next_ns)
 
-    def take_along(self, lead: Due, wanted: Callable[[Due], bool]) -> tuple[Due, ...]:
-        """Those of the same destination that travel with `lead`, which was just taken; in the order of time.
+    def take_along(
+        self, lead: Due, wanted: Callable[[Due], bool], most: int, look_max: int | None = None
+    ) -> tuple[Due, ...]:
+        """At most so many of the same destination travel with `lead`, just taken; in the order of time.
 
-        `wanted` is asked of the first notice of every other lane, whenever it would be due. What comes along
+        `wanted` is asked of the first notice of every other lane, whenever it would be due; with `look_max`
+        of so many at most. What comes along
         has no send of its own: after the lead's end it needs `failed_along`, or `closed` as the lead does.
         """
         endpoint = self._endpoints[lead.notice.destination]
-        found = []
-        for _, _, version, fault in sorted(endpoint.waiting):
+        found: list[Due] = []
+        endpoint.waiting.sort()  # still a heap; the next time it is nearly sorted
+        for _, _, version, fault in endpoint.waiting[:look_max]:
+            if len(found) >= most:
+                break
             lane = endpoint.lanes.get(fault)
             if lane is None or lane.version != version or lane.busy or not wanted(lane.line[0]):
                 continue
@@ -233,7 +239,10 @@ class Board:
             _, _, name, fault, key = heapq.heappop(self._ages)
             endpoint = self._endpoints.get(name)
             lane = None if endpoint is None else endpoint.lanes.get(fault)
-            if endpoint is None or lane is None or lane.busy or lane.line[0].key != key:
+            if endpoint is None or lane is None or lane.line[0].key != key:
+                continue
+            if lane.busy:
+                lane.aged = ""  # in flight; if it fails it is known to be too old at once
                 continue
             lane.busy = True
             found.append(lane.line[0])

@@ -35,7 +35,15 @@ from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState,
 from homeostat.notices.outcomes import Appends, Outcomes
 from homeostat.notices.refill import Recall, Refill
 from homeostat.notices.renderers import render
-from homeostat.notices.schedule import Attempt, Delivered, GivenUp, GiveUpReason, Retry, judge
+from homeostat.notices.schedule import (
+    Attempt,
+    Delivered,
+    GivenUp,
+    GiveUpReason,
+    Retry,
+    is_refused_as_it_is,
+    judge,
+)
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Reads, Subscriptions
 from homeostat.notices.targets import place_of
@@ -116,6 +124,7 @@ class Delivery:
     def release(self, subscription: str) -> None:
         """This subscription was changed or removed: look at its notices now, not at the next back-off."""
         self._board.release(subscription)
+        self._parcels.release(subscription)
         self._wake.set()
 
     def figures(self) -> Figures:
@@ -291,7 +300,7 @@ class Delivery:
         except Exception as error:
             _log.exception("notices could not be sent", notice=parcel.dues[0].key, count=len(parcel.dues))
             reply = NoAnswer(f"our own error: {type(error).__name__}")
-        self._parcels.keep(parcel.dues)
+        self._parcels.tried(parcel.dues, refused=is_refused_as_it_is(reply))
         self._conclude(parcel.dues, (chosen_ns, sent_ns), reply)
 
     async def _send(self, due: Due, whom: Whom, picture: FaultPicture) -> tuple[int, Reply]:
@@ -322,7 +331,8 @@ class Delivery:
         now_ns = self._parts.clock.mono_ns()
         due, along = dues[0], dues[1:]
         # One that is too old alone is found by the board.
-        attempt = Attempt(due.attempts + 1, (max(each.give_up_ns for each in dues) - now_ns) / _NS)
+        left_s = (max(each.give_up_ns for each in dues) - now_ns) / _NS
+        attempt = Attempt(due.attempts + 1, left_s, len(dues))
         verdict = judge(reply, attempt, self._parts.jitter(), self._settings)
         match verdict:
             case Delivered():

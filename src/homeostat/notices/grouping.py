@@ -2,8 +2,9 @@
 
 Without `group_by` everything travels alone and at once. With it, the first notice of a group waits for
 `group_wait_ms`, and whatever of the same group is there then goes with it, as much as the bound of a body
-lets through. Invariants: what was tried together is tried together again, in the same order, until it ends;
-of one fault only one notice is in a group; every notice keeps its own key, so that groups that are made
+lets through. Invariants: what was tried together is tried together again, in the same order, until it ends
+or the consumer refuses it as it is; then half as many go together, down to one, for which no other pays; of
+one fault only one notice is in a group; every notice keeps its own key, so that groups that are made
 differently after a restart double nothing.
 
 Only our own format has a body for several; other formats of the same subscription travel alone, at once.
@@ -16,13 +17,16 @@ from typing import assert_never
 
 from homeostat.notices.board import Board, Due
 from homeostat.notices.group_rendering import size_of
-from homeostat.notices.model import Endpoint, FaultPicture, Format, GroupBy, Subscription
+from homeostat.notices.model import Endpoint, FaultPicture, Format, GroupBy, Subscription, parts_of
 
 COUNT_HEADER = "Homeostat-Notices"
 """How many notices are in the body; a notice that travels alone has `Idempotency-Key` instead."""
 
 TOGETHER_MAX = 500
 """Notices in one POST: a failure sends all of them again."""
+
+LOOK_MAX = 1_500
+"""Waiting notices that are looked at for one POST: a long queue of many groups must not stop everything."""
 
 Gathered = tuple[tuple[Due, ...], tuple[bytes, ...]]
 
@@ -58,6 +62,7 @@ class Parcels:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._together: dict[str, tuple[str, ...]] = {}
+        self._most: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._together)
@@ -73,14 +78,16 @@ class Parcels:
         if first is None or lead.picture is None:
             return None
         known = self._together.get(lead.key)
+        place = {key: index for index, key in enumerate(known or ())}
+        most = len(place) or self._most.get(lead.notice.destination, TOGETHER_MAX)
         group, bodies, total = group_of(by, lead.picture), {lead.key: first}, len(first)
 
         def wanted(due: Due) -> bool:
             nonlocal total
-            if due.picture is None or len(bodies) >= TOGETHER_MAX:
+            if due.picture is None:
                 return False
-            if known is not None:
-                belongs = due.key in known
+            if place:
+                belongs = due.key in place
             else:
                 belongs = due.key not in self._together and group_of(by, due.picture) == group
             body = body_of(due) if belongs else None
@@ -89,22 +96,33 @@ class Parcels:
             bodies[due.key], total = body, total + len(body)
             return True
 
-        dues = (lead, *board.take_along(lead, wanted))
-        if known is not None:
+        dues = (lead, *board.take_along(lead, wanted, most - 1, None if place else LOOK_MAX))
+        if place:
             # The board knows the order of time only, and the same body is wanted.
-            place = {key: index for index, key in enumerate(known)}
             order = sorted(dues, key=lambda each: place[each.key])
             return (lead, *(each for each in dues if each is not lead)), tuple(
                 bodies[each.key] for each in order
             )
         return dues, tuple(bodies[each.key] for each in dues)
 
-    def keep(self, dues: Sequence[Due]) -> None:
-        """These were sent in one POST; unless they end, they go together again."""
-        keys = tuple(each.key for each in dues)
+    def tried(self, dues: Sequence[Due], *, refused: bool) -> None:
+        """These were sent in one POST; unless they end, they go together again, or in halves if `refused`."""
+        keys, name = tuple(each.key for each in dues), dues[0].notice.destination
+        if refused and len(keys) > 1:
+            self._most[name] = min(self._most.get(name, TOGETHER_MAX), len(keys) // 2)
+            for key in keys:
+                self._together.pop(key, None)
+            return
+        if refused and self._together.get(keys[0]) is None:
+            self._most.pop(name, None)  # it is this one that is not wanted, and not that there are many
         for key in keys:
             if self._together.get(key) is None or set(self._together[key]) != set(keys):
                 self._together[key] = keys
+
+    def release(self, subscription: str) -> None:
+        """It was changed or removed: its consumer may take more now."""
+        for name in [each for each in self._most if parts_of(each)[0] == subscription]:
+            del self._most[name]
 
     def ended(self, key: str) -> None:
         """This one was told or given up: the others of its parcel go on without it."""

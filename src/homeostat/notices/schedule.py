@@ -2,8 +2,8 @@
 
 A consumer's 2xx is the only delivery. 410 Gone ends it at once: the consumer said that nobody will ever be
 there. 408, 425, 429, 5xx and silence are retried with a fast back-off; every other answer (a redirect, 401,
-404, 413) hardly changes by itself and is retried slowly, since a person may repair it within the day. An
-age ends all.
+404, 413) hardly changes by itself and is retried slowly, since a person may repair it within the day. Where
+several travelled together, a smaller group may be taken at once, so it is tried soon. An age ends all.
 """
 
 from __future__ import annotations
@@ -60,10 +60,23 @@ Verdict = Delivered | Retry | GivenUp
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that ended. `number` starts at 1, `left_s` is the time until the notice is too old."""
+    """One attempt that ended. `number` starts at 1, `left_s` is the time until the notice is too old.
+
+    `together` is how many notices it was.
+    """
 
     number: int
     left_s: float
+    together: int = 1
+
+
+def is_refused_as_it_is(reply: Reply) -> bool:
+    """Whether this very body would be refused for ever, though parts of it might not be."""
+    match reply:
+        case Answered(status=status):
+            return 400 <= status < 500 and status != 410 and status not in _SOON
+        case _:
+            return False
 
 
 def judge(reply: Reply, attempt: Attempt, jitter: float, settings: NoticesSettings) -> Verdict:
@@ -75,6 +88,7 @@ def judge(reply: Reply, attempt: Attempt, jitter: float, settings: NoticesSettin
             return GivenUp(GiveUpReason.GONE)
         case Answered(status=status, retry_after_s=retry_after_s):
             soon = status >= 500 or status in _SOON
+            soon = soon or (attempt.together > 1 and is_refused_as_it_is(reply))
             detail, asked_s = f"the consumer answered {status}", retry_after_s or 0.0
         case NoAnswer(reason=reason):
             soon, detail, asked_s = True, reason, 0.0

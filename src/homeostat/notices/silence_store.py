@@ -1,6 +1,6 @@
 """The table of silences, and the rows of the outbox that silences keep back. No decisions.
 
-A silence that is over stays: it is the reason why somebody was not told.
+A silence that is over stays until retention removes it: it is the reason why somebody was not told.
 """
 
 from __future__ import annotations
@@ -49,21 +49,33 @@ silence_table = Table(
 )
 
 _FAULTS_AT_ONCE = 500
+_INSERT = insert(silence_table)
+_END = (
+    update(silence_table)
+    .where(silence_table.c.id == bindparam("ended"), silence_table.c.ends_ns > bindparam("at"))
+    .values(ends_ns=bindparam("at"), ended_by=bindparam("who"))
+)
+_QUEUE_AGAIN = (
+    update(store.outbox)
+    .where(store.outbox.c.key == bindparam("told"), store.outbox.c.state == NoticeState.SILENCED.value)
+    .values(
+        state=bindparam("to"),
+        queued_seq=bindparam("seq"),
+        queued_ns=bindparam("at"),
+        next_ns=bindparam("at"),
+        reason=bindparam("why"),
+    )
+)
 
 
 def insert_silence(row: Silence) -> Change:
     """A new one."""
-    return Change(insert(silence_table), (row_of(row),))
+    return Change(_INSERT, (row_of(row),))
 
 
 def end_silence(silence: str, at_ns: int, by: str) -> Change:
     """It is over at `at_ns`; one that is over already stays as it was."""
-    statement = (
-        update(silence_table)
-        .where(silence_table.c.id == bindparam("ended"), silence_table.c.ends_ns > bindparam("at"))
-        .values(ends_ns=bindparam("at"), ended_by=bindparam("who"))
-    )
-    return Change(statement, ({"ended": silence, "at": at_ns, "who": by},))
+    return Change(_END, ({"ended": silence, "at": at_ns, "who": by},))
 
 
 def not_over(connection: Connection, now_ns: int) -> tuple[Silence, ...]:
@@ -116,17 +128,6 @@ def held(connection: Connection, faults: Collection[FaultId]) -> Mapping[FaultId
 
 def queue_again(rows: Iterable[Notice]) -> Change:
     """These rows were silenced; from now on they are as they are given."""
-    statement = (
-        update(store.outbox)
-        .where(store.outbox.c.key == bindparam("told"), store.outbox.c.state == NoticeState.SILENCED.value)
-        .values(
-            state=bindparam("to"),
-            queued_seq=bindparam("seq"),
-            queued_ns=bindparam("at"),
-            next_ns=bindparam("at"),
-            reason=bindparam("why"),
-        )
-    )
     values = (
         {
             "told": each.key,
@@ -137,7 +138,7 @@ def queue_again(rows: Iterable[Notice]) -> Change:
         }
         for each in rows
     )
-    return Change(statement, tuple(values))
+    return Change(_QUEUE_AGAIN, tuple(values))
 
 
 def _silence(row: Row[Any]) -> Silence:

@@ -13,7 +13,7 @@ from functools import partial
 from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.notices import silence_store
 from homeostat.notices.model import FaultPicture, Silence, Subscription
-from homeostat.notices.silencing import covering
+from homeostat.notices.silence_index import SilenceIndex
 from homeostat.notices.subscriptions import Reads
 
 
@@ -25,6 +25,7 @@ class Silences:
     ) -> None:
         self._readers, self._clock, self.zones = readers, clock or SystemClock(), dict(zones or {})
         self._rows: tuple[Silence, ...] = ()
+        self._index = SilenceIndex((), self.zones)
         self._reading = asyncio.Lock()
         self.version = 0
         """Counts changes, for those who keep what they concluded."""
@@ -35,6 +36,7 @@ class Silences:
             self._rows = await self._readers.read(
                 partial(silence_store.not_over, now_ns=self._clock.wall_ns())
             )
+            self._index = SilenceIndex(self._rows, self.zones)
             self.version += 1
 
     def all(self) -> tuple[Silence, ...]:
@@ -47,5 +49,5 @@ class Silences:
         """Which of these subscriptions must not be told of a fault now, and the silence that says so."""
         if not self._rows:
             return {}
-        found = {each.name: covering(self._rows, each, fault, now_ns, self.zones) for each in subscriptions}
+        found = {each.name: self._index.covering(each, fault, now_ns) for each in subscriptions}
         return {name: silence for name, silence in found.items() if silence is not None}

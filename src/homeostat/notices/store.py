@@ -88,7 +88,20 @@ IS_OVER = outbox.c.state != NoticeState.PENDING.value
 """Told or given up: what retention may remove when it is old enough."""
 
 _FAULTS_AT_ONCE = 500
+# Made once: the appender remembers the text of a statement for as long as the statement lives.
+_INSERT = insert(subscription)
+_REPLACE = (
+    update(subscription)
+    .where(subscription.c.name == bindparam("new_name"), subscription.c.owner == bindparam("new_owner"))
+    .values({column.name: bindparam(f"new_{column.name}") for column in subscription.columns})
+)
+_REMOVE = delete(subscription).where(subscription.c.name == bindparam("gone"))
 _INSERT_NOTICE = insert(outbox)
+_NOTE_PROGRESS = (
+    update(outbox)
+    .where(outbox.c.key == bindparam("tried"), outbox.c.state == NoticeState.PENDING.value)
+    .values(attempts=bindparam("tries"), next_ns=bindparam("again_ns"))
+)
 _END_NOTICE = (
     update(outbox)
     .where(outbox.c.key == bindparam("ended"))
@@ -98,26 +111,18 @@ _END_NOTICE = (
 
 def insert_subscription(row: Subscription) -> Change:
     """A new one; the append fails with Conflict when the name is taken."""
-    return Change(insert(subscription), (_as_row(row),))
+    return Change(_INSERT, (_as_row(row),))
 
 
 def replace_subscription(row: Subscription) -> Change:
     """The one of that name and owner becomes this one."""
     values = {f"new_{name}": value for name, value in _as_row(row).items()}
-    statement = (
-        update(subscription)
-        .where(
-            subscription.c.name == bindparam("new_name"),
-            subscription.c.owner == bindparam("new_owner"),
-        )
-        .values({name: bindparam(f"new_{name}") for name in _as_row(row)})
-    )
-    return Change(statement, (values,))
+    return Change(_REPLACE, (values,))
 
 
 def remove_subscription(name: str) -> Change:
     """It is gone with the commit; its waiting notices are given up by the delivery."""
-    return Change(delete(subscription).where(subscription.c.name == bindparam("gone")), ({"gone": name},))
+    return Change(_REMOVE, ({"gone": name},))
 
 
 def subscriptions(connection: Connection) -> tuple[Subscription, ...]:
@@ -158,12 +163,7 @@ def end_notice(row: Notice) -> Change:
 
 def note_progress(tried: Iterable[tuple[str, int, int]]) -> Change:
     """(key, attempts, next_ns) of notices that still wait; for people, and for a start after a clean stop."""
-    statement = (
-        update(outbox)
-        .where(outbox.c.key == bindparam("tried"), outbox.c.state == NoticeState.PENDING.value)
-        .values(attempts=bindparam("tries"), next_ns=bindparam("again_ns"))
-    )
-    return Change(statement, tuple({"tried": k, "tries": n, "again_ns": at} for k, n, at in tried))
+    return Change(_NOTE_PROGRESS, tuple({"tried": k, "tries": n, "again_ns": at} for k, n, at in tried))
 
 
 def seq_of(row: Notice) -> Seq:
