@@ -218,6 +218,39 @@ def test_the_highest_generation_is_right_whoever_has_it() -> None:
     assert (site.row.host, site.row.generation) == (N3, 4)
 
 
+@pytest.mark.parametrize("state", [UP, DOWN, STOPPED])
+def test_an_old_database_learns_from_pictures_whatever_the_numbers_of_its_old_host_were(
+    state: ResourceState,
+) -> None:
+    site = Site()
+    site.world.topology.resources[G] = replace(site.row, seq=500)
+    site.seqs[N2] = 20
+    nodes = site.world.topology.nodes
+    nodes[N2] = replace(nodes[N2], acked_seq=20)
+    site.levels(N2, level(state, 20, 2))
+    assert (site.row.host, site.row.generation, site.row.state, site.row.seq) == (N2, 2, state, 20)
+    assert site.world.topology.assignment(N1) == {}
+    site.levels(N1, level(UP, 500, 1))
+    assert site.row.host == N2
+
+
+def test_who_has_not_told_everything_in_this_term_is_waited_for() -> None:
+    site = Site()
+    pictures, topology = site.world.pictures, site.world.topology
+    assert pictures.awaited(topology, ()) == []
+    assert pictures.awaited(topology, [HostId("n9")]) == ["n9"]
+    pictures.whole.clear()
+    assert pictures.awaited(topology, ()) == [N1, N2, N3]
+    site.levels(N1, level(UP, 1, 1))
+    site.seqs[N2] = 3
+    site.levels(N2, level(UP, 3, 2))
+    assert pictures.awaited(topology, ()) == [N2, N3], "what n2 saw last is still on its way"
+    site.die(N3)
+    nodes = topology.nodes
+    nodes[N2] = replace(nodes[N2], acked_seq=3)
+    assert pictures.awaited(topology, [N3]) == []
+
+
 def test_one_that_is_fixed_again_goes_on_with_its_generation() -> None:
     site = Site()
     site.report(N1, DOWN, 0)

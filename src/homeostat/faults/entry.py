@@ -104,14 +104,14 @@ class Entry:
                 continue
             row = rows.get(level.resource)
             # A message that was overtaken tells of the past: what came after it is in the row already.
-            drifted = row is None or (row.seq, row.state) != (level.seq, level.state)
-            overtaken = row is not None and row.seq > level.seq
+            # Numbers of two hosts say nothing about each other: an old database has the row of an old host.
+            ours = row is not None and row.host == message.host
+            drifted = not ours or row is None or (row.seq, row.state) != (level.seq, level.state)
+            overtaken = ours and row is not None and row.seq > level.seq
             if level.seq <= node.acked_seq and drifted and not overtaken:
                 self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
-        if message.seq != node.acked_seq:
-            return
         reported = self.world.pictures.add(message)
-        if reported is None:
+        if reported is None or message.seq != node.acked_seq:
             return
         gone = [row for row in self.world.topology.on_host(message.host) if row.id not in reported]
         for row in gone:
@@ -140,6 +140,10 @@ class Entry:
             self.assign.add(beat.host)
         elif beat.seq == node.acked_seq and beat.digest != self.world.topology.digest(beat.host):
             self.resync[beat.host] = "its digest differs"
+        elif beat.seq == node.acked_seq and not beat.offers:
+            self.world.pictures.whole[beat.host] = (
+                beat.seq
+            )  # it knows what we know, and of no guest that moves
 
     def goodbye(self, message: Goodbye) -> None:
         """A node process stops because it was asked to."""

@@ -7,10 +7,12 @@ repetition, since a node cuts the same picture in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from homeostat.contracts.nouns import HostId, ResourceId
 from homeostat.contracts.wire import Levels
+from homeostat.fleet.model import AgentState, Topology
 
 
 @dataclass(slots=True)
@@ -21,9 +23,27 @@ class _Picture:
 
 @dataclass(slots=True)
 class Pictures:
-    """One unfinished picture a host at most: the latest one."""
+    """One unfinished picture a host at most: the latest one.
 
+    `whole` is the number of the last observation in the last whole picture of each host.
+    """
+
+    whole: dict[HostId, int] = field(default_factory=dict)
     _unfinished: dict[HostId, _Picture] = field(default_factory=dict)
+
+    def awaited(self, topology: Topology, configured: Collection[HostId]) -> list[HostId]:
+        """Hosts that should live and have not told everything that they know since the tables were read.
+
+        What they may still say of guests can be newer than the rows, if the database is an old one.
+        """
+        nodes = topology.nodes
+        living = {node.host for node in nodes.values() if node.agent is AgentState.PRESENT}
+        return sorted(
+            host
+            for host in living.union(configured)
+            if not topology.is_down(host)
+            and (host not in nodes or nodes[host].acked_seq < self.whole.get(host, nodes[host].acked_seq + 1))
+        )
 
     def add(self, message: Levels) -> frozenset[ResourceId] | None:
         """Everything that the node has, when this was the last part that was missing; None until then."""
@@ -36,4 +56,5 @@ class Pictures:
         if len(picture.parts) < message.parts:
             return None
         del self._unfinished[message.host]
+        self.whole[message.host] = message.seq
         return frozenset().union(*picture.parts.values())

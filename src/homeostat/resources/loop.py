@@ -8,7 +8,7 @@ writing is the fault path's (`record`), telling the nodes follows from the rows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -38,7 +38,11 @@ host gets everything. Too large: a guest whose home never comes waits that long,
 
 @dataclass(frozen=True, slots=True)
 class PlacingParts:
-    """What the loop works with. `ask` is the gate, `record` and `refuse` write into the journal."""
+    """What the loop works with. `ask` is the gate, `record` and `refuse` write into the journal.
+
+    `knows_guests` says whether all who may run guests have said so since this server leads, or had the time;
+    `strangers` are configured hosts that never spoke to this database: what runs there nobody knows.
+    """
 
     topology: Callable[[], Topology]
     doubts: Callable[[], Collection[HostId]]
@@ -47,6 +51,8 @@ class PlacingParts:
     refuse: Callable[[Asked, Refusal], Awaitable[Seq]]
     epoch: int
     clock: Clock
+    knows_guests: Callable[[], bool] = lambda: True
+    strangers: Callable[[], Sequence[HostId]] = tuple
 
 
 class Placing:
@@ -59,6 +65,7 @@ class Placing:
         self._since_asked_s: dict[HostId, float] = {}
         self._stranded: dict[ResourceId, tuple[int, str]] = {}
         self._refused: dict[HostId, tuple[int, str]] = {}
+        self._told_of: tuple[HostId, ...] = ()
 
     def foretell(self, host: HostId) -> Placement:
         """Where the guests of this host would start if it died now."""
@@ -82,6 +89,8 @@ class Placing:
 
     async def _assign_first(self) -> None:
         topology, now_s = self._parts.topology(), self._parts.clock.mono_ns() / 1e9
+        if not self._parts.knows_guests() or self._waits_for_strangers(topology):
+            return
         if topology is self._heard[0] and topology.offerings == self._heard[1] and not self._since_s:
             return  # nothing was offered since all of it found its place
         self._heard, waiting = (topology, topology.offerings), homeless(topology)
@@ -92,6 +101,17 @@ class Placing:
         placement = first(self._hosts(), impatient)
         if placement.assigned:
             await self._parts.record(placement)
+
+    def _waits_for_strangers(self, topology: Topology) -> bool:
+        """A guest that no row knows may run on a host that no row knows: it is not started a second time."""
+        strangers = tuple(self._parts.strangers())
+        if strangers and strangers != self._told_of and homeless(topology):
+            self._told_of = strangers
+            log.warning(
+                "guests wait for hosts that never spoke: switch them on, or take them out of fleet.hosts",
+                hosts=strangers,
+            )
+        return bool(strangers)
 
     def _due(self) -> list[HostId]:
         """Hosts that nothing runs on, with a receipt, and that guests are still assigned to."""
@@ -112,6 +132,8 @@ class Placing:
                 self._refused[host] = (down_ns, refusal.why.name)
             return
         hosts, early = self._hosts(), now_s - self._since_asked_s.setdefault(host, now_s) < PATIENCE_S
+        if not self._parts.knows_guests():
+            return
         if early and hosts.unheard():
             return  # a new leader: the first host that speaks must not get everything
         found = elsewhere(hosts, host)
