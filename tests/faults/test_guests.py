@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeostat.contracts.events.resources import ActionFinished, GuestMoved, GuestStranded
+from homeostat.contracts.events.resources import ActionFinished, GuestFound, GuestMoved, GuestStranded
 from homeostat.contracts.nouns import FaultKind, HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     Heartbeat,
@@ -85,6 +85,11 @@ class Site:
     def levels(self, host: HostId, *known: ResourceLevel) -> Entry:
         entry = self.entry()
         entry.levels(Levels(host, f"b-{host}", "i1", self.seqs[host], known, 0, (OFFER,)))
+        return self.settled(entry)
+
+    def levels_without_offers(self, host: HostId, *known: ResourceLevel) -> Entry:
+        entry = self.entry()
+        entry.levels(Levels(host, f"b-{host}", "i1", self.seqs[host], known, 0, (), 1, 2))
         return self.settled(entry)
 
     def report(
@@ -216,6 +221,24 @@ def test_the_highest_generation_is_right_whoever_has_it() -> None:
     entry = site.report(N3, UP, 4)
     assert not entry.refused
     assert (site.row.host, site.row.generation) == (N3, 4)
+    (event,) = [draft.event for draft in entry.events if isinstance(draft.event, GuestFound)]
+    assert event == GuestFound(G, BLUE, N1, N3, 4), "and it is written down"
+    assert "GuestFound" not in kinds(site.report(N3, UP, 4))
+
+
+@pytest.mark.parametrize("generation", [4, 2**63 - 1])
+@pytest.mark.parametrize("known", [True, False])
+def test_nonsense_about_a_later_assignment_is_refused(generation: int, known: bool) -> None:
+    site = Site()
+    before = site.row
+    if not known:
+        site.world.topology.resources.pop(G)
+        site.world.topology._on_host[N1].clear()
+    if generation == 4:
+        site.world.topology.hear_offers(N3, ())
+    for entry in (site.report(N3, UP, generation), site.levels_without_offers(N3, level(UP, 1, generation))):
+        assert entry.refused and not entry.events
+    assert site.world.topology.resources.get(G) == (before if known else None)
 
 
 @pytest.mark.parametrize("state", [UP, DOWN, STOPPED])
@@ -232,6 +255,17 @@ def test_an_old_database_learns_from_pictures_whatever_the_numbers_of_its_old_ho
     assert site.world.topology.assignment(N1) == {}
     site.levels(N1, level(UP, 500, 1))
     assert site.row.host == N2
+
+
+def test_a_picture_in_parts_tells_of_later_assignments_too() -> None:
+    site = Site()
+    site.world.topology.offers.pop(N2)
+    for part, (known, offers) in enumerate([((), (OFFER,)), ((level(UP, 0, 2),), ())], 1):
+        entry = site.entry()
+        entry.levels(Levels(N2, "b-n2", "i1", 0, known, 0, offers, part, 2))
+        assert not site.settled(entry).refused
+    assert (site.row.host, site.row.generation) == (N2, 2)
+    assert site.world.topology.offered[N2] == OFFERS
 
 
 def test_who_has_not_told_everything_in_this_term_is_waited_for() -> None:

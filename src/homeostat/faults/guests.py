@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from homeostat.contracts.events.resources import ActionFinished, GuestAssigned, GuestMoved, GuestStranded
+from homeostat.contracts.events.resources import (
+    ActionFinished,
+    GuestAssigned,
+    GuestMoved,
+    GuestStranded,
+)
 from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
-from homeostat.contracts.wire import Outcome, ResourceLevel
+from homeostat.contracts.wire import Outcome
 from homeostat.faults.decision import Decision, World
 from homeostat.faults.presence import Moment
 from homeostat.fleet.assignment import Assignment, Placement
@@ -35,19 +40,6 @@ def on_placement(world: World, placement: Placement, now: Moment) -> Decision:
         # Not caused by the receipt: there may be several reasons after each other.
         decision.add(Draft(event, about, now.wall_ns, ORIGIN, _trace(world, stranded.host)))
     return decision
-
-
-def speaks_for(topology: Topology, host: HostId, level: ResourceLevel) -> bool | None:
-    """Whether a host may say this of a guest that can move; None when it cannot move at all.
-
-    The highest generation is right whoever has it, so that a server with an old database learns what is so.
-    """
-    row = topology.resources.get(level.resource)
-    if row is None or row.generation == level.generation == 0:
-        return None
-    if level.generation != row.generation:
-        return level.generation > row.generation or (level.generation == 0 and row.host == host)
-    return row.host == host
 
 
 def _fits(topology: Topology, assignment: Assignment) -> bool:

@@ -25,6 +25,7 @@ from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
 from homeostat.faults.affected import NOBODY
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.flapping import count_within, is_flapping, reason_of
+from homeostat.faults.generations import found
 from homeostat.faults.hysteresis import Step, is_over, step
 from homeostat.faults.inhibition import Inhibition, inhibition
 from homeostat.faults.model import Fault, FaultState, fault_id
@@ -83,6 +84,9 @@ def on_transition(
     patience_s = _patience_s(world, fault, clear_after_s)
     anew = fault is None or step(fault, level.state, mono_ns, patience_s) is Step.CLEAR_AND_RAISE
     trace = evidence if fault is None or anew else fault.trace
+    if (later := found(world.topology, host, level)) is not None:
+        about = resource_subject(level.resource)
+        decision.add(Draft(later, about, level.at_ns, node_subject(host), trace))
     cause: Seq | Local | None = None
     if transition.finished is not None:
         cause = _finish(world, decision, host, (level, transition.finished), trace)

@@ -170,6 +170,11 @@ class Topology:
         self.offered[host] = offers_digest(offers)
         self.offerings += 1
 
+    def hear_some(self, host: HostId, offers: Sequence[Offer]) -> None:
+        """A part of what it could run; `offered` is not changed before all of it is known."""
+        self.offers.setdefault(host, {}).update({offer.resource: offer for offer in offers})
+        self.offerings += 1
+
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()
     ) -> None:

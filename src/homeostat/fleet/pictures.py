@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from homeostat.contracts.nouns import HostId, ResourceId
-from homeostat.contracts.wire import Levels
+from homeostat.contracts.wire import Levels, Offer
 from homeostat.fleet.model import AgentState, Topology
 
 
@@ -19,6 +19,15 @@ from homeostat.fleet.model import AgentState, Topology
 class _Picture:
     of: tuple[str, str, int, int]
     parts: dict[int, frozenset[ResourceId]] = field(default_factory=dict)
+    offers: dict[ResourceId, Offer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A picture that no part is missing of: what the node has, and what it could run."""
+
+    resources: frozenset[ResourceId]
+    offers: tuple[Offer, ...]
 
 
 @dataclass(slots=True)
@@ -45,7 +54,7 @@ class Pictures:
             and (host not in nodes or nodes[host].acked_seq < self.whole.get(host, nodes[host].acked_seq + 1))
         )
 
-    def add(self, message: Levels) -> frozenset[ResourceId] | None:
+    def add(self, message: Levels) -> Whole | None:
         """Everything that the node has, when this was the last part that was missing; None until then."""
         reported = frozenset(level.resource for level in message.levels)
         of = (message.boot, message.incarnation, message.seq, message.parts)
@@ -53,8 +62,9 @@ class Pictures:
         if picture is None or picture.of != of:
             picture = self._unfinished[message.host] = _Picture(of)
         picture.parts[message.part] = reported
+        picture.offers |= {offer.resource: offer for offer in message.offers}
         if len(picture.parts) < message.parts:
             return None
         del self._unfinished[message.host]
         self.whole[message.host] = message.seq
-        return frozenset().union(*picture.parts.values())
+        return Whole(frozenset().union(*picture.parts.values()), tuple(picture.offers.values()))

@@ -93,4 +93,28 @@ class GuestStranded:
     detail: str
 
 
-EVENTS = (ResourceDown, ResourceUp, ActionIntended, ActionFinished, GuestAssigned, GuestMoved, GuestStranded)
+@dataclass(frozen=True, slots=True)
+class GuestFound:
+    """A host has a guest under a later assignment than the rows knew: they follow. An older database does.
+
+    `from_host` is where the rows had it, empty when they did not know it.
+    """
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    owner: Owner
+    from_host: HostId | str
+    host: HostId
+    generation: int
+
+
+EVENTS = (
+    ResourceDown,
+    ResourceUp,
+    ActionIntended,
+    ActionFinished,
+    GuestAssigned,
+    GuestMoved,
+    GuestStranded,
+    GuestFound,
+)
