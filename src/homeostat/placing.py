@@ -23,7 +23,8 @@ def placing_of(
 
     async def record(placement: Placement) -> Seq:
         def allowed() -> Placement:
-            hosts = {each.from_host for each in placement.assigned if each.from_host is not None}
+            down = path.world.topology.is_down  # what a living host gave back takes nothing from anybody
+            hosts = {each.from_host for each in placement.assigned if each.from_host and down(each.from_host)}
             refused = {host for host in hosts if placing.verdict(host) is not None}
             kept = tuple(each for each in placement.assigned if each.from_host not in refused)
             return replace(placement, assigned=kept)

@@ -353,3 +353,51 @@ def test_one_that_can_go_nowhere_is_written_down() -> None:
     entry.placed(Placement((), (Stranded(G, BLUE, N1, "no_host", "no host is ready"),)))
     assert isinstance(site.settled(entry).events[0].event, GuestStranded)
     assert site.row.host == N1
+
+
+def look(site: Site, *, after_s: int = 0) -> Entry:
+    site.now_s += after_s
+    entry = site.entry()
+    entry.look_after(60.0)
+    return site.settled(entry)
+
+
+def test_a_start_that_takes_too_long_is_a_fault_until_the_guest_is_up() -> None:
+    site = Site()
+    site.die(N1)
+    site.place(MOVE)
+    assert not look(site).tellings
+    assert not look(site, after_s=30).tellings
+    (telling,) = look(site, after_s=60).tellings
+    assert (telling.fault.kind, telling.fault.about, telling.fault.host) == (
+        FaultKind.RESOURCE_DOWN,
+        "resource/g",
+        N2,
+    )
+    assert telling.fault.reason.startswith("n2 has not started it within 60 s")
+    assert not look(site, after_s=60).tellings, "once"
+    site.report(N2, UP, 2)
+    tick = site.entry()
+    tick.tick()
+    assert [(each.fault.about, each.transition) for each in tick.tellings] == [("resource/g", "cleared")]
+
+
+def test_a_guest_of_a_lost_host_is_left_to_the_fault_of_that_host() -> None:
+    site = Site()
+    site.world.topology.resources[G] = replace(site.row, state=STARTING)
+    look(site)
+    site.die(N1)
+    assert not look(site, after_s=100).tellings
+
+
+def test_one_that_its_host_is_not_to_run_any_more_is_a_fault_and_moves_only_when_it_stopped() -> None:
+    site = Site()
+    site.world.topology.hear_offers(N1, ())
+    (telling,) = look(site).tellings
+    assert "is not configured to run it any more" in telling.fault.reason
+    site.report(N1, ResourceState.UNKNOWN, 1)
+    assert not site.place(MOVE).events, "it may run there"
+    site.report(N1, STOPPED, 1)
+    entry = site.place(MOVE)
+    assert kinds(entry) == ["GuestMoved"] and entry.events[0].cause is None
+    assert site.row.host == N2 and site.row.reason.endswith("n1 stopped it and is not to run it any more")

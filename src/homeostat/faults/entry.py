@@ -14,6 +14,7 @@ from homeostat.contracts.events.resources import ActionFinished
 from homeostat.contracts.nouns import HostId, Mark, ResourceState, node_subject, resource_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
+from homeostat.faults.forgotten import on_look
 from homeostat.faults.generations import speaks_for
 from homeostat.faults.guests import on_placement
 from homeostat.faults.hosts import (
@@ -213,6 +214,10 @@ class Entry:
         decision = on_placement(self.world, placement, self._moment())
         self._take(decision)
         self.assign |= {row.host for row in decision.resources}
+
+    def look_after(self, start_deadline_s: float) -> None:
+        """Find guests that their living hosts do not run."""
+        self._take(on_look(self.world, start_deadline_s, self._moment()))
 
     def tick(self) -> None:
         """Clear what has been right for long enough."""

@@ -144,7 +144,7 @@ def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> 
             evidence=f"{host_fault.id}/{row.id}/{row.seq}",
             cause=host_fault.raised_seq,
         )
-        _raise(decision, seen, world)
+        raise_fault(decision, seen, world)
 
 
 def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -> None:
@@ -165,11 +165,11 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
         case Step.NOTHING | Step.KEEP:
             return
         case Step.RAISE:
-            _raise(decision, seen, world)
+            raise_fault(decision, seen, world)
         case Step.CLEAR_AND_RAISE:
             assert fault is not None
             clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
-            _raise(decision, seen, world)
+            raise_fault(decision, seen, world)
         case Step.HOLD:
             assert fault is not None
             decision.changed.append(_held(fault, seen, clear_after_s))
@@ -308,7 +308,8 @@ def _host_of(seen: Seen) -> str:
     return ""
 
 
-def _raise(decision: Decision, seen: Seen, world: World) -> None:
+def raise_fault(decision: Decision, seen: Seen, world: World) -> None:
+    """Begin a fault with what was seen, and tell of it."""
     limits = world.flap_limits
     earlier = count_within(world.raised_ns.get(seen.about, ()), seen.at_ns, limits)
     flaps = is_flapping(seen.kind, earlier, limits)

@@ -64,6 +64,7 @@ BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
 HOST_EVENTS = (HostDown, HostBack, FaultCleared)
+LOOK_AFTER_S = 1.0
 ASSIGNING_S = 1.0
 """What must be left of the term for guests to be started: a message that is sent has arrived by then."""
 
@@ -131,6 +132,7 @@ class FaultPath:
         self.began_ns = parts.clock.wall_ns()
         self._heard = Heard()
         self._given = 0
+        self._looked_ns = 0
         self._owed: set[HostId] = set()
         self._loaded_ns = parts.clock.mono_ns()
         self._configured = frozenset(HostId(each.host) for each in parts.fleet.hosts)
@@ -292,6 +294,9 @@ class FaultPath:
             entry.host_down(host, death)
         for host, silent_s in judgement.silent.items():
             entry.silence(host, silent_s)
+        if self.knows_guests and entry.mono_ns - self._looked_ns >= LOOK_AFTER_S * 1e9:
+            self._looked_ns = entry.mono_ns
+            entry.look_after(self._parts.faults.start_deadline_s)
 
     async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         """False when the store refused the entry, which no repetition cures."""

@@ -71,7 +71,8 @@ class GuestAssigned:
 
 @dataclass(frozen=True, slots=True)
 class GuestMoved:
-    """A guest of a dead and fenced host belongs to another one from now on. The cause is the receipt."""
+    """A guest belongs to another host from now on: its own is dead and fenced, then the cause is the receipt,
+    or lives, has stopped it and is not configured for it any more."""
 
     VERSION: ClassVar[int] = 1
     resource: ResourceId
