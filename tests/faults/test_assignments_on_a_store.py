@@ -24,7 +24,7 @@ from homeostat.contracts.wire import (
 )
 from homeostat.faults.entry import Entry
 from homeostat.fleet.assignment import Assignment, Placement
-from homeostat.fleet.gate import Asked, Refusal
+from homeostat.fleet.gate import Asked, Refusal, Why
 from homeostat.fleet.settings import FleetSettings, HostSettings
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Death
@@ -71,9 +71,9 @@ class Looking(Placing):
 
 
 @asynccontextmanager
-async def placing(here: Running) -> AsyncIterator[Looking]:
-    """The loop that gives guests to hosts, with a gate that lets everything through."""
-    loop = placing_of(here.path, Open(), 1, SystemClock(), Looking)  # type: ignore[arg-type]
+async def placing(here: Running, *said: Refusal | None) -> AsyncIterator[Looking]:
+    """The loop that gives guests to hosts, with a gate that says this first and is open then."""
+    loop = placing_of(here.path, Open(*said), 1, SystemClock(), Looking)  # type: ignore[arg-type]
     assert isinstance(loop, Looking)
     task = asyncio.create_task(loop.run())
     try:
@@ -84,7 +84,7 @@ async def placing(here: Running) -> AsyncIterator[Looking]:
 
 
 class Open:
-    """A gate that says what it is told to say."""
+    """A gate that says what it is told to say, then is open."""
 
     def __init__(self, *said: Refusal | None) -> None:
         self._said = list(said)
@@ -211,3 +211,18 @@ async def test_who_never_speaks_is_waited_for_only_so_long_unless_nobody_knows_h
         )
         await loop.looked()
         assert "h" not in here.path.world.topology.resources, "n9 may run it"
+
+
+async def test_a_gate_that_shuts_between_the_decision_and_the_entry_is_heeded(store: Store) -> None:
+    async with running(store, fleet=SITE) as here:
+        await join(here, "n1", "n2")
+        levels(here, N1)
+        levels(here, N2)
+        await until(lambda: set(here.path.world.topology.offers) == {N1, N2})
+        assert await place(here, Assignment(OFFER, N1, 1))
+        await here.path.record(died_and_fenced)
+        shut = Refusal(Why.HELD, "disks")
+        async with placing(here, None, shut, shut):
+            await until(lambda: here.path.world.topology.resources[G].host == N2)
+        kinds = text("SELECT kind FROM journal WHERE kind IN ('ActRefused', 'GuestMoved') ORDER BY seq")
+        await until(lambda: [row.kind for row in store.rows(kinds)] == ["ActRefused", "GuestMoved"])
