@@ -11,13 +11,11 @@ from homeostat.faults.aftermath import Aftermath, AftermathParts
 from homeostat.faults.loop import FaultPath
 from homeostat.faults.marking import Marker, MarkerParts
 from homeostat.fleet.arming import Arming
-from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import driver_of
-from homeostat.fleet.gate import Asked, Refusal
 from homeostat.kernel.clock import Clock
-from homeostat.kernel.journal import Seq
 from homeostat.leadership import Store
-from homeostat.resources.loop import Placing, PlacingParts
+from homeostat.placing import placing_of
+from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 
 
@@ -40,29 +38,8 @@ async def acting_of(settings: ServerSettings, store: Store, path: FaultPath, clo
     aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, epoch, clock))
     cloud = LocalCloud(lambda: path.world.topology, partial(_show, path))
     marker = Marker(MarkerParts(path, cloud, aftermath.verdict, settings.faults, epoch, clock))
-    return Acting(arming, aftermath, marker, _placing_of(path, aftermath, epoch, clock))
+    return Acting(arming, aftermath, marker, placing_of(path, aftermath, epoch, clock))
 
 
 async def _show(path: FaultPath, host: HostId, mark: Mark) -> None:
     await path.record(lambda entry: entry.marked(host, mark, LocalCloud.name))
-
-
-def _placing_of(path: FaultPath, aftermath: Aftermath, epoch: int, clock: Clock) -> Placing:
-    """The resources room decides which host gets a guest; the fault path owns the rows and writes it down."""
-
-    async def record(placement: Placement) -> Seq:
-        return await path.record(lambda entry: entry.placed(placement))
-
-    async def refuse(asked: Asked, refusal: Refusal) -> Seq:
-        return await path.record(lambda entry: entry.refusal(asked, refusal, None))
-
-    parts = PlacingParts(
-        topology=lambda: path.world.topology,
-        doubts=lambda: path.doubts.keys(),
-        ask=aftermath.ask,
-        record=record,
-        refuse=refuse,
-        epoch=epoch,
-        clock=clock,
-    )
-    return Placing(parts)

@@ -45,6 +45,7 @@ from homeostat.notices.store import subscription as subscription_table
 from homeostat.notices.subscriptions import Subscriptions
 from store_parts import Store, until
 
+FLEET = FleetSettings(sweep_s=0.02)
 UP, DOWN = ResourceState.UP, ResourceState.DOWN
 
 
@@ -132,7 +133,10 @@ def seen(resource: str, seq: int, state: ResourceState, action: str | None = Non
 
 @asynccontextmanager
 async def running(
-    store: Store, *errors: Exception, term_left_s: Callable[[], float] = lambda: math.inf
+    store: Store,
+    *errors: Exception,
+    term_left_s: Callable[[], float] = lambda: math.inf,
+    fleet: FleetSettings = FLEET,
 ) -> AsyncIterator[Running]:
     appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
@@ -150,7 +154,7 @@ async def running(
         clock=SystemClock(),
         herald=Herald(subscriptions, offers, store.readers, silences),  # type: ignore[arg-type]
         faults=FaultsSettings(clear_after_s=0.1),
-        fleet=FleetSettings(sweep_s=0.02),
+        fleet=fleet,
         epoch=1,
         own_lag_s=lambda: 0.0,
         term_left_s=term_left_s,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeostat.contracts.events.resources import ActionFinished, GuestMoved, GuestStranded
+from homeostat.contracts.events.resources import ActionFinished, GuestFound, GuestMoved, GuestStranded
 from homeostat.contracts.nouns import FaultKind, HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     Heartbeat,
@@ -85,6 +85,11 @@ class Site:
     def levels(self, host: HostId, *known: ResourceLevel) -> Entry:
         entry = self.entry()
         entry.levels(Levels(host, f"b-{host}", "i1", self.seqs[host], known, 0, (OFFER,)))
+        return self.settled(entry)
+
+    def levels_without_offers(self, host: HostId, *known: ResourceLevel) -> Entry:
+        entry = self.entry()
+        entry.levels(Levels(host, f"b-{host}", "i1", self.seqs[host], known, 0, (), 1, 2))
         return self.settled(entry)
 
     def report(
@@ -216,6 +221,68 @@ def test_the_highest_generation_is_right_whoever_has_it() -> None:
     entry = site.report(N3, UP, 4)
     assert not entry.refused
     assert (site.row.host, site.row.generation) == (N3, 4)
+    (event,) = [draft.event for draft in entry.events if isinstance(draft.event, GuestFound)]
+    assert event == GuestFound(G, BLUE, N1, N3, 4), "and it is written down"
+    assert "GuestFound" not in kinds(site.report(N3, UP, 4))
+
+
+@pytest.mark.parametrize("generation", [4, 2**63 - 1])
+@pytest.mark.parametrize("known", [True, False])
+def test_nonsense_about_a_later_assignment_is_refused(generation: int, known: bool) -> None:
+    site = Site()
+    before = site.row
+    if not known:
+        site.world.topology.resources.pop(G)
+        site.world.topology._on_host[N1].clear()
+    if generation == 4:
+        site.world.topology.hear_offers(N3, ())
+    for entry in (site.report(N3, UP, generation), site.levels_without_offers(N3, level(UP, 1, generation))):
+        assert entry.refused and not entry.events
+    assert site.world.topology.resources.get(G) == (before if known else None)
+
+
+@pytest.mark.parametrize("state", [UP, DOWN, STOPPED])
+def test_an_old_database_learns_from_pictures_whatever_the_numbers_of_its_old_host_were(
+    state: ResourceState,
+) -> None:
+    site = Site()
+    site.world.topology.resources[G] = replace(site.row, seq=500)
+    site.seqs[N2] = 20
+    nodes = site.world.topology.nodes
+    nodes[N2] = replace(nodes[N2], acked_seq=20)
+    site.levels(N2, level(state, 20, 2))
+    assert (site.row.host, site.row.generation, site.row.state, site.row.seq) == (N2, 2, state, 20)
+    assert site.world.topology.assignment(N1) == {}
+    site.levels(N1, level(UP, 500, 1))
+    assert site.row.host == N2
+
+
+def test_a_picture_in_parts_tells_of_later_assignments_too() -> None:
+    site = Site()
+    site.world.topology.offers.pop(N2)
+    for part, (known, offers) in enumerate([((), (OFFER,)), ((level(UP, 0, 2),), ())], 1):
+        entry = site.entry()
+        entry.levels(Levels(N2, "b-n2", "i1", 0, known, 0, offers, part, 2))
+        assert not site.settled(entry).refused
+    assert (site.row.host, site.row.generation) == (N2, 2)
+    assert site.world.topology.offered[N2] == OFFERS
+
+
+def test_who_has_not_told_everything_in_this_term_is_waited_for() -> None:
+    site = Site()
+    pictures, topology = site.world.pictures, site.world.topology
+    assert pictures.awaited(topology, ()) == []
+    assert pictures.awaited(topology, [HostId("n9")]) == ["n9"]
+    pictures.whole.clear()
+    assert pictures.awaited(topology, ()) == [N1, N2, N3]
+    site.levels(N1, level(UP, 1, 1))
+    site.seqs[N2] = 3
+    site.levels(N2, level(UP, 3, 2))
+    assert pictures.awaited(topology, ()) == [N2, N3], "what n2 saw last is still on its way"
+    site.die(N3)
+    nodes = topology.nodes
+    nodes[N2] = replace(nodes[N2], acked_seq=3)
+    assert pictures.awaited(topology, [N3]) == []
 
 
 def test_one_that_is_fixed_again_goes_on_with_its_generation() -> None:
@@ -286,3 +353,51 @@ def test_one_that_can_go_nowhere_is_written_down() -> None:
     entry.placed(Placement((), (Stranded(G, BLUE, N1, "no_host", "no host is ready"),)))
     assert isinstance(site.settled(entry).events[0].event, GuestStranded)
     assert site.row.host == N1
+
+
+def look(site: Site, *, after_s: int = 0) -> Entry:
+    site.now_s += after_s
+    entry = site.entry()
+    entry.look_after(60.0)
+    return site.settled(entry)
+
+
+def test_a_start_that_takes_too_long_is_a_fault_until_the_guest_is_up() -> None:
+    site = Site()
+    site.die(N1)
+    site.place(MOVE)
+    assert not look(site).tellings
+    assert not look(site, after_s=30).tellings
+    (telling,) = look(site, after_s=60).tellings
+    assert (telling.fault.kind, telling.fault.about, telling.fault.host) == (
+        FaultKind.RESOURCE_DOWN,
+        "resource/g",
+        N2,
+    )
+    assert telling.fault.reason.startswith("n2 has not started it within 60 s")
+    assert not look(site, after_s=60).tellings, "once"
+    site.report(N2, UP, 2)
+    tick = site.entry()
+    tick.tick()
+    assert [(each.fault.about, each.transition) for each in tick.tellings] == [("resource/g", "cleared")]
+
+
+def test_a_guest_of_a_lost_host_is_left_to_the_fault_of_that_host() -> None:
+    site = Site()
+    site.world.topology.resources[G] = replace(site.row, state=STARTING)
+    look(site)
+    site.die(N1)
+    assert not look(site, after_s=100).tellings
+
+
+def test_one_that_its_host_is_not_to_run_any_more_is_a_fault_and_moves_only_when_it_stopped() -> None:
+    site = Site()
+    site.world.topology.hear_offers(N1, ())
+    (telling,) = look(site).tellings
+    assert "is not configured to run it any more" in telling.fault.reason
+    site.report(N1, ResourceState.UNKNOWN, 1)
+    assert not site.place(MOVE).events, "it may run there"
+    site.report(N1, STOPPED, 1)
+    entry = site.place(MOVE)
+    assert kinds(entry) == ["GuestMoved"] and entry.events[0].cause is None
+    assert site.row.host == N2 and site.row.reason.endswith("n1 stopped it and is not to run it any more")

@@ -68,7 +68,10 @@ class Marked:
 
 
 @asynccontextmanager
-async def marking(store: Store, *, deadline_s: float = 5.0) -> AsyncIterator[Marked]:
+async def marking(
+    store: Store, *, deadline_s: float = 5.0, shuts: Refusal | None = None
+) -> AsyncIterator[Marked]:
+    """`shuts`: the gate is open when it is asked first, and never again."""
     async with running(store) as here:
         await join(here, "n1")
         here.see("n1", seen("a", 1, UP), seen("b", 2, UP))
@@ -76,12 +79,19 @@ async def marking(store: Store, *, deadline_s: float = 5.0) -> AsyncIterator[Mar
         cloud = ShownCloud(lambda _: ["a", "b"])
         cloud.here = here
         refusals: list[Refusal] = []
+
+        def gate(_host: HostId, _act: str) -> Refusal | None:
+            said = refusals[0] if refusals else None
+            if shuts is not None and not refusals:
+                refusals.append(shuts)
+            return said
+
         settings = FaultsSettings(mark_deadline_s=deadline_s, mark_retry_s=0.05)
         marker = Marker(
             MarkerParts(
                 here.path,
                 cloud,
-                lambda _host, _act: refusals[0] if refusals else None,
+                gate,
                 settings,
                 1,
                 SystemClock(),
@@ -108,6 +118,15 @@ def row(store: Store) -> tuple[bool, bool]:
     """Whether the host is marked, and what runs there in error."""
     found = store.rows(select(node_table.c.marked_ns, node_table.c.error_ns))[0]
     return found.marked_ns is not None, found.error_ns is not None
+
+
+async def test_a_gate_that_shuts_between_the_decision_and_the_entry_is_heeded(store: Store) -> None:
+    async with marking(store, shuts=Refusal(Why.HELD, "disks")) as it:
+        await it.die()
+        refused = select(database.journal.c.kind).where(database.journal.c.kind == "ActRefused")
+        await until(lambda: bool(store.rows(refused)))
+        assert it.cloud.calls == []
+        assert story(store) == ["ActRefused"]
 
 
 @pytest.mark.seed("002 force-down comes first, then the guests are set to error")

@@ -8,9 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import MESSAGE_BYTES_MAX, Levels, ResourceLevel, decode, encode
+from homeostat.contracts.wire import (
+    MESSAGE_BYTES_MAX,
+    Levels,
+    Offer,
+    ResourceLevel,
+    decode,
+    encode,
+    offers_digest,
+)
 from homeostat.faults.herald import Herald
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.settings import FaultsSettings
@@ -64,7 +74,8 @@ def test_a_picture_is_whole_when_its_last_missing_part_came_in_whatever_order() 
     assert pictures.add(message(3, 3, "e")) is None
     assert pictures.add(message(1, 3, "ab")) is None
     assert pictures.add(message(1, 3, "ab")) is None, "the same part twice is one part"
-    assert pictures.add(message(2, 3, "cd")) == set("abcde")
+    whole = pictures.add(message(2, 3, "cd"))
+    assert whole is not None and whole.resources == set("abcde")
     assert pictures.add(message(2, 3, "cd")) is None, "it begins anew"
 
 
@@ -72,7 +83,8 @@ def test_parts_of_two_pictures_are_never_put_together() -> None:
     pictures = Pictures()
     assert pictures.add(message(1, 2, "ab", seq=9)) is None
     assert pictures.add(message(2, 2, "cd", seq=10)) is None
-    assert pictures.add(message(1, 2, "a", seq=10)) == set("acd")
+    whole = pictures.add(message(1, 2, "a", seq=10))
+    assert whole is not None and whole.resources == set("acd")
 
 
 class Losing:
@@ -152,7 +164,11 @@ async def server(store: Store, nats: NatsServer) -> AsyncIterator[FaultPath]:
 
 @asynccontextmanager
 async def node(
-    nats: NatsServer, folder: Path, rows: list[ResourceLevel], loses: Callable[[Levels], bool]
+    nats: NatsServer,
+    folder: Path,
+    rows: list[ResourceLevel],
+    loses: Callable[[Levels], bool],
+    offers: tuple[Offer, ...] = (),
 ) -> AsyncIterator[Losing]:
     """A node whose store knows these levels already."""
     path = folder / "observations.db"
@@ -162,12 +178,12 @@ async def node(
         database.executemany(
             "INSERT INTO levels VALUES (?, ?)", [(row.resource, encode(row)) for row in rows]
         )
-        database.execute("INSERT OR REPLACE INTO facts VALUES ('seq', ?)", (str(GUESTS),))
+        database.execute("INSERT OR REPLACE INTO facts VALUES ('seq', ?)", (str(max(GUESTS, len(rows))),))
     database.close()
     store = ObservationStore(path)
     bus = Bus(BusSettings(nats.url, "n1", "n1-secret", ping_interval_s=0.2))
     losing = Losing(bus, loses)
-    link = NodeLink(LinkSettings(N1, 0.1), losing, store)
+    link = NodeLink(LinkSettings(N1, 0.1, offers=offers), losing, store)
     await link.listen()
     stopping = asyncio.Event()
     group = asyncio.create_task(run_tasks([Task("bus", bus.run), *link.tasks()], stopping=stopping))
@@ -216,3 +232,20 @@ async def test_lost_parts_are_asked_for_again_and_only_a_whole_picture_says_what
                 30,
                 "what is gone is stopped, and nothing else",
             )
+
+
+@pytest.mark.slow
+async def test_ten_thousand_guests_of_one_host_are_known_and_all_its_offers(
+    nats: NatsServer, store: Store, tmp_path: Path
+) -> None:
+    rows = levels(10_000)
+    offers = tuple(Offer(row.resource, row.kind, row.owner, row.agent, "n1") for row in rows)
+    async with server(store, nats) as path:
+        topology = lambda: path.world.topology  # noqa: E731 - the world is replaced when a commit fails
+        async with node(nats, tmp_path, rows, lambda _: False, offers) as spoken:
+            await eventually(lambda: len(topology().offers.get(N1, ())) == 10_000, 60, "all offers")
+            await eventually(lambda: len(topology().resources) == 10_000, 60, "all guests")
+            await eventually(lambda: not path.world.pictures.awaited(topology(), [N1]), 60, "all of it")
+        assert path.refused == 0
+        assert all(size <= MESSAGE_BYTES_MAX for _, _, size in spoken.sent)
+        assert topology().offered[N1] == offers_digest(offers)

@@ -57,6 +57,11 @@ def stop(*_: object) -> None:
 
 signal.signal(signal.SIGTERM, stop)
 recalled = json.loads(sys.stdin.readline())
+while recalled.pop("more", False):
+    following = json.loads(sys.stdin.readline())
+    recalled["levels"] += following["levels"]
+    recalled["open_intents"] |= following["open_intents"]
+    recalled["more"] = following["more"]
 write(f"pid {os.getpid()}")
 write("recalled " + json.dumps(recalled, sort_keys=True))
 linger_s = 0.0

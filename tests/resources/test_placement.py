@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import Offer
 from homeostat.fleet.model import AgentState, Node, Resource, Topology
-from homeostat.resources.placement import Hosts, Why, elsewhere, first
+from homeostat.resources.placement import Hosts, Why, elsewhere, first, released
 
 HOSTS = [HostId(f"n{number}") for number in range(1, 6)]
 N1, N2, N3, *_ = HOSTS
@@ -120,6 +120,31 @@ def test_one_that_was_fixed_to_a_host_stays_there_and_is_never_doubled() -> None
     assert [each.to for each in first(Hosts(topology), ()).assigned] == [N3]
     topology.adopt([replace(topology.nodes[N3], agent=AgentState.LOST)])
     assert not first(Hosts(topology), {ResourceId("a")}).assigned
+
+
+@pytest.mark.parametrize("state", list(ResourceState))
+def test_what_a_living_host_cannot_run_any_more_goes_elsewhere_when_it_stopped(state: ResourceState) -> None:
+    topology = site({"a": N1})
+    topology.adopt(resources=[guest("a", N1, 3, state)])
+    assert not released(Hosts(topology)).assigned
+    topology.hear_offers(N1, [])
+    found = [(each.to, each.generation, each.from_host) for each in released(Hosts(topology)).assigned]
+    assert found == ([(N2, 4, N1)] if state is ResourceState.STOPPED else [])
+
+
+def test_a_fixed_guest_that_may_still_run_is_not_assigned_elsewhere() -> None:
+    topology = site({"a": N1})
+    topology.hear_offers(N1, [])
+    topology.adopt(resources=[guest("a", N1, 0, ResourceState.UNKNOWN)])
+    assert not first(Hosts(topology), {ResourceId("a")}).assigned
+    topology.adopt(resources=[guest("a", N1, 0, ResourceState.STOPPED)])
+    assert [each.to for each in first(Hosts(topology), {ResourceId("a")}).assigned] == [N2]
+
+
+def test_a_large_host_is_emptied_in_several_decisions() -> None:
+    topology = dead(site({f"g{number}": N2 for number in range(7)}), N2)
+    assert len(elsewhere(Hosts(topology), N2, 3).assigned) == 3
+    assert len(elsewhere(Hosts(topology), N2).assigned) == 7
 
 
 @given(

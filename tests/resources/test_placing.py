@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from test_placement import N1, N2, N3, dead, guest, offer, site
 
 from homeostat.contracts.nouns import HostId, ResourceId
+from homeostat.contracts.wire import Offer
 from homeostat.fleet.assignment import Placement
 from homeostat.fleet.gate import Asked, Refusal, Why
 from homeostat.fleet.model import Topology
@@ -161,3 +163,28 @@ async def test_a_guest_that_is_offered_gets_its_home_without_asking_the_gate() -
         assert loop.verdict(N1) == written.refusal
     assert [(each.to, each.from_host) for each in written.placements[0].assigned] == [(N3, None)]
     assert topology.resources[ResourceId("a")].host == N3
+
+
+class Counting(dict[HostId, dict[ResourceId, Offer]]):
+    """Counts how often all offers were gone through."""
+
+    walks = 0
+
+    def items(self) -> Any:
+        self.walks += 1
+        return super().items()
+
+
+async def test_what_can_go_nowhere_is_not_decided_again_before_something_changed() -> None:
+    topology = dead(site({"b": N2}), N2)
+    topology.adopt([replace(topology.nodes[host], held="disks") for host in (N1, N3)])
+    offers = topology.offers = Counting(topology.offers)
+    written = Written(topology)
+    async with placing(written):
+        await eventually(lambda: written.placements)
+        before = offers.walks
+        await looks(written, 5)
+        after = offers.walks
+        assert after <= before + 1
+        topology.hear_offers(N1, ())
+        await eventually(lambda: offers.walks > after)

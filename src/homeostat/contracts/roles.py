@@ -56,13 +56,15 @@ class Recorded:
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Recalled:
-    """Node to role, the first line: what the store remembers from before the role started.
+    """Node to role, the first lines: what the store remembers from before the role started.
 
-    `open_intents` maps a resource to the act that was intended and never finished.
+    `open_intents` maps a resource to the act that was intended and never finished. `more`: another line of
+    it follows.
     """
 
     levels: tuple[ResourceLevel, ...]
     open_intents: dict[ResourceId, Intent]
+    more: bool = False
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -81,7 +83,7 @@ _FROM_NODE: TypeAdapter[Recorded | Assigned] = TypeAdapter(Recorded | Assigned)
 
 
 def from_node(line: bytes) -> Recorded | Assigned:
-    """Any line but the first that a node says to a role. BadInput."""
+    """Any line after the first ones that a node says to a role. BadInput."""
     try:
         return _FROM_NODE.validate_json(line)
     except ValidationError as error:

@@ -163,7 +163,7 @@ class Goodbye:
 class Levels:
     """node.<host>.levels: everything the node knows, the answer to a resync. `first` as in Observations.
 
-    `offers` are the guests that it could run.
+    `offers` are the guests that it could run, all of them in all parts together.
     What does not fit into one message comes in `parts` of them, this is number `part` from 1 on. Each part
     stands for itself; only all parts of one `seq` together say that nothing else is there.
     """

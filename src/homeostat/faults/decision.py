@@ -66,7 +66,8 @@ class World:
     """The rows in memory: hosts, resources, open acts, and faults that are not cleared, by subject.
 
     `raised_ns` is when the last faults of each subject were raised, `pictures` are answers to resyncs of
-    which not all parts have come.
+    which not all parts have come. `starting` is since when guests that can move are being started, under
+    which generation, on the server's monotonic clock.
     """
 
     topology: Topology = field(default_factory=Topology)
@@ -74,6 +75,7 @@ class World:
     raised_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
     flap_limits: FlapLimits = NEVER
     pictures: Pictures = field(default_factory=Pictures)
+    starting: dict[ResourceId, tuple[int, int]] = field(default_factory=dict)
 
     def adopt(self, decision: Decision) -> tuple[set[HostId], set[ResourceId]]:
         """Take a decision over. Returns which nodes and resources were not known before."""

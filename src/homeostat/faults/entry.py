@@ -14,7 +14,9 @@ from homeostat.contracts.events.resources import ActionFinished
 from homeostat.contracts.nouns import HostId, Mark, ResourceState, node_subject, resource_subject
 from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, Outcome, ResourceLevel
 from homeostat.faults.decision import Decision, Telling, World
-from homeostat.faults.guests import on_placement, speaks_for
+from homeostat.faults.forgotten import on_look
+from homeostat.faults.generations import speaks_for
+from homeostat.faults.guests import on_placement
 from homeostat.faults.hosts import (
     on_evidence,
     on_fence_ended,
@@ -94,26 +96,30 @@ class Entry:
         self._catch_up(message)
         node = self.world.topology.nodes[message.host]
         rows = self.world.topology.resources
-        self.world.topology.hear_offers(message.host, message.offers)
-        if message.offers and all(
-            (row := rows.get(offer.resource)) is not None and row.generation for offer in message.offers
-        ):
-            self.assign.add(message.host)  # else the heartbeats ask, when what is new has found its place
+        whole = self.world.pictures.add(message)
+        if whole is not None:
+            self.world.topology.hear_offers(message.host, whole.offers)
+        elif message.offers:
+            self.world.topology.hear_some(message.host, message.offers)
         for level in message.levels:
             if self._is_foreign(message.host, level):
                 continue
             row = rows.get(level.resource)
             # A message that was overtaken tells of the past: what came after it is in the row already.
-            drifted = row is None or (row.seq, row.state) != (level.seq, level.state)
-            overtaken = row is not None and row.seq > level.seq
+            # Numbers of two hosts say nothing about each other: an old database has the row of an old host.
+            ours = row is not None and row.host == message.host
+            drifted = not ours or row is None or (row.seq, row.state) != (level.seq, level.state)
+            overtaken = ours and row is not None and row.seq > level.seq
             if level.seq <= node.acked_seq and drifted and not overtaken:
                 self._take(on_drift(self.world, message.host, message.boot, level, self._place()))
+        if whole is None:
+            return
+        offered = [rows.get(offer.resource) for offer in whole.offers]
+        if offered and all(row is not None and row.generation for row in offered):
+            self.assign.add(message.host)  # else the heartbeats ask, when what is new has found its place
         if message.seq != node.acked_seq:
             return
-        reported = self.world.pictures.add(message)
-        if reported is None:
-            return
-        gone = [row for row in self.world.topology.on_host(message.host) if row.id not in reported]
+        gone = [row for row in self.world.topology.on_host(message.host) if row.id not in whole.resources]
         for row in gone:
             # A guest that can move is where it is assigned, reported or not.
             if not row.generation and row.state is not ResourceState.STOPPED:
@@ -140,6 +146,10 @@ class Entry:
             self.assign.add(beat.host)
         elif beat.seq == node.acked_seq and beat.digest != self.world.topology.digest(beat.host):
             self.resync[beat.host] = "its digest differs"
+        elif beat.seq == node.acked_seq and not beat.offers:
+            self.world.pictures.whole[beat.host] = (
+                beat.seq
+            )  # it knows what we know, and of no guest that moves
 
     def goodbye(self, message: Goodbye) -> None:
         """A node process stops because it was asked to."""
@@ -205,6 +215,10 @@ class Entry:
         self._take(decision)
         self.assign |= {row.host for row in decision.resources}
 
+    def look_after(self, start_deadline_s: float) -> None:
+        """Find guests that their living hosts do not run."""
+        self._take(on_look(self.world, start_deadline_s, self._moment()))
+
     def tick(self) -> None:
         """Clear what has been right for long enough."""
         self._take(on_tick(self.world, self.mono_ns, self.wall_ns, len(self.events)))
@@ -240,10 +254,10 @@ class Entry:
         """
         row = self.world.topology.resources.get(level.resource)
         speaks = speaks_for(self.world.topology, host, level)
-        if speaks is False and row is not None:
+        if speaks is False:
+            where = "on no host" if row is None else f"on {row.host} under generation {row.generation}"
             self.refused.append(
-                f"{host} speaks of {level.resource} under generation {level.generation}; it is on {row.host} "
-                f"under generation {row.generation}"
+                f"{host} speaks of {level.resource} under generation {level.generation}; it is {where}"
             )
         if speaks is not None:
             return not speaks

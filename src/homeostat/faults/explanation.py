@@ -110,6 +110,14 @@ def _of_hosts(event: object | None) -> str:
             return "the hosts can be judged again"
         case fleet.ActRefused():
             return f"{event.room} did not {event.act}: {event.reason} ({event.detail})"
+        case fleet.RoomArmed():
+            return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
+        case _:
+            return _of_guests(event)
+
+
+def _of_guests(event: object | None) -> str:
+    match event:
         case resources.GuestAssigned():
             return f"{event.resource} belongs to {event.host} (generation {event.generation})"
         case resources.GuestMoved():
@@ -117,10 +125,10 @@ def _of_hosts(event: object | None) -> str:
                 f"{event.resource} is to start on {event.host} instead of {event.from_host} "
                 f"(generation {event.generation})"
             )
+        case resources.GuestFound():
+            return f"{event.host} has {event.resource} under the later generation {event.generation}"
         case resources.GuestStranded():
             return f"{event.resource} of {event.host} starts nowhere: {event.reason} ({event.detail})"
-        case fleet.RoomArmed():
-            return f"{event.by} {'armed' if event.armed else 'disarmed'} the room {event.room}"
         case _:
             return _of_clouds(event)
 

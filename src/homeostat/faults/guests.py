@@ -1,7 +1,8 @@
 """Guests that change hosts: from a decision of the resources room to rows and events. Pure.
 
 The world may have changed since the decision: what does not fit any more is left out, and decided again.
-Invariants: a guest leaves a host only while that host is down and fenced, once a receipt; its generation
+Invariants: a guest leaves a host only while that host is down and fenced, once a receipt, or when it stopped
+there and that host, which lives, says that it is not to run it any more; its generation
 grows by one with every move; what an earlier generation says afterwards changes nothing.
 """
 
@@ -9,9 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from homeostat.contracts.events.resources import ActionFinished, GuestAssigned, GuestMoved, GuestStranded
+from homeostat.contracts.events.resources import (
+    ActionFinished,
+    GuestAssigned,
+    GuestMoved,
+    GuestStranded,
+)
 from homeostat.contracts.nouns import HostId, ResourceState, node_subject, resource_subject
-from homeostat.contracts.wire import Outcome, ResourceLevel
+from homeostat.contracts.wire import Outcome
 from homeostat.faults.decision import Decision, World
 from homeostat.faults.presence import Moment
 from homeostat.fleet.assignment import Assignment, Placement
@@ -37,19 +43,6 @@ def on_placement(world: World, placement: Placement, now: Moment) -> Decision:
     return decision
 
 
-def speaks_for(topology: Topology, host: HostId, level: ResourceLevel) -> bool | None:
-    """Whether a host may say this of a guest that can move; None when it cannot move at all.
-
-    The highest generation is right whoever has it, so that a server with an old database learns what is so.
-    """
-    row = topology.resources.get(level.resource)
-    if row is None or row.generation == level.generation == 0:
-        return None
-    if level.generation != row.generation:
-        return level.generation > row.generation or (level.generation == 0 and row.host == host)
-    return row.host == host
-
-
 def _fits(topology: Topology, assignment: Assignment) -> bool:
     target, row = topology.nodes.get(assignment.to), topology.resources.get(assignment.resource)
     if target is None or target.down_ns is not None:
@@ -57,7 +50,9 @@ def _fits(topology: Topology, assignment: Assignment) -> bool:
     if assignment.from_host is None:
         return row is None or row.generation == 0
     node = topology.nodes.get(assignment.from_host)
-    if node is None or node.down_ns is None or not node.fenced or row is None:
+    if node is None or row is None:
+        return False
+    if not topology.is_given_back(row) and (node.down_ns is None or not node.fenced):
         return False
     return row.host == node.host and row.generation == assignment.generation - 1
 
@@ -72,12 +67,13 @@ def _assign(world: World, decision: Decision, each: Assignment, now: Moment) -> 
             decision.resources.append(replace(row, generation=each.generation))
             return
     else:
-        cause = world.topology.nodes[each.from_host].fenced_seq
+        node = world.topology.nodes[each.from_host]
+        cause = None if node.down_ns is None else node.fenced_seq
         moved = GuestMoved(offer.resource, offer.owner, each.from_host, each.to, each.generation)
         decision.add(Draft(moved, about, now.wall_ns, ORIGIN, _trace(world, each.from_host), cause))
         _forget(world, decision, each.from_host, about, now.wall_ns)
     why = "assigned" if each.from_host is None else "moved"
-    before = "" if each.from_host is None else f": {each.from_host} is down and fenced"
+    before = "" if each.from_host is None else f": {each.from_host} {_left(world.topology, each.from_host)}"
     decision.resources.append(
         Resource(
             id=offer.resource,
@@ -92,6 +88,10 @@ def _assign(world: World, decision: Decision, each: Assignment, now: Moment) -> 
             generation=each.generation,
         )
     )
+
+
+def _left(topology: Topology, host: HostId) -> str:
+    return "is down and fenced" if topology.is_down(host) else "stopped it and is not to run it any more"
 
 
 def _forget(world: World, decision: Decision, host: HostId, about: str, at_ns: int) -> None:

@@ -25,6 +25,7 @@ from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
 from homeostat.faults.affected import NOBODY
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.flapping import count_within, is_flapping, reason_of
+from homeostat.faults.generations import found
 from homeostat.faults.hysteresis import Step, is_over, step
 from homeostat.faults.inhibition import Inhibition, inhibition
 from homeostat.faults.model import Fault, FaultState, fault_id
@@ -83,6 +84,9 @@ def on_transition(
     patience_s = _patience_s(world, fault, clear_after_s)
     anew = fault is None or step(fault, level.state, mono_ns, patience_s) is Step.CLEAR_AND_RAISE
     trace = evidence if fault is None or anew else fault.trace
+    if (later := found(world.topology, host, level)) is not None:
+        about = resource_subject(level.resource)
+        decision.add(Draft(later, about, level.at_ns, node_subject(host), trace))
     cause: Seq | Local | None = None
     if transition.finished is not None:
         cause = _finish(world, decision, host, (level, transition.finished), trace)
@@ -140,7 +144,7 @@ def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> 
             evidence=f"{host_fault.id}/{row.id}/{row.seq}",
             cause=host_fault.raised_seq,
         )
-        _raise(decision, seen, world)
+        raise_fault(decision, seen, world)
 
 
 def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -> None:
@@ -161,11 +165,11 @@ def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -
         case Step.NOTHING | Step.KEEP:
             return
         case Step.RAISE:
-            _raise(decision, seen, world)
+            raise_fault(decision, seen, world)
         case Step.CLEAR_AND_RAISE:
             assert fault is not None
             clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
-            _raise(decision, seen, world)
+            raise_fault(decision, seen, world)
         case Step.HOLD:
             assert fault is not None
             decision.changed.append(_held(fault, seen, clear_after_s))
@@ -305,7 +309,8 @@ def _host_of(seen: Seen) -> str:
     return ""
 
 
-def _raise(decision: Decision, seen: Seen, world: World) -> None:
+def raise_fault(decision: Decision, seen: Seen, world: World) -> None:
+    """Begin a fault with what was seen, and tell of it."""
     limits = world.flap_limits
     earlier = count_within(world.raised_ns.get(seen.about, ()), seen.at_ns, limits)
     flaps = is_flapping(seen.kind, earlier, limits)

@@ -64,6 +64,7 @@ BATCH_MAX = 256
 RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
 HOST_EVENTS = (HostDown, HostBack, FaultCleared)
+LOOK_AFTER_S = 1.0
 ASSIGNING_S = 1.0
 """What must be left of the term for guests to be started: a message that is sent has arrived by then."""
 
@@ -131,6 +132,10 @@ class FaultPath:
         self.began_ns = parts.clock.wall_ns()
         self._heard = Heard()
         self._given = 0
+        self._looked_ns = 0
+        self._owed: set[HostId] = set()
+        self._loaded_ns = parts.clock.mono_ns()
+        self._configured = frozenset(HostId(each.host) for each in parts.fleet.hosts)
         self._doubted_ns = 0
         self._doubt_began_ns: int | None = None
         self._inbox: asyncio.Queue[tuple[Message | Request, int]] = asyncio.Queue(parts.fleet.inbox_max)
@@ -140,6 +145,22 @@ class FaultPath:
     def hears(self) -> bool:
         """Whether anything that nodes say can reach us now."""
         return self._parts.bus.connected
+
+    @property
+    def knows_guests(self) -> bool:
+        """Whether everybody who may run a guest has said so since the tables were read, or has had the time.
+
+        Rows may be older than the world: until then nobody is told what to run or not to run.
+        """
+        if self._configured and not self.world.pictures.awaited(self.world.topology, self._configured):
+            return True
+        waited_ns = self._parts.clock.mono_ns() - max(self._loaded_ns, self._listening_ns)
+        return waited_ns >= self._parts.fleet.lost_after_s * 1e9
+
+    @property
+    def strangers(self) -> list[HostId]:
+        """Configured hosts that no row tells of: nobody knows what runs there."""
+        return sorted(self._configured - self.world.topology.nodes.keys())
 
     async def record(self, change: Callable[[Entry], None]) -> Seq:
         """Put a change of another loop into the next entry; the number of its last event when committed.
@@ -273,6 +294,9 @@ class FaultPath:
             entry.host_down(host, death)
         for host, silent_s in judgement.silent.items():
             entry.silence(host, silent_s)
+        if self.knows_guests and entry.mono_ns - self._looked_ns >= LOOK_AFTER_S * 1e9:
+            self._looked_ns = entry.mono_ns
+            entry.look_after(self._parts.faults.start_deadline_s)
 
     async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
         """False when the store refused the entry, which no repetition cures."""
@@ -329,8 +353,10 @@ class FaultPath:
             await self._send(Subjects(host).acknowledged, Acknowledged(boot, seq, epoch))
         for host, reason in entry.resync.items():
             await self._send(Subjects(host).resync, ResyncRequested(epoch, reason))
-        if self._parts.term_left_s() > ASSIGNING_S:
-            for host in sorted(entry.assign):
+        self._owed |= entry.assign
+        if self._owed and self._parts.term_left_s() > ASSIGNING_S and self.knows_guests:
+            owed, self._owed = self._owed, set()
+            for host in sorted(owed):
                 await self._give(host)
 
     async def _give(self, host: HostId) -> None:
@@ -367,7 +393,8 @@ class FaultPath:
             except RetryLater as error:
                 log.warning("the tables cannot be read", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
-        now_ns = self._parts.clock.mono_ns()
+        now_ns = self._loaded_ns = self._parts.clock.mono_ns()
+        self._owed.clear()  # they ask again
         held = [fault.held_until(now_ns + round(self._hold_s(fault) * 1e9)) for fault in faults]
         self.world = World(topology, {fault.about: fault for fault in held}, raised, limits)
         for host in topology.nodes:

@@ -101,7 +101,7 @@ class Marker:
         """All that is due of one host, one after the other."""
         try:
             while (mark := due(self._parts.path.world, host)) is not None:
-                refusal = self._parts.gate(host, mark.value) if mark in HARMFUL else None
+                refusal = self._refusal(host, mark)
                 if refusal is not None:
                     await self._write_refusal(host, mark, refusal)
                     return
@@ -113,6 +113,9 @@ class Marker:
             self._wait(host, 1.0)
         finally:
             self._running.discard(host)
+
+    def _refusal(self, host: HostId, mark: Mark) -> Refusal | None:
+        return self._parts.gate(host, mark.value) if mark in HARMFUL else None
 
     def _wait(self, host: HostId, wait_s: float) -> None:
         self._not_before_ns[host] = self._parts.clock.mono_ns() + round(wait_s * 1e9)
@@ -128,10 +131,21 @@ class Marker:
         self._refused[host] = (down_ns, refusal.why)
 
     async def _tell(self, host: HostId, mark: Mark) -> bool:
-        """One act; whether the cloud shows it."""
+        """One act; whether the cloud shows it, or it was left out because it is not due any more."""
         deadline_s, story = self._parts.settings.mark_deadline_s, self._story(host)
         act = MarkAct(host, mark, f"{mark.value}-{host}-{uuid.uuid4().hex[:12]}", deadline_s, story.trace)
-        seq = await self._parts.path.record(lambda entry: entry.mark_intended(act, story.last))
+        intended = False
+
+        def intend(entry: Entry) -> None:
+            """What the gate said first, and what was due, may be over when the entry is made."""
+            nonlocal intended
+            if due(entry.world, host) is mark and self._refusal(host, mark) is None:
+                intended = True
+                entry.mark_intended(act, story.last)
+
+        seq = await self._parts.path.record(intend)
+        if not intended:
+            return True  # look again
         self._stories[host] = _Story(story.trace, seq)
         began_ns = self._parts.clock.mono_ns()
         outcome, said = _ended(await self._done(host, mark))

@@ -22,6 +22,11 @@ class FaultsSettings(BaseModel):
     guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
     as a fault of its own. Too large: the all-clear is late."""
 
+    start_deadline_s: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds that the host of a guest that can move has to start it, before that is a fault of its own.
+    Formula: the longest start of a guest. Too small: a slow guest is told as a fault. Too large: one that its
+    new host never starts is noticed late."""
+
     mark_deadline_s: float = Field(default=10.0, gt=0, le=600)
     """Seconds that the cloud has to show a host as down, or what runs there in error. Formula: calls of all
     guests of a host, over those that the cloud takes at once. Too small: ends as unknown and is done again.

@@ -164,10 +164,21 @@ class Topology:
             kept = self._assigned[host] = assigned_digest(self.assignment(host))
         return kept
 
+    def is_given_back(self, row: Resource) -> bool:
+        """Whether a guest stopped on its living host, which says that it is not to run it any more."""
+        if not row.generation or row.state is not ResourceState.STOPPED or self.is_down(row.host):
+            return False
+        return row.host in self.offered and row.id not in self.offers.get(row.host, ())
+
     def hear_offers(self, host: HostId, offers: Sequence[Offer]) -> None:
         """A node says what it could run: all of it."""
         self.offers[host] = {offer.resource: offer for offer in offers}
         self.offered[host] = offers_digest(offers)
+        self.offerings += 1
+
+    def hear_some(self, host: HostId, offers: Sequence[Offer]) -> None:
+        """A part of what it could run; `offered` is not changed before all of it is known."""
+        self.offers.setdefault(host, {}).update({offer.resource: offer for offer in offers})
         self.offerings += 1
 
     def adopt(

@@ -12,15 +12,13 @@ import asyncio
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import (
-    MESSAGE_BYTES_MAX,
     Acknowledged,
     AssignmentGiven,
     Goodbye,
@@ -36,6 +34,7 @@ from homeostat.contracts.wire import (
     encode,
     offers_digest,
 )
+from homeostat.fleet.node_batches import batches
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock, SystemClock
@@ -43,12 +42,10 @@ from homeostat.kernel.errors import BadInput, BusUnavailable, StoreFull, StoreUn
 from homeostat.kernel.loops import Backoff, Task
 
 RESEND_FIRST_S, RESEND_MAX_S = 0.5, 5.0
-BATCH_BYTES_MAX = MESSAGE_BYTES_MAX // 2 - 1024
 IN_FLIGHT_MAX = 2000
 """Transitions sent and not acknowledged before the link waits for the server. About 1 MB."""
 HEARD_MAX = 1000
 
-P = TypeVar("P", Transition, ResourceLevel)
 _log = structlog.get_logger("link")
 
 
@@ -241,9 +238,13 @@ class NodeLink:
         """Everything, of one moment, in as many messages as it takes; whether all were handed over."""
         seen = self._store.snapshot()
         place = (self._settings.host, seen.boot, self.incarnation, seen.seq)
-        parts = list(batches(seen.levels)) or [()]
-        for number, levels in enumerate(parts, 1):
-            message = Levels(*place, levels, seen.first, self._settings.offers, number, len(parts))
+        # Offers first: who says that it has a guest must have said that it could run it.
+        everything: list[ResourceLevel | Offer] = [*self._settings.offers, *seen.levels]
+        parts = list(batches(everything)) or [()]
+        for number, part in enumerate(parts, 1):
+            levels = tuple(each for each in part if isinstance(each, ResourceLevel))
+            offers = tuple(each for each in part if isinstance(each, Offer))
+            message = Levels(*place, levels, seen.first, offers, number, len(parts))
             if not await self._bus.publish(self._subjects.levels, encode(message)):
                 return False
             # More than the connection may hold must not be handed to it at once.
@@ -261,21 +262,6 @@ class NodeLink:
             if not await self._bus.publish(self._subjects.observations, encode(message)):
                 return
             self._sent = batch[-1].level.seq
-
-
-def batches(pieces: Sequence[P]) -> Iterator[tuple[P, ...]]:
-    """Cut into messages of at most BATCH_BYTES_MAX, in order; one that is larger alone travels alone."""
-    batch: list[P] = []
-    used = 0
-    for piece in pieces:
-        size = len(encode(piece)) + 1
-        if batch and used + size > BATCH_BYTES_MAX:
-            yield tuple(batch)
-            batch, used = [], 0
-        batch.append(piece)
-        used += size
-    if batch:
-        yield tuple(batch)
 
 
 async def _set_within(event: asyncio.Event, wait_s: float | None) -> bool:

@@ -12,13 +12,14 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from homeostat.contracts.roles import Assigned, Recalled, Recorded, Report
 from homeostat.contracts.wire import Transition, decode, encode
+from homeostat.fleet.node_batches import batches
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.errors import BadInput, RetryLater
 from homeostat.kernel.loops import HEALTHY_AFTER_S, Backoff
@@ -154,7 +155,8 @@ class Role:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Recall, then record and answer report after report, until the role closes its output."""
-        await self._say(writer, Recalled(self._store.levels(), self._store.open_intents()))
+        for line in _recalled(self._store):
+            await self._say(writer, line)
         telling = asyncio.create_task(self._tell_assignments(writer), name=f"role.{self.name}.assignments")
         try:
             await self._answer_reports(reader, writer)
@@ -208,6 +210,15 @@ class Role:
                 await writer.drain()
         except TimeoutError:
             raise BadLine(f"it has not read its answers for {ANSWER_S:g} s") from None
+
+
+def _recalled(store: ObservationStore) -> Iterator[Recalled]:
+    """All that the store remembers, in lines that a role reads."""
+    for levels in batches(store.levels()):
+        yield Recalled(levels, {}, more=True)
+    for intents in batches(store.open_intents().items()):
+        yield Recalled((), dict(intents), more=True)
+    yield Recalled((), {})
 
 
 def _start(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:

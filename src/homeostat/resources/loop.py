@@ -8,7 +8,7 @@ writing is the fault path's (`record`), telling the nodes follows from the rows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -20,7 +20,7 @@ from homeostat.fleet.model import Topology
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.journal import Seq
-from homeostat.resources.placement import Hosts, elsewhere, first, guests_of, homeless
+from homeostat.resources.placement import MOVES_MAX, Hosts, elsewhere, first, given_back, homeless, released
 
 log = structlog.get_logger("placing")
 
@@ -38,7 +38,11 @@ host gets everything. Too large: a guest whose home never comes waits that long,
 
 @dataclass(frozen=True, slots=True)
 class PlacingParts:
-    """What the loop works with. `ask` is the gate, `record` and `refuse` write into the journal."""
+    """What the loop works with. `ask` is the gate, `record` and `refuse` write into the journal.
+
+    `knows_guests` says whether all who may run guests have said so since this server leads, or had the time;
+    `strangers` are configured hosts that never spoke to this database: what runs there nobody knows.
+    """
 
     topology: Callable[[], Topology]
     doubts: Callable[[], Collection[HostId]]
@@ -47,10 +51,12 @@ class PlacingParts:
     refuse: Callable[[Asked, Refusal], Awaitable[Seq]]
     epoch: int
     clock: Clock
+    knows_guests: Callable[[], bool] = lambda: True
+    strangers: Callable[[], Sequence[HostId]] = tuple
 
 
 class Placing:
-    """The loop: everything of one host in one entry, one entry at a time."""
+    """The loop: one entry at a time, of one host each, with as much of it as others can wait for."""
 
     def __init__(self, parts: PlacingParts) -> None:
         self._parts = parts
@@ -59,6 +65,8 @@ class Placing:
         self._since_asked_s: dict[HostId, float] = {}
         self._stranded: dict[ResourceId, tuple[int, str]] = {}
         self._refused: dict[HostId, tuple[int, str]] = {}
+        self._futile: dict[HostId, tuple[int, tuple[HostId, ...], int]] = {}
+        self._told_of: tuple[HostId, ...] = ()
 
     def foretell(self, host: HostId) -> Placement:
         """Where the guests of this host would start if it died now."""
@@ -82,16 +90,31 @@ class Placing:
 
     async def _assign_first(self) -> None:
         topology, now_s = self._parts.topology(), self._parts.clock.mono_ns() / 1e9
+        if not self._parts.knows_guests() or self._waits_for_strangers(topology):
+            return
         if topology is self._heard[0] and topology.offerings == self._heard[1] and not self._since_s:
             return  # nothing was offered since all of it found its place
-        self._heard, waiting = (topology, topology.offerings), homeless(topology)
+        self._heard = (topology, topology.offerings)
+        waiting = [*homeless(topology), *(row.id for row in given_back(topology))]
         self._since_s = {each: self._since_s.get(each, now_s) for each in waiting}
         if not waiting:
             return
         impatient = {each for each, since_s in self._since_s.items() if now_s - since_s >= HOME_WAIT_S}
-        placement = first(self._hosts(), impatient)
-        if placement.assigned:
-            await self._parts.record(placement)
+        hosts = self._hosts()
+        assigned = (*first(hosts, impatient).assigned, *released(hosts).assigned)
+        if assigned:
+            await self._parts.record(Placement(assigned))
+
+    def _waits_for_strangers(self, topology: Topology) -> bool:
+        """A guest that no row knows may run on a host that no row knows: it is not started a second time."""
+        strangers = tuple(self._parts.strangers())
+        if strangers and strangers != self._told_of and homeless(topology):
+            self._told_of = strangers
+            log.warning(
+                "guests wait for hosts that never spoke: switch them on, or take them out of fleet.hosts",
+                hosts=strangers,
+            )
+        return bool(strangers)
 
     def _due(self) -> list[HostId]:
         """Hosts that nothing runs on, with a receipt, and that guests are still assigned to."""
@@ -99,7 +122,9 @@ class Placing:
         return [
             node.host
             for node in topology.nodes.values()
-            if node.down_ns is not None and node.fenced and guests_of(topology, node.host)
+            if node.down_ns is not None
+            and node.fenced
+            and any(row.generation for row in topology.on_host(node.host))
         ]
 
     async def _empty(self, host: HostId) -> None:
@@ -112,9 +137,14 @@ class Placing:
                 self._refused[host] = (down_ns, refusal.why.name)
             return
         hosts, early = self._hosts(), now_s - self._since_asked_s.setdefault(host, now_s) < PATIENCE_S
+        if not self._parts.knows_guests():
+            return
         if early and hosts.unheard():
             return  # a new leader: the first host that speaks must not get everything
-        found = elsewhere(hosts, host)
+        looked_at = (hosts.topology.offerings, tuple(hosts.loads()), down_ns)
+        if self._futile.get(host) == looked_at:
+            return  # nothing that could help has changed
+        found = elsewhere(hosts, host, MOVES_MAX)
         news = {each.resource: (down_ns, each.reason) for each in found.stranded}
         untold = tuple(
             each
@@ -122,10 +152,14 @@ class Placing:
             if not early and self._stranded.get(each.resource) != news[each.resource]
         )
         if not found.stranded:
-            del self._since_asked_s[host]
+            self._since_asked_s.pop(host, None)
         if found.assigned or untold:
             await self._parts.record(Placement(found.assigned, untold))
             self._stranded.update({each.resource: news[each.resource] for each in untold})
+        if found.stranded and not found.assigned and not early:
+            self._futile[host] = looked_at
+        else:
+            self._futile.pop(host, None)
 
     def _hosts(self) -> Hosts:
         return Hosts(self._parts.topology(), self._parts.doubts())

@@ -70,9 +70,16 @@ class NodeLine:
         return cls(reader, writer)
 
     async def recalled(self) -> Recalled | None:
-        """The first line; None when the node closed the line instead."""
-        line = await self._line()
-        return decode(Recalled, line) if line else None
+        """The first lines, as one; None when the node closed the line instead."""
+        levels: list[ResourceLevel] = []
+        open_intents: dict[ResourceId, Intent] = {}
+        while line := await self._line():
+            said = decode(Recalled, line)
+            levels += said.levels
+            open_intents |= said.open_intents
+            if not said.more:
+                return Recalled(tuple(levels), open_intents)
+        return None
 
     async def tell(self, about: About, news: News) -> None:
         """Report and return once it is on the node's disk."""

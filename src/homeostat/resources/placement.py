@@ -25,7 +25,10 @@ class Why(Enum):
     NO_HOST = "no host that is configured to run it is ready"
 
 
-IDLE = frozenset({ResourceState.STOPPED, ResourceState.UNKNOWN})
+IDLE = ResourceState.STOPPED
+"""Only what was seen to stop does not run: of what is unknown nobody can say that."""
+MOVES_MAX = 500
+"""Guests in one decision. Too small: a large host is emptied slowly. Too large: everything else waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class Hosts:
         node = self.topology.nodes.get(host)
         if node is None or node.down_ns is not None or node.fenced or node.held:
             return False
-        return node.agent is AgentState.PRESENT and host not in self.doubts and host in self.topology.offers
+        if node.agent is not AgentState.PRESENT or host in self.doubts:
+            return False
+        return host in self.topology.offers and host in self.topology.offered
 
     def unheard(self) -> bool:
         """Whether a host that lives has not yet said what it could run."""
@@ -60,12 +65,15 @@ def guests_of(topology: Topology, host: HostId) -> list[Resource]:
     return sorted((row for row in topology.on_host(host) if row.generation), key=lambda row: row.id)
 
 
-def elsewhere(hosts: Hosts, dead: HostId) -> Placement:
-    """Where the guests of a dead host are to start; also asked before it is dead."""
+def elsewhere(hosts: Hosts, dead: HostId, at_most: int | None = None) -> Placement:
+    """Where the guests of a dead host are to start, or the first of them; also asked before it is dead."""
     loads = hosts.loads()
     loads.pop(dead, None)
-    assigned, stranded = [], []
+    assigned: list[Assignment] = []
+    stranded: list[Stranded] = []
     for row in guests_of(hosts.topology, dead):
+        if len(assigned) == at_most:
+            break
         offers = _offers(hosts.topology, row.id, dead)
         to = _least_loaded(loads, offers)
         if to is not None:
@@ -83,11 +91,13 @@ def first(hosts: Hosts, impatient: Collection[ResourceId]) -> Placement:
     One that was fixed to a host until now stays there: it may run.
     """
     loads, topology = hosts.loads(), hosts.topology
-    assigned = []
+    assigned: list[Assignment] = []
     for resource in homeless(topology):
+        if len(assigned) == MOVES_MAX:
+            break
         offers = _offers(topology, resource, None)
         row = topology.resources.get(resource)
-        if row is not None and row.state not in IDLE:
+        if row is not None and row.state is not IDLE:
             to = row.host if row.host in loads and row.host in offers else None
         else:
             homes = {HostId(offer.home) for offer in offers.values() if offer.home}
@@ -99,6 +109,25 @@ def first(hosts: Hosts, impatient: Collection[ResourceId]) -> Placement:
             loads[to] += 1
             assigned.append(Assignment(offers[to], to, 1))
     return Placement(tuple(assigned))
+
+
+def released(hosts: Hosts) -> Placement:
+    """Where guests go that stopped on their living host, which is not configured for them any more."""
+    loads = hosts.loads()
+    assigned: list[Assignment] = []
+    for row in given_back(hosts.topology)[:MOVES_MAX]:
+        offers = _offers(hosts.topology, row.id, row.host)
+        to = _least_loaded(loads, offers)
+        if to is not None:
+            loads[to] += 1
+            assigned.append(Assignment(offers[to], to, row.generation + 1, row.host))
+    return Placement(tuple(assigned))
+
+
+def given_back(topology: Topology) -> list[Resource]:
+    """Guests that were seen to stop, and that their living host cannot run any more, by name."""
+    rows = topology.resources.values()
+    return sorted((row for row in rows if topology.is_given_back(row)), key=lambda row: row.id)
 
 
 def homeless(topology: Topology) -> list[ResourceId]:

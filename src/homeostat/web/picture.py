@@ -133,7 +133,10 @@ def _moment(each: Envelope) -> tuple[str, str]:
             return f"nothing runs on {host} any more", "good"
         case fleet.HostMarked(host=host, mark=mark):
             return _ACTS[mark.value].format(host), "act"
-        case resources.GuestMoved(resource=resource, host=host):
+        case (
+            resources.GuestMoved(resource=resource, host=host)
+            | resources.GuestFound(resource=resource, host=host)
+        ):
             return f"{resource} belongs to {host} now", "act"
         case resources.GuestStranded(resource=resource):
             return f"{resource} starts nowhere for now", "lost"

@@ -71,7 +71,8 @@ class GuestAssigned:
 
 @dataclass(frozen=True, slots=True)
 class GuestMoved:
-    """A guest of a dead and fenced host belongs to another one from now on. The cause is the receipt."""
+    """A guest belongs to another host from now on: its own is dead and fenced, then the cause is the receipt,
+    or lives, has stopped it and is not configured for it any more."""
 
     VERSION: ClassVar[int] = 1
     resource: ResourceId
@@ -93,4 +94,28 @@ class GuestStranded:
     detail: str
 
 
-EVENTS = (ResourceDown, ResourceUp, ActionIntended, ActionFinished, GuestAssigned, GuestMoved, GuestStranded)
+@dataclass(frozen=True, slots=True)
+class GuestFound:
+    """A host has a guest under a later assignment than the rows knew: they follow. An older database does.
+
+    `from_host` is where the rows had it, empty when they did not know it.
+    """
+
+    VERSION: ClassVar[int] = 1
+    resource: ResourceId
+    owner: Owner
+    from_host: HostId | str
+    host: HostId
+    generation: int
+
+
+EVENTS = (
+    ResourceDown,
+    ResourceUp,
+    ActionIntended,
+    ActionFinished,
+    GuestAssigned,
+    GuestMoved,
+    GuestStranded,
+    GuestFound,
+)
