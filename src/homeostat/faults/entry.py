@@ -16,6 +16,7 @@ from homeostat.contracts.wire import Goodbye, Heartbeat, Levels, Observations, O
 from homeostat.faults.decision import Decision, Telling, World
 from homeostat.faults.guests import on_placement, speaks_for
 from homeostat.faults.hosts import (
+    on_acts_stopped,
     on_evidence,
     on_fence_ended,
     on_fence_intended,
@@ -156,6 +157,10 @@ class Entry:
     def evidence(self, unknown: str) -> None:
         """Why nothing has been known of the hosts for a while, or empty."""
         self._take(on_evidence(self.world, unknown, self._moment()))
+
+    def acts_stopped(self, reason: str) -> None:
+        """Why a storm of deaths stops acts until a person has looked, or empty."""
+        self._take(on_acts_stopped(self.world, reason, self._moment()))
 
     def refusal(self, asked: Asked, refusal: Refusal, cause: Seq | None) -> None:
         """The gate refused an act."""

@@ -24,8 +24,9 @@ class Node:
     """A host with our process. `acked_seq` is the last observation of store `boot` that is committed.
 
     `down_ns` is the first failed evidence of its death (the server's wall clock), None while it lives;
-    `fenced` the receipt that nothing runs there since, `fenced_seq` its event; `held` why no harm may be done
-    to it, empty otherwise.
+    `fenced` the receipt that nothing runs there since, `fenced_seq` its event, `fenced_ns` when it was
+    written (the server's wall clock), `vouched` whether a person gave it; `held` why no harm may be done to
+    it, empty otherwise.
     `marked_ns` is since when its cloud shows it as down, `error_ns` since when what runs there is shown in
     error (both the server's wall clock, None when it is not so): one row a host, whatever runs there.
     """
@@ -42,6 +43,8 @@ class Node:
     fenced_seq: Seq | Local | None = None
     marked_ns: int | None = None
     error_ns: int | None = None
+    fenced_ns: int | None = None
+    vouched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
