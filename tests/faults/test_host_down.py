@@ -149,6 +149,17 @@ def test_each_owner_hears_of_its_own_and_others_nothing() -> None:
         assert foreign not in body
 
 
+def test_how_the_host_is_looked_at_is_for_administrators_only() -> None:
+    entry = Story().die(10)
+    assert isinstance(entry.events[0].event, HostDown)
+    assert entry.events[0].event.reason == "silent and refusing"
+    fault, raised = entry.tellings[0].fault, entry.events[1].event
+    assert fault.reason == "its agent is silent and it does not answer from outside"
+    body = render(Format.JSON, Frame("x", "x", Owner("blue"), 10**6), picture_of(fault), Told.RAISED)
+    assert "refusing" not in repr(raised)
+    assert b"refusing" not in body
+
+
 def test_whoever_heard_it_raised_hears_it_cleared() -> None:
     picture = picture_of(Story().die(10).tellings[0].fault)
     heard = ["blue", "red"]

@@ -47,6 +47,8 @@ from homeostat.kernel.journal import Draft, Local, Seq
 
 ORIGIN = "faults"
 FENCING = "fleet/fencing"
+DEAD = "its agent is silent and it does not answer from outside"
+"""The reason of every fault of a dead host."""
 _MARKS = frozenset(mark.value for mark in Mark)
 
 
@@ -59,7 +61,7 @@ def seen_dead(topology: Topology, host: HostId, death: Death, cause: Local | Non
         kind=FaultKind.HOST_DOWN,
         severity=Severity.CRITICAL,
         owner=INFRASTRUCTURE,
-        reason=death.reason,
+        reason=DEAD,  # projects read it, too: how the host is looked at is in HostDown, for administrators
         at_ns=death.first_failed_ns,
         mono_ns=death.first_failed_mono_ns,
         server_ns=death.first_failed_mono_ns,
