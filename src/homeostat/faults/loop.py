@@ -31,7 +31,7 @@ from homeostat.contracts.wire import (
     decode,
     encode,
 )
-from homeostat.faults.decision import World
+from homeostat.faults.decision import Telling, World
 from homeostat.faults.entry import Entry
 from homeostat.faults.flapping import FlapLimits
 from homeostat.faults.herald import Herald
@@ -315,13 +315,13 @@ class FaultPath:
         return True
 
     def _log_for_doctor(self, entry: Entry) -> None:
-        """One line a fault for Doctor's scripts; the time is the source's own, whenever this is written."""
+        """One line a fault for Doctor's scripts, with the time of its detection, whenever this is written."""
         doctor_log = self._parts.doctor_log
         if doctor_log is None:
             return
         for telling in entry.tellings:
             if telling.transition == "raised":
-                doctor_log.info("doctor monitor detected at %s", seconds(telling.fault.raised_ns))
+                doctor_log.info("doctor monitor detected at %s", seconds(detected_ns(telling)))
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch
@@ -412,6 +412,11 @@ class FaultPath:
     def _refuse(self, subject: str, error: BadInput) -> None:
         self.refused += 1
         log.warning("message refused", subject=subject, error=str(error), refused=self.refused)
+
+
+def detected_ns(telling: Telling) -> int:
+    """When the monitor knew: of a host when its witnesses agreed, of anything else the source's own stamp."""
+    return telling.at_ns if telling.fault.kind is FaultKind.HOST_DOWN else telling.fault.raised_ns
 
 
 def _refuse_request(request: Request, error: BaseException) -> None:
