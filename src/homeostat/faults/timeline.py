@@ -186,10 +186,10 @@ def _chosen(tellings: Sequence[_Telling], consumer: str | None) -> _Telling | No
 def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
     raw = found.raw or found.raised
     # One witness of a dead host is no evidence yet: the wait for the second one is the monitor's own time.
-    at_ns, what = _seen_ns(raw), "the source's stamp of what it saw first"
+    known_ns, what = _seen_ns(raw), "the source's stamp of what it saw first"
     if raw.kind == "HostDown":
-        at_ns, what = raw.at_ns, "both witnesses agree that the host is dead"
-    stamps = {Step.RAW_FAILURE: _Stamp(at_ns, _clock(raw), raw.seq, f"{raw.kind}: {what}")}
+        known_ns, what = raw.at_ns, "both witnesses agree that the host is dead"
+    stamps = {Step.RAW_FAILURE: _Stamp(known_ns, _clock(raw), raw.seq, f"{raw.kind}: {what}")}
     if found.injected is not None:
         _put(stamps, Step.HOST_DOWN, found.injected, "FaultInjected: who broke it says when")
     if found.raw is not None and found.raw.kind == "HostDown":
