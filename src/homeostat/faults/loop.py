@@ -129,6 +129,7 @@ class FaultPath:
         self.host_events = asyncio.Event()
         self._complaints: set[str] = set()
         self.began_ns = parts.clock.wall_ns()
+        self._began_mono_ns = parts.clock.mono_ns()
         self._heard = Heard()
         self._given = 0
         self._doubted_ns = 0
@@ -256,6 +257,12 @@ class FaultPath:
             self._parts.own_lag_s(),
         )
         self._adopt(entry, judgement)
+        silent_ns = entry.mono_ns - round((fleet.lost_after_s + self._parts.own_lag_s()) * 1e9)
+        self.world.topology.unheard = frozenset(
+            node.host
+            for node in entry.expected()
+            if node.down_ns is None and heard.get(node.host, self._began_mono_ns) < silent_ns
+        )
 
     def _adopt(self, entry: Entry, judgement: Judgement) -> None:
         """Write down who is newly lost or dead, and a doubt that lasts."""

@@ -120,7 +120,8 @@ class Topology:
     """Hosts and what runs on them, in memory; the tables are its snapshot. Rows change by `adopt` only.
 
     `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
-    `offerings` how often any of it was told.
+    `offerings` how often any of it was told. `unheard` are hosts that are not known to be down and of which
+    nothing is heard: what was last seen there may be over.
     """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
@@ -129,6 +130,7 @@ class Topology:
     offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
     offered: dict[HostId, str] = field(default_factory=dict)
     offerings: int = 0
+    unheard: frozenset[HostId] = frozenset()
     _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
     _digests: dict[HostId, str] = field(default_factory=dict)
     _assigned: dict[HostId, str] = field(default_factory=dict)
