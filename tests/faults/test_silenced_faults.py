@@ -147,6 +147,19 @@ async def test_a_failed_commit_of_what_is_owed_loses_nothing(store: Store) -> No
         assert kinds(store).count("NoticeUnsilenced") == 1
 
 
+async def test_whoever_reads_the_tables_again_reads_the_silences_too(store: Store) -> None:
+    async with running(store) as here:
+        await join(here, "n1")
+        await silence(here, host="n1")
+        unanswered = end_silence("s-1", time.time_ns(), "admin")
+        await here.appender.append(Submission("test", changes=(unanswered,)))
+        here.path._parts.appender._errors.append(StoreUnavailable("gone"))  # type: ignore[attr-defined]
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.bus.answers("to.n1.resync") >= 1)
+        here.see("n1", seen("web", 1, DOWN))
+        await until(lambda: here.told() == ["raised f"])
+
+
 async def test_who_subscribes_within_a_silence_is_told_with_the_others_when_it_ends(store: Store) -> None:
     async with running(store) as here:
         await join(here, "n1")

@@ -18,6 +18,7 @@ from homeostat.kernel.access import Role, Token, hash_token, insert_token
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.http import Callers, make_app
 from homeostat.kernel.journal import Submission
+from homeostat.notices.silence_store import end_silence
 from homeostat.notices.silences import Silences
 from homeostat.notices.silences_api import SilencesApi, router
 from notices_parts import QUICK, World, world
@@ -102,6 +103,15 @@ async def test_it_is_made_read_and_ended_and_stays_readable(api: Api) -> None:
     assert (over["state"], over["ended_by"]) == ("over", "admin")
     events = await api.world.journal.read(0, 10)  # type: ignore[arg-type]
     assert [each.kind for each in events] == ["SilenceCreated", "SilenceEnded"]
+
+
+async def test_one_whose_end_was_committed_without_an_answer_is_over_for_who_tries_again(api: Api) -> None:
+    _, made = await api("admin", "POST", "/silences", wanted(host="n1"))
+    unanswered = end_silence(made["id"], time.time_ns(), "admin")
+    await api.world.appender.append(Submission("test", changes=(unanswered,)))
+    assert api.silences.all(), "nobody has read the table since"
+    assert (await api("admin", "DELETE", f"/silences/{made['id']}"))[0] == 204
+    assert not api.silences.all()
 
 
 @pytest.mark.seed("order owner rules of silences: only what is one's own, for one's own subscriptions")

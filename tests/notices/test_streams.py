@@ -208,3 +208,38 @@ async def test_a_stream_ends_when_its_token_does(here: World) -> None:
     listening.begin(0)
     assert listening.task is not None
     await asyncio.wait_for(listening.task, 5)
+
+
+async def test_what_others_are_told_puts_off_neither_the_heartbeat_nor_the_end(here: World) -> None:
+    streams = Streams(here.readers, here.recall, FEW)
+    revoked = asyncio.Event()
+
+    async def until_revoked() -> bool:
+        return not revoked.is_set()
+
+    async def busy() -> None:
+        while True:
+            streams.look()
+            await asyncio.sleep(0.005)  # far below the heartbeat
+
+    others = asyncio.create_task(busy())
+    listening = Reader(streams, Wanted(Owner("shop"), None, until_revoked))
+    listening.begin(0)
+    await until(lambda: listening.comments >= 2, deadline_s=5)
+    revoked.set()
+    assert listening.task is not None
+    await asyncio.wait_for(listening.task, 5)
+    others.cancel()
+    await asyncio.gather(others, return_exceptions=True)
+
+
+async def test_who_is_admitted_counts_before_anything_is_sent(here: World) -> None:
+    streams = Streams(here.readers, here.recall, FEW)
+    wanted = Wanted(None, None, yes)
+    admitted = [streams.open(wanted, Seq(0)), streams.open(wanted, Seq(0))]
+    with pytest.raises(RetryLater, match="streams_max"):
+        streams.open(wanted, Seq(0))
+    del admitted[0]  # its reader went away before the answer began
+    admitted.append(streams.open(wanted, Seq(0)))
+    with pytest.raises(RetryLater, match="streams_max"):
+        streams.open(wanted, Seq(0))

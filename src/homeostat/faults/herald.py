@@ -94,6 +94,7 @@ class Herald:
         """
         wanted = tuple(faults)
         await self._subscriptions.reload()
+        await self._silences.reload()
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
         self._held = dict(await self._readers.read(lambda conn: silence_store.held(conn, wanted)))
         self._looked = (-1, 0)

@@ -168,6 +168,8 @@ async def end_silence(id: Id, caller: CurrentCaller, parts: Parts) -> None:
         raise NotAllowed(f"a {caller.role.value} does not end silences of {row.project}")
     now_ns = parts.clock.wall_ns()
     if row.ends_ns <= now_ns:
+        # The first time the answer to the commit may have been lost: nobody has read the table since.
+        await parts.silences.reload()
         return
     draft = _draft(parts, caller, id, SilenceEnded(id, row.project))
     change = silence_store.end_silence(id, now_ns, caller.name)

@@ -11,14 +11,16 @@ piece within `stream_stall_s` is cut off, and goes on from its place when it com
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import orjson
 import structlog
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from homeostat.contracts.nouns import Owner
 from homeostat.kernel.errors import HomeostatError, RetryLater
@@ -71,15 +73,20 @@ class Streams:
             raise RetryLater(
                 f"{self._open} readers hear the stream already, notices.streams_max permits no more"
             )
-        return _Patient(
+        self._open += 1  # now, and not with the first piece: many may be admitted before one begins
+        answer = _Patient(
             self._told(wanted, after),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"},
             stall_s=self._settings.stream_stall_s,
         )
+        answer.leave = weakref.finalize(answer, self._left)  # also of one that nobody ever sends
+        return answer
+
+    def _left(self) -> None:
+        self._open -= 1
 
     async def _told(self, wanted: Wanted, after: Seq) -> AsyncGenerator[str]:
-        self._open += 1
         try:
             # The place at once, so that a reader who is cut off before the first notice misses none.
             yield f"retry: {_RETRY_MS}\nid: {after}\nevent: open\ndata: {{}}\n\n"
@@ -87,11 +94,16 @@ class Streams:
                 yield piece
         except HomeostatError as error:
             _log.warning("a stream of notices ends; its reader comes back", reason=str(error))
-        finally:
-            self._open -= 1
 
     async def _behind(self, wanted: Wanted, place: Seq) -> AsyncGenerator[str]:
+        loop = asyncio.get_running_loop()
+        beat_s = loop.time() + self._settings.stream_heartbeat_s
         while True:
+            if loop.time() >= beat_s:  # whatever others are told meanwhile
+                if not await wanted.still_may():
+                    return
+                yield ": still here\n\n"
+                beat_s = loop.time() + self._settings.stream_heartbeat_s
             new = self._new  # taken before the read: what is queued during it is not overlooked
             query = partial(
                 store.streamed,
@@ -107,13 +119,9 @@ class Streams:
                 yield self._event(row, pictures.get(row.fault))
             if len(rows) == _AT_ONCE:
                 continue
-            try:
-                async with asyncio.timeout(self._settings.stream_heartbeat_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(beat_s):
                     await new.wait()
-            except TimeoutError:
-                if not await wanted.still_may():
-                    return
-                yield ": nothing new\n\n"
 
     def _event(self, row: Notice, picture: FaultPicture | None) -> str:
         if picture is None:
@@ -129,7 +137,9 @@ def _event_of(row: Notice, kind: str, data: bytes) -> str:
 
 
 class _Patient(StreamingResponse):
-    """A stream that waits for its reader, but not for ever."""
+    """A stream that waits for its reader, but not for ever. `leave` gives its place back."""
+
+    leave: Callable[[], object]
 
     def __init__(
         self, content: AsyncGenerator[str], *, media_type: str, headers: dict[str, str], stall_s: float
@@ -137,6 +147,13 @@ class _Patient(StreamingResponse):
         super().__init__(content, media_type=media_type, headers=headers)
         self._content = content
         self._stall_s = stall_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the framework's; its place is free when this ends, however it ends."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.leave()
 
     async def stream_response(self, send: Send) -> None:
         """As the framework's, each piece under a deadline."""

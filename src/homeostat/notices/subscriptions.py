@@ -7,7 +7,7 @@ taken over by the one that had them written, so `reload` must not run beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -40,11 +40,15 @@ class Subscriptions:
         """Read the table; to be called at the start and when it is not known what was committed."""
         async with self._reading:  # an older answer must not replace a newer one
             rows = await self._readers.read(store.subscriptions)
-            self._by_name = {row.name: row for row in rows}
-            owners: dict[Owner, list[Subscription]] = {}
-            for row in rows:
-                owners.setdefault(row.owner, []).append(row)
-            self._by_owner = owners
+            self._take(rows)
+
+    def _take(self, rows: Iterable[Subscription]) -> None:
+        """From now on these, all of them: by name and by owner are never of two different times."""
+        self._by_name = {row.name: row for row in sorted(rows, key=lambda row: row.name)}
+        owners: dict[Owner, list[Subscription]] = {}
+        for row in self._by_name.values():
+            owners.setdefault(row.owner, []).append(row)
+        self._by_owner = owners
 
     def all(self) -> tuple[Subscription, ...]:
         """Every subscription, by name."""
@@ -64,7 +68,5 @@ class Subscriptions:
 
     def adopt(self, name: str, row: Subscription | None) -> None:
         """A change of this one is committed; None: it is removed."""
-        rest = {each: known for each, known in self._by_name.items() if each != name}
-        if row is not None:
-            rest[name] = row
-        self._by_name = dict(sorted(rest.items()))
+        rest = [known for each, known in self._by_name.items() if each != name]
+        self._take(rest if row is None else [*rest, row])

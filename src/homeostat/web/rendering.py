@@ -41,12 +41,18 @@ def _environment() -> Environment:
     )
     made.globals |= {"asset": asset_url, "version": __version__}
     made.filters |= {"clock": clock, "day": day, "duration": duration, "sign": sign, "quantity": quantity}
+    made.filters["named"] = named
     return made
 
 
 def page(template: str, **values: object) -> str:
     """A whole page, or a part of one."""
     return _environment().get_template(template).render(values)
+
+
+def named(subject: str) -> str:
+    """The name in a subject: `n1` of `host/n1`. What has no noun (`fleet`) is its own name."""
+    return subject.partition("/")[2] or subject
 
 
 def clock(at: str) -> str:

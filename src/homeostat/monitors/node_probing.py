@@ -1,0 +1,237 @@
+"""Probes on the wire: asked, answered or expired, each by itself. asyncio Protocols and httptools.
+
+Knows no schedule: the sampler says when. A probe goes out on a kept connection or a new one and never waits
+for another. One that a server closed unused while our request was on its way is asked again on a new one, as
+every HTTP client does; the sample covers both. Of each probe exactly one sample comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import re
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import httptools
+
+from homeostat.monitors.samples import Answer, Sample
+
+_IDLE_MAX = 4
+_LENGTH_TOLD = re.compile(rb"\r\n(content-length|transfer-encoding):", re.IGNORECASE)
+"""An end of the connection before that length is an answer cut short; without one it ends the answer."""
+_NO_LINGER = struct.pack("ii", 1, 0)
+_OURS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES}
+)
+"""Errors of connecting that only our own machine can be blamed for."""
+
+
+now_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
+"""CLOCK_BOOTTIME; the only clock of a monitor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask. `path` None: a connection that stands is the whole answer. `address` is resolved."""
+
+    address: str
+    port: int
+    path: str | None
+    host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    expected: range = range(200, 400)
+    deadline_ns: int = 1_000_000_000
+
+    def request(self) -> bytes:
+        """What is sent, every time the same."""
+        fields = {"Host": self.host or f"{self.address}:{self.port}", "Accept": "*/*", **self.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"GET {self.path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+class _Probe:
+    """One question under way."""
+
+    __slots__ = ("connection", "fresh", "over", "scheduled_ns", "sent_ns", "task")
+
+    def __init__(self, scheduled_ns: int, sent_ns: int) -> None:
+        self.scheduled_ns, self.sent_ns = scheduled_ns, sent_ns
+        self.fresh = self.over = False
+        self.connection: _Connection | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Prober:
+    """Asks one target. `record` gets every sample, in the order of their ends."""
+
+    def __init__(self, target: Target, record: Callable[[Sample], None]) -> None:
+        self.target, self.record = target, record
+        self.request = target.request()
+        self.late_ns = target.deadline_ns
+        """A good answer after so long is late; the sampler knows more once it has its baseline."""
+        self._under_way: deque[_Probe] = deque()
+        self._idle: list[_Connection] = []
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a probe has not ended yet."""
+        return any(not probe.over for probe in self._under_way)
+
+    def ask(self, scheduled_ns: int, *, fresh: bool) -> None:
+        """Send one probe now. `fresh`: on a new connection, in place of a kept one."""
+        probe = _Probe(scheduled_ns, now_ns())
+        self._under_way.append(probe)
+        connection = self._idle.pop() if self._idle else None
+        if connection is not None and not fresh and self.target.path is not None:
+            connection.ask(probe)
+            return
+        if connection is not None:
+            connection.abort()
+        self.connect(probe)
+
+    def expire(self) -> None:
+        """End what is older than its deadline. To be called at least once a period."""
+        waiting = self._under_way
+        while waiting and (waiting[0].over or now_ns() - waiting[0].sent_ns >= self.target.deadline_ns):
+            probe = waiting.popleft()
+            if not probe.over:
+                self.end(probe, Answer.TIMEOUT)
+                if probe.task is not None:
+                    probe.task.cancel()
+                if probe.connection is not None:
+                    probe.connection.abort()
+
+    def end(self, probe: _Probe, answer: Answer, status: int = 0) -> None:
+        """The one end of a probe; later ones are ignored."""
+        if probe.over:
+            return
+        probe.over = True
+        done_ns = now_ns()
+        if answer is Answer.OK and done_ns - probe.sent_ns > self.late_ns:
+            answer = Answer.LATE
+        seen = (probe.scheduled_ns, probe.sent_ns, done_ns, answer, probe.fresh, status)
+        self.record(tuple.__new__(Sample, seen))  # Sample(*seen) without the detour through Python
+
+    def connect(self, probe: _Probe) -> None:
+        """Ask on a new connection."""
+        probe.fresh = True
+        probe.task = self._loop.create_task(self._connect(probe))
+
+    def keep(self, connection: _Connection) -> None:
+        """It may serve another probe; what many probes held up at once left over is closed."""
+        if len(self._idle) < _IDLE_MAX:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def forget(self, connection: _Connection) -> None:
+        """It is closed."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close what is kept."""
+        for connection in list(self._idle):
+            connection.abort()
+
+    async def _connect(self, probe: _Probe) -> None:
+        try:
+            await self._loop.create_connection(
+                lambda: _Connection(self, probe), self.target.address, self.target.port
+            )
+        except ConnectionRefusedError:
+            self.end(probe, Answer.REFUSED)
+        except OSError as error:
+            self.end(probe, Answer.CLIENT_ERROR if error.errno in _OURS else Answer.ERROR)
+        finally:
+            probe.task = None
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, at most one probe on it at a time."""
+
+    def __init__(self, prober: Prober, probe: _Probe) -> None:
+        self._prober = prober
+        self._probe: _Probe | None = probe
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._used = False
+        self._heard = b""
+
+    def ask(self, probe: _Probe) -> None:
+        """Send a probe on this kept connection."""
+        assert self._transport is not None
+        self._probe = probe
+        probe.connection = self
+        self._heard = b""
+        self._transport.write(self._prober.request)
+
+    def abort(self) -> None:
+        """Close at once; the probe on it, if any, has had its end."""
+        self._probe = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, probe = cast(asyncio.Transport, transport), self._probe
+        # A reset instead of an orderly end: thousands of connections in TIME_WAIT say nothing.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        if probe is None or probe.over:
+            self.abort()
+        elif self._prober.target.path is None:
+            self._prober.end(probe, Answer.OK)
+            self.abort()
+        else:
+            self.ask(probe)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._heard or data
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._failed()
+            self.abort()
+
+    def on_message_complete(self) -> None:
+        self._answered()
+        if self._parser.should_keep_alive() and self._transport is not None:
+            self._used = True
+            self._prober.keep(self)
+        else:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._prober.forget(self)
+        probe, self._transport = self._probe, None
+        if probe is None or probe.over:
+            return
+        if self._used and not self._heard:
+            self._probe = probe.connection = None
+            self._prober.connect(probe)
+        elif exc is None and b"\r\n\r\n" in self._heard and not _LENGTH_TOLD.search(self._heard):
+            self._answered()
+        else:
+            self._failed()
+
+    def _answered(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            status = self._parser.get_status_code()
+            probe.connection = None
+            good = status in self._prober.target.expected
+            self._prober.end(probe, Answer.OK if good else Answer.ERROR, status)
+
+    def _failed(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.connection = None
+            self._prober.end(probe, Answer.ERROR)

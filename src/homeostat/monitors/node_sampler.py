@@ -1,0 +1,266 @@
+"""A monitor: one process that asks one target at a fixed rate, whatever earlier probes do (open loop).
+
+    python -m homeostat.monitors.node_sampler --config monitor.json
+
+Its samples go into its own file, its statements to standard output; it ends in order on SIGTERM, with all
+samples on disk. All moments are CLOCK_BOOTTIME: the wall clock is never read. What is due while this process
+cannot run is not made up for: the next sample says how late it is, and the others are counted as skipped. It
+concludes nothing (`outage`) and is started and watched by `supervision`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import uvloop
+
+from homeostat.kernel.errors import BadInput, HomeostatError
+from homeostat.monitors.node_probing import Prober, Target, now_ns
+from homeostat.monitors.node_ticks import Ticks
+from homeostat.monitors.samples import Answer, Sample, line_of
+from homeostat.monitors.statements import Alive, Ended, Ready, Statement, encode
+
+HEARTBEAT_S = 0.5
+_NS_PER_MS = 1_000_000
+_NICENESS = -10
+_GARBAGE_THRESHOLD = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerConfig:
+    """What one monitor does. Written as JSON with these names."""
+
+    name: str
+    url: str
+    """`http://host:port/path`, or `tcp://host:port`: a connection that stands is the answer."""
+    samples_file: str
+    period_ms: float = 20.0
+    """Time between two probes. The bounds of an outage are at least twice this apart."""
+    phase_ms: float = 0.0
+    """Shift on the grid that all monitors share: N of them shifted by period/N are one, N times as dense."""
+    deadline_ms: float = 1000.0
+    """A probe without an answer by then is given up. More than the service ever needs."""
+    late_ms: float = 0.0
+    """A good answer after so long is late. 0: a tenth of the deadline, at least five periods and three of the
+    longest round trips of the baseline (in which nothing is late)."""
+    baseline_samples: int = 20
+    """So many good samples in a row before the monitor says that it is ready."""
+    fresh_every: int = 10
+    """Every so many probes one goes on a new connection: kept ones must not hide a listener that is gone."""
+    expected_status: tuple[int, int] = (200, 399)
+    """From, to: what counts as a good answer."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    raised_priority: bool = True
+    """SCHED_FIFO, else a lower nice value, where this machine permits it."""
+
+    def checked(self) -> SamplerConfig:
+        """Itself, or BadInput naming the field."""
+        for name in ("period_ms", "deadline_ms"):
+            if not 0 < getattr(self, name) <= 3_600_000:
+                raise BadInput(name, getattr(self, name), "more than 0 and at most an hour, in ms")
+        if self.late_ms < 0 or self.phase_ms < 0:
+            raise BadInput("late_ms" if self.late_ms < 0 else "phase_ms", -1, "0 or more, in ms")
+        for name in ("baseline_samples", "fresh_every"):
+            if getattr(self, name) < 1:
+                raise BadInput(name, getattr(self, name), "1 or more")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "tcp") or not parts.hostname:
+            raise BadInput("url", self.url, "http://host:port/path or tcp://host:port")
+        if any("\n" in text or "\r" in text for pair in self.headers.items() for text in pair):
+            raise BadInput("headers", "***", "one line each")
+        return self
+
+    def target(self) -> Target:
+        """Whom to ask, its name resolved once: a resolver's trouble is not the service's."""
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port or (80 if parts.scheme == "http" else 0)
+            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+            if not port:
+                raise ValueError("no port")
+        except (OSError, ValueError) as error:
+            raise BadInput("url", self.url, f"a name that can be resolved and a port ({error})") from None
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return Target(
+            address=str(found[0][4][0]),
+            port=port,
+            path=path if parts.scheme == "http" else None,
+            host=parts.netloc.rpartition("@")[2],
+            headers=self.headers,
+            expected=range(self.expected_status[0], self.expected_status[1] + 1),
+            deadline_ns=round(self.deadline_ms * _NS_PER_MS),
+        )
+
+    def late_ns(self, rho_ns: int) -> int:
+        """From when on a good answer is late, given the longest round trip of the baseline."""
+        late_ms = self.late_ms or max(self.deadline_ms / 10, 5 * self.period_ms, 3 * rho_ns / _NS_PER_MS)
+        return round(late_ms * _NS_PER_MS)
+
+
+def config_of(text: str) -> SamplerConfig:
+    """The configuration in this JSON; BadInput names the first field that is wrong."""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise BadInput("config", text, f"JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise BadInput("config", values, "an object")
+    known = {each.name: each for each in fields(SamplerConfig)}
+    for name, value in values.items():
+        if name not in known:
+            raise BadInput(name, value, f"one of {', '.join(known)}")
+    if "expected_status" in values:
+        values["expected_status"] = tuple(values["expected_status"])
+    try:
+        return SamplerConfig(**values).checked()
+    except TypeError as error:
+        raise BadInput("config", sorted(values), str(error)) from None
+
+
+def raise_priority() -> str:
+    """As much as the machine permits: fifo, nice or none."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        return "fifo"
+    except OSError:
+        pass
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        return "nice"
+    except OSError:
+        return "none"
+
+
+class Sampler:
+    """The schedule, the file and the statements of one monitor."""
+
+    def __init__(self, config: SamplerConfig, priority: str, file: BinaryIO, voice_fd: int) -> None:
+        self._config, self._priority, self._file, self._voice_fd = config, priority, file, voice_fd
+        period_ns = round(config.period_ms * _NS_PER_MS)
+        self._prober = Prober(config.target(), self._baseline)
+        if config.late_ms:
+            self._prober.late_ns = config.late_ns(0)
+        self._loop = asyncio.get_running_loop()
+        self._unwritten: list[Sample] = []
+        self._stopping = asyncio.Event()
+        self._asked = self._samples = self._skipped = 0
+        self._good_in_a_row = self._rho_ns = self._lateness_max_ns = 0
+        self._since_ns = 0
+        phase_ns = round(config.phase_ms * _NS_PER_MS)
+        first_ns = (now_ns() // period_ns + 1) * period_ns + phase_ns % period_ns
+        self._ticks = Ticks(first_ns, period_ns)
+
+    async def run(self) -> None:
+        """Until SIGTERM; then every probe gets its end, the file is on disk and the last word is said."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        self._loop.add_reader(self._ticks.fd, self._tick)
+        self._beat()
+        await self._stopping.wait()
+        self._loop.remove_reader(self._ticks.fd)
+        self._ticks.close()
+        while self._prober.under_way:
+            self._prober.expire()
+            await asyncio.sleep(self._config.period_ms / 1000)
+        self._prober.close()
+        self._write()
+        os.fsync(self._file.fileno())
+        ended = Ended(now_ns(), self._samples, self._skipped, self._lateness_max_ns, time.process_time_ns())
+        os.set_blocking(self._voice_fd, True)
+        self._say(ended)
+
+    def _beat(self) -> None:
+        self._write()
+        self._say(Alive(now_ns(), self._samples, time.process_time_ns()))
+        if not self._stopping.is_set():
+            self._loop.call_later(HEARTBEAT_S, self._beat)
+
+    def _tick(self) -> None:
+        taken = self._ticks.take()
+        if taken is None or self._stopping.is_set():
+            return
+        due_ns, missed = taken
+        self._prober.expire()
+        self._asked += 1
+        self._prober.ask(due_ns, fresh=self._asked % self._config.fresh_every == 0)
+        self._skipped += missed
+
+    def _baseline(self, sample: Sample) -> None:
+        """Count towards the barrier; whatever is not good begins it anew."""
+        self._unwritten.append(sample)
+        if sample.answer is not Answer.OK:
+            self._good_in_a_row = self._rho_ns = 0
+            return
+        if not self._good_in_a_row:
+            self._since_ns = sample.scheduled_ns
+        self._good_in_a_row += 1
+        self._rho_ns = max(self._rho_ns, sample.done_ns - sample.sent_ns)
+        if self._good_in_a_row >= self._config.baseline_samples:
+            self._prober.record = self._unwritten.append
+            rho_ns, late_ns = self._rho_ns, self._config.late_ns(self._rho_ns)
+            self._prober.late_ns = late_ns
+            self._write()
+            self._say(
+                Ready(
+                    now_ns(), self._since_ns, os.getpid(), self._samples, rho_ns, late_ns,
+                    self._lateness_max_ns, time.process_time_ns(), self._priority,
+                )
+            )  # fmt: skip
+
+    def _write(self) -> None:
+        """Everything at once: a line costs less among others than each by itself."""
+        new = self._unwritten
+        if new:
+            self._file.write("".join(map(line_of, new)).encode())
+            self._samples += len(new)
+            self._lateness_max_ns = max(self._lateness_max_ns, *(sample.lateness_ns for sample in new))
+            new.clear()
+
+    def _say(self, statement: Statement) -> None:
+        # Who does not listen must not hold up the schedule: a full pipe loses a heartbeat.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._voice_fd, encode(statement))
+
+
+async def _sample(config: SamplerConfig, priority: str, file: BinaryIO) -> None:
+    voice_fd = sys.stdout.fileno()
+    os.set_blocking(voice_fd, False)
+    sampler = Sampler(config, priority, file, voice_fd)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
+    await sampler.run()
+
+
+def main() -> None:
+    """The command: 0 after SIGTERM, 2 and one line when the configuration is not acceptable."""
+    parser = argparse.ArgumentParser(prog="homeostat.monitors.node_sampler", description="one monitor")
+    parser.add_argument("--config", type=Path, required=True, help="JSON, see SamplerConfig")
+    path = parser.parse_args().config
+    try:
+        config = config_of(path.read_text())
+        priority = raise_priority() if config.raised_priority else "none"
+        with Path(config.samples_file).open("ab", buffering=0) as file:
+            # uvloop: a fifth less CPU a sample than asyncio's own loop.
+            uvloop.run(_sample(config, priority, file))
+    except (HomeostatError, OSError) as error:
+        print(f"homeostat: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
