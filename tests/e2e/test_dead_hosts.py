@@ -218,6 +218,13 @@ def test_two_of_three_hosts_at_once_are_not_believed(lab: Lab) -> None:
         eventually(lambda: lab.told("on-call", "fleet") == ["raised"], 10, "once")
         assert {row["state"] for row in lab.get("/hosts")["items"]} == {"unknown"}
         assert not any(row["fenced"] for row in lab.get("/hosts")["items"])
+        assert {row["host"]: row["agent"] for row in lab.get("/hosts")["items"]} == {
+            "n1": "present",
+            "n2": "unknown",
+            "n3": "unknown",
+        }
+        states = {(row["host"], row["state"]) for row in lab.get("/resources")["items"]}
+        assert states == {("n1", "up"), ("n2", "unknown"), ("n3", "unknown")}, "nobody sees what runs there"
     finally:
         for name in ("n2", "n3"):
             command(lab, "lab", "start-host", name)

@@ -27,6 +27,7 @@ from homeostat.faults.decision import World
 from homeostat.faults.entry import Entry
 from homeostat.faults.exposure import exposure
 from homeostat.faults.herald import picture_of
+from homeostat.faults.loop import detected_ns
 from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.suspicion import Death
@@ -147,6 +148,18 @@ def test_each_owner_hears_of_its_own_and_others_nothing() -> None:
         body = render(Format.JSON, Frame(name, name, Owner(name), 10**6), picture, Told.RAISED)
         assert mine in body
         assert foreign not in body
+
+
+def test_how_the_host_is_looked_at_is_for_administrators_only() -> None:
+    entry = Story().die(10)
+    assert isinstance(entry.events[0].event, HostDown)
+    assert entry.events[0].event.reason == "silent and refusing"
+    fault, raised = entry.tellings[0].fault, entry.events[1].event
+    assert (fault.raised_ns, detected_ns(entry.tellings[0])) == (9 * SECOND, 10 * SECOND)
+    assert fault.reason == "its agent is silent and it does not answer from outside"
+    body = render(Format.JSON, Frame("x", "x", Owner("blue"), 10**6), picture_of(fault), Told.RAISED)
+    assert "refusing" not in repr(raised)
+    assert b"refusing" not in body
 
 
 def test_whoever_heard_it_raised_hears_it_cleared() -> None:

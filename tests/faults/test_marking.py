@@ -192,6 +192,20 @@ async def test_a_gate_that_stays_shut_is_written_down_once_and_nothing_is_marked
         assert it.cloud.calls[0] == "force-down n1"
 
 
+async def test_a_second_refusal_of_another_reason_is_written_once_and_stops_nothing(store: Store) -> None:
+    async with marking(store) as it:
+        for why in (Why.NOT_ARMED, Why.HELD, Why.NOT_ARMED):
+            count = len(story(store))
+            it.refusals[:] = [Refusal(why, why.value)]
+            if not count:
+                await it.die()
+            await until(lambda count=count: len(story(store)) == count + 1)  # type: ignore[misc]
+            it.here.path.host_events.set()
+        assert story(store) == ["ActRefused"] * 3
+        it.refusals.clear()
+        await until(lambda: row(store) == (True, True))
+
+
 async def test_a_cloud_that_hangs_ends_as_unknown_and_is_asked_again(store: Store) -> None:
     async with marking(store, deadline_s=0.3) as it:
         hanging = asyncio.Event()

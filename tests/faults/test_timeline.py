@@ -32,7 +32,7 @@ def test_each_checkpoint_is_its_event_and_what_nobody_stamped_is_missing() -> No
     assert times(view) == {
         "0": None,
         "1": 0.0,
-        "2": 8.0,
+        "2": 0.0,
         "3": 11.0,
         "4": 14.0,
         "5": 15.0,
@@ -52,13 +52,13 @@ def test_all_eleven_are_known_when_everybody_says_when() -> None:
     chain = Chain()
     killed = chain.add("FaultInjected", -700, by="admin", what="lab kill-host", origin="injector")
     chain.add("FaultInjected", -90_000, by="admin", origin="injector")
-    raised = chain.raised("HostDown", seen_ms=0, at_ms=8)
+    raised = chain.raised("HostDown", seen_ms=-300, at_ms=0)
     blue = chain.queued(raised, "blue", 8)
     chain.act(raised, "mark_down", 9, 11)
     chain.act(raised, "set_error", 11, 14)
     chain.delivered(blue, 10, 10.7, 18, admitted=10.1, chosen=10.5, consumer_received=12, consumer_handled=15)
     view = folded(chain)
-    expected = (-700, 0, 8, 11, 14, 10, 10.1, 10.5, 10.7, 12, 15)
+    expected = (-700, 0, 0, 11, 14, 10, 10.1, 10.5, 10.7, 12, 15)
     assert times(view) == {str(number): ms + 700 for number, ms in enumerate(expected)}
     assert [each.name for each in view.checkpoints if each.beside] == ["marked host down", "set VM error"]
     assert next(each for each in view.checkpoints if each.id == "0").event == killed
@@ -69,6 +69,20 @@ def test_all_eleven_are_known_when_everybody_says_when() -> None:
     assert view.told[0].handled_ms == 15
     assert {each.clock for each in view.checkpoints} == {"injector", "server", "consumer blue"}
     assert "?" not in draw(view.model_dump()).split("Component")[0]
+
+
+@pytest.mark.seed(
+    "002 the consumer is notified less than a second after the monitor detected, by their log lines"
+)
+def test_the_wait_for_the_second_witness_is_the_monitors_own() -> None:
+    chain = Chain()
+    chain.add("FaultInjected", -1500, by="admin", what="lab kill-host", origin="injector")
+    raised = chain.raised("HostDown", seen_ms=-1200, at_ms=0)
+    chain.delivered(chain.queued(raised, "blue", 0), 10, 12, 18)
+    view = folded(chain)
+    assert {cost.component: cost.ms for cost in view.costs}["monitor"] == 1500.0
+    assert (view.waited_ms, view.first_told_ms) == (1200.0, 18.0)
+    assert "first failed evidence 1200.000 ms before checkpoint 1" in draw(view.model_dump())
 
 
 def test_a_host_that_was_broken_long_before_was_not_broken_by_that() -> None:

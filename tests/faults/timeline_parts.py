@@ -70,7 +70,7 @@ class Chain:
 def host_down(*, marked_ms: float = 11, errors_ms: float = 14) -> Chain:
     """The whole story of a dead host with two consumers, the second of which answers late."""
     chain = Chain()
-    raised = chain.raised("HostDown", seen_ms=0, at_ms=8)
+    raised = chain.raised("HostDown", seen_ms=-900, at_ms=0)
     first = chain.queued(raised, "blue", 8)
     second = chain.queued(raised, "green", 8)
     chain.act(raised, "mark_down", 9, marked_ms)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import HostId
-from homeostat.fleet.gate import Asked, Situation, Why, decide
+from homeostat.fleet.gate import Asked, Situation, Why, decide, stopped_by_storm
 from homeostat.fleet.settings import GateSettings
 
 N1, N2 = HostId("n1"), HostId("n2")
@@ -92,3 +92,41 @@ def test_the_gate_opens_only_when_nothing_speaks_against_it(
     )
     is_open = why(situation) is None
     assert is_open == (armed and harm < 5 and died < 3 and not unknown and epoch == 7)
+
+
+TWO_OF_THREE = replace(OPEN, hosts=3, deaths_s={N1: 10.0, N2: 11.5})
+
+
+@pytest.mark.seed("order the gate before harm: epoch, arming, rate limit, storm breaker, hold, dry run")
+@pytest.mark.parametrize(
+    ("situation", "expected"),
+    [
+        (TWO_OF_THREE, Why.STORM),
+        (replace(TWO_OF_THREE, vouched=frozenset({N2})), None),
+        (replace(TWO_OF_THREE, vouched=frozenset({N1})), None),
+        (replace(OPEN, hosts=6, deaths_s=deaths(3), vouched=frozenset({N1})), None),
+        (replace(OPEN, hosts=6, deaths_s=deaths(4), vouched=frozenset({HostId("n4")})), Why.STORM),
+        (replace(TWO_OF_THREE, fenced_s={N1: 11.4}), None),
+        (replace(TWO_OF_THREE, fenced_s={N1: 12.0}), Why.STORM),
+        (replace(TWO_OF_THREE, fenced_s={N2: 12.0}), Why.STORM),
+        (replace(TWO_OF_THREE, vouched=frozenset({N1}), held={N1: "new disks"}), Why.HELD),
+    ],
+)
+def test_a_person_lifts_a_storm_and_a_driver_does_not(situation: Situation, expected: Why | None) -> None:
+    """A receipt that was there before the storm began is worth what it was."""
+    assert why(situation) is expected
+
+
+def test_people_are_told_of_a_storm_that_stops_what_nothing_else_stops() -> None:
+    told = [
+        stopped_by_storm(ASKED, situation, SETTINGS) is not None
+        for situation in (
+            TWO_OF_THREE,
+            replace(TWO_OF_THREE, harm_s=(999.0,) * 5),
+            replace(TWO_OF_THREE, armed={}),
+            replace(TWO_OF_THREE, unknown="half is silent"),
+            replace(TWO_OF_THREE, vouched=frozenset({N2})),
+            OPEN,
+        )
+    ]
+    assert told == [True, True, False, False, False, False]

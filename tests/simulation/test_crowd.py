@@ -68,6 +68,8 @@ def test_a_third_that_dies_at_once_trips_the_storm_breaker_before_the_first_is_f
     told = crowd.stories["a third dies at once"]
     assert (told.hit, told.accused, told.fenced) == (100, 100, 0)
     assert told.refused == {"storm": 100}
+    assert told.told.pop(("acts_stopped", "raised")) == 1, "a person is told once, whatever is stopped"
+    assert told.told.pop(("acts_stopped", "cleared")) == 1
     assert told.told == {("host_down", "raised"): 100, ("host_down", "cleared"): 100}
     assert told.absent == 0
     assert within(told.sent, most_messages(told.hit, 100)), told.sent

@@ -44,6 +44,7 @@ class FaultKind(StrEnum):
     AGENT_LOST = "agent_lost"
     HOST_DOWN = "host_down"
     EVIDENCE_LOST = "evidence_lost"
+    ACTS_STOPPED = "acts_stopped"
 
 
 class Mark(StrEnum):
@@ -90,6 +91,9 @@ class SetPoint:
 
 FLEET_SUBJECT = "fleet"
 """The journal's subject of what concerns all hosts together."""
+
+GATE_SUBJECT = "fleet/gate"
+"""The journal's subject of what the gate says of all hosts together."""
 
 
 def node_subject(host: HostId) -> str:

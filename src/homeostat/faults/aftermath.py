@@ -17,14 +17,14 @@ from typing import assert_never
 
 import structlog
 
-from homeostat.contracts.nouns import HostId
+from homeostat.contracts.nouns import GATE_SUBJECT, HostId
 from homeostat.contracts.wire import Outcome
 from homeostat.faults.entry import Entry
 from homeostat.faults.hosts import FENCING, host_fault
 from homeostat.faults.loop import FaultPath
 from homeostat.fleet.arming import Arming
 from homeostat.fleet.fencing import Attempt, Ended
-from homeostat.fleet.gate import Asked, Refusal, Situation, Why, decide
+from homeostat.fleet.gate import Asked, Refusal, Situation, Why, decide, stopped_by_storm
 from homeostat.fleet.settings import FleetSettings
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import RetryLater
@@ -36,6 +36,9 @@ log = structlog.get_logger("aftermath")
 ROOM = "faults"
 ACT = "fence"
 LOOK_S = 0.1
+ELSEWHERE = ("resources", "start_elsewhere")
+NAMED = 10
+"""How many hosts one sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,56 @@ class Aftermath:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._close_what_was_left()
+                await self._tell_of_storm()
                 for host in self._due():
                     self._running.add(host)
                     group.create_task(self._about(host), name=f"aftermath {host}")
                 await asyncio.sleep(LOOK_S)
 
+    async def _tell_of_storm(self) -> None:
+        """People are told once that the storm breaker stops acts, and when that is over."""
+        path = self._parts.path
+        if path.doubt:
+            return  # then that is what stops everything, and is told
+        reason, fault = self._stopped(), path.world.faults.get(GATE_SUBJECT)
+        if bool(reason) == (fault is not None and fault.up_ns is None):
+            return
+        try:
+            await path.record(lambda entry: entry.acts_stopped(reason))
+        except RetryLater as error:
+            log.warning("not written down; tried again", error=str(error))
+
+    def _stopped(self) -> str:
+        """What only a storm stops, and how a person ends it; empty when it stops nothing."""
+        topology, situation = self._parts.path.world.topology, self._situation()
+        stopped: dict[HostId, str] = {}
+        for node in topology.nodes.values():
+            if node.down_ns is None or node.vouched:
+                continue
+            if not node.fenced:
+                room, act = ROOM, ACT
+            elif any(row.generation for row in topology.on_host(node.host)):
+                room, act = ELSEWHERE
+            else:
+                continue
+            asked = Asked(room, act, node.host, self._parts.epoch)
+            if refusal := stopped_by_storm(asked, situation, self._parts.fleet.gate):
+                stopped[node.host] = refusal.sentence
+        if not stopped:
+            return ""
+        hosts = sorted(stopped)
+        named = ", ".join(hosts[:NAMED]) + (f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else "")
+        then = "when nothing runs on one, say so: homeostat host fenced HOST --receipt TEXT"
+        return f"{stopped[hosts[0]]}; nothing is done about {named}; {then}"
+
     def _due(self) -> list[HostId]:
         if self._parts.fence is None:
             return []
         now_s, topology = self._now_s(), self._parts.path.world.topology
-        for host in [host for host in self._last if not topology.is_down(host)]:
+        # While the fault lasts the host may die again: what is written then must not have a cause that an
+        # earlier event of the same kind had, or it is taken for a re-run of that.
+        world = self._parts.path.world
+        for host in [host for host in self._last if host_fault(world, host) is None]:
             del self._last[host]
         return [
             node.host
@@ -207,6 +250,8 @@ class Aftermath:
             deaths_s={host: at_ns / 1e9 for host, at_ns in died_ns.items()},
             harm_s=tuple(self._harm_s),
             armed=parts.arming.rooms,
+            fenced_s={node.host: node.fenced_ns / 1e9 for node in nodes if node.fenced_ns is not None},
+            vouched=frozenset(node.host for node in nodes if node.vouched),
         )
 
     def _now_s(self) -> float:

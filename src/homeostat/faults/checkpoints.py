@@ -125,7 +125,8 @@ class Timeline(BaseModel):
     """One fault. `consumer` is whose checkpoints 5, 8 and 9 these are: who was told last, if none was chosen.
 
     `first_told_ms`, `last_told_ms` and `resolved_ms` count from checkpoint 1, `total_ms` from the first known
-    to the last known checkpoint.
+    to the last known checkpoint. `first_evidence_at` is the first thing that was seen, `waited_ms` how long
+    it was until the evidence was enough: checkpoint 1.
     """
 
     fault: str
@@ -139,5 +140,7 @@ class Timeline(BaseModel):
     told: list[Told]
     first_told_ms: float | None
     last_told_ms: float | None
+    first_evidence_at: str
+    waited_ms: float
     resolved_ms: float | None
     total_ms: float | None

@@ -18,6 +18,7 @@ from homeostat.faults.forgotten import on_look
 from homeostat.faults.generations import speaks_for
 from homeostat.faults.guests import on_placement
 from homeostat.faults.hosts import (
+    on_acts_stopped,
     on_evidence,
     on_fence_ended,
     on_fence_intended,
@@ -166,6 +167,10 @@ class Entry:
     def evidence(self, unknown: str) -> None:
         """Why nothing has been known of the hosts for a while, or empty."""
         self._take(on_evidence(self.world, unknown, self._moment()))
+
+    def acts_stopped(self, reason: str) -> None:
+        """Why a storm of deaths stops acts until a person has looked, or empty."""
+        self._take(on_acts_stopped(self.world, reason, self._moment()))
 
     def refusal(self, asked: Asked, refusal: Refusal, cause: Seq | None) -> None:
         """The gate refused an act."""

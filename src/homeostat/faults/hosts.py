@@ -22,6 +22,7 @@ from homeostat.contracts.events.fleet import (
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended
 from homeostat.contracts.nouns import (
     FLEET_SUBJECT,
+    GATE_SUBJECT,
     INFRASTRUCTURE,
     FaultKind,
     HostId,
@@ -40,12 +41,14 @@ from homeostat.faults.model import Fault
 from homeostat.faults.presence import Moment
 from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.gate import Asked, Refusal
-from homeostat.fleet.model import Action, AgentState, Topology
+from homeostat.fleet.model import Action, AgentState, Node, Topology
 from homeostat.fleet.suspicion import Death
 from homeostat.kernel.journal import Draft, Local, Seq
 
 ORIGIN = "faults"
 FENCING = "fleet/fencing"
+DEAD = "its agent is silent and it does not answer from outside"
+"""The reason of every fault of a dead host."""
 _MARKS = frozenset(mark.value for mark in Mark)
 
 
@@ -58,7 +61,7 @@ def seen_dead(topology: Topology, host: HostId, death: Death, cause: Local | Non
         kind=FaultKind.HOST_DOWN,
         severity=Severity.CRITICAL,
         owner=INFRASTRUCTURE,
-        reason=death.reason,
+        reason=DEAD,  # projects read it, too: how the host is looked at is in HostDown, for administrators
         at_ns=death.first_failed_ns,
         mono_ns=death.first_failed_mono_ns,
         server_ns=death.first_failed_mono_ns,
@@ -83,8 +86,8 @@ def on_host_down(world: World, host: HostId, death: Death, now: Moment) -> Decis
     trace = seen.evidence if fault is None or fault.kind is not FaultKind.HOST_DOWN else fault.trace
     event = HostDown(host, death.reason, death.first_failed_ns)
     cause = decision.add(Draft(event, seen.about, now.wall_ns, ORIGIN, trace))
-    lost = replace(node, agent=AgentState.LOST, down_ns=death.first_failed_ns, fenced="", fenced_seq=None)
-    decision.nodes.append(lost)
+    lost = replace(node, agent=AgentState.LOST, down_ns=death.first_failed_ns)
+    decision.nodes.append(_unfenced(lost))
     follow(world, decision, now.clear_after_s, replace(seen, cause=cause, decided_ns=now.wall_ns))
     return decision
 
@@ -101,7 +104,7 @@ def on_host_back(world: World, beat: Heartbeat, now: Moment) -> Decision:
     # Not caused by the fault alone: it may come back more than once before the fault is cleared.
     cause = decision.add(Draft(event, node_subject(beat.host), now.wall_ns, ORIGIN, trace))
     alive = replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT)
-    decision.nodes.append(replace(alive, down_ns=None, fenced="", fenced_seq=None))
+    decision.nodes.append(_unfenced(replace(alive, down_ns=None)))
     up = seen_dead(world.topology, beat.host, Death(reason, now.wall_ns, now.mono_ns), cause)
     follow(world, decision, now.clear_after_s, replace(up, state=ResourceState.UP))
     return decision
@@ -130,6 +133,30 @@ def on_evidence(world: World, reason: str, now: Moment) -> Decision:
         origin=ORIGIN,
         evidence=evidence,
         cause=cause,
+    )
+    follow(world, decision, now.clear_after_s, seen)
+    return decision
+
+
+def on_acts_stopped(world: World, reason: str, now: Moment) -> Decision:
+    """Too many hosts died at once to go on without a person (`reason`), or that is over (empty)."""
+    decision = Decision(now.base)
+    fault = world.faults.get(GATE_SUBJECT)
+    if bool(reason) == (fault is not None and fault.up_ns is None):
+        return decision
+    seen = Seen(
+        about=GATE_SUBJECT,
+        state=ResourceState.DOWN if reason else ResourceState.UP,
+        kind=FaultKind.ACTS_STOPPED,
+        severity=Severity.MAJOR,
+        owner=INFRASTRUCTURE,
+        reason=reason or "the storm stops nothing any more",
+        at_ns=now.wall_ns,
+        mono_ns=now.mono_ns,
+        server_ns=now.mono_ns,
+        origin=ORIGIN,
+        evidence=f"{GATE_SUBJECT}/{now.wall_ns}",
+        cause=None,
     )
     follow(world, decision, now.clear_after_s, seen)
     return decision
@@ -171,14 +198,14 @@ def on_fence_ended(world: World, host: HostId, ended: Ended, now: Moment) -> Dec
     # The host may have come back and died again meanwhile: then nothing is known of what runs there now.
     same_death = ended.died_ns in (None, world.topology.nodes[host].down_ns)
     if ended.outcome is Outcome.OK and same_death:
-        _fenced(world, decision, host, (ended.driver, ended.said, cause), now)
+        _fenced(world, decision, host, (ended.driver, ended.said, cause, False), now)
     return decision
 
 
 def on_fenced(world: World, host: HostId, receipt: tuple[str, str], now: Moment) -> Decision:
-    """A person gives the receipt. `receipt`: who, and what was said."""
+    """A person gives the receipt, also of a host that a driver has fenced. `receipt`: who, and what."""
     decision = Decision(now.base)
-    _fenced(world, decision, host, (*receipt, None), now)
+    _fenced(world, decision, host, (*receipt, None, True), now)
     return decision
 
 
@@ -216,16 +243,22 @@ def _fenced(
     world: World,
     decision: Decision,
     host: HostId,
-    receipt: tuple[str, str, Seq | Local | None],
+    receipt: tuple[str, str, Seq | Local | None, bool],
     now: Moment,
 ) -> None:
-    driver, said, cause = receipt
+    driver, said, cause, vouched = receipt
     node = world.topology.nodes[host]
-    if node.down_ns is None or node.fenced:
+    if node.down_ns is None or (node.fenced and (node.vouched or not vouched)):
         return
     event = HostFenced(host, driver, said)
     seq = decision.add(Draft(event, node_subject(host), now.wall_ns, FENCING, _trace(world, host), cause))
-    decision.nodes.append(replace(node, fenced=said, fenced_seq=seq))
+    # What one receipt let begin goes on: when it came first counts.
+    fenced_ns = now.wall_ns if node.fenced_ns is None else node.fenced_ns
+    decision.nodes.append(replace(node, fenced=said, fenced_seq=seq, fenced_ns=fenced_ns, vouched=vouched))
+
+
+def _unfenced(node: Node) -> Node:
+    return replace(node, fenced="", fenced_seq=None, fenced_ns=None, vouched=False)
 
 
 def _trace(world: World, host: HostId) -> str:

@@ -31,7 +31,7 @@ from homeostat.contracts.wire import (
     decode,
     encode,
 )
-from homeostat.faults.decision import World
+from homeostat.faults.decision import Telling, World
 from homeostat.faults.entry import Entry
 from homeostat.faults.flapping import FlapLimits
 from homeostat.faults.herald import Herald
@@ -130,6 +130,7 @@ class FaultPath:
         self.host_events = asyncio.Event()
         self._complaints: set[str] = set()
         self.began_ns = parts.clock.wall_ns()
+        self._began_mono_ns = parts.clock.mono_ns()
         self._heard = Heard()
         self._given = 0
         self._looked_ns = 0
@@ -277,6 +278,12 @@ class FaultPath:
             self._parts.own_lag_s(),
         )
         self._adopt(entry, judgement)
+        silent_ns = entry.mono_ns - round((fleet.lost_after_s + self._parts.own_lag_s()) * 1e9)
+        self.world.topology.unheard = frozenset(
+            node.host
+            for node in entry.expected()
+            if node.down_ns is None and heard.get(node.host, self._began_mono_ns) < silent_ns
+        )
 
     def _adopt(self, entry: Entry, judgement: Judgement) -> None:
         """Write down who is newly lost or dead, and a doubt that lasts."""
@@ -339,13 +346,13 @@ class FaultPath:
         return True
 
     def _log_for_doctor(self, entry: Entry) -> None:
-        """One line a fault for Doctor's scripts; the time is the source's own, whenever this is written."""
+        """One line a fault for Doctor's scripts, with the time of its detection, whenever this is written."""
         doctor_log = self._parts.doctor_log
         if doctor_log is None:
             return
         for telling in entry.tellings:
             if telling.transition == "raised":
-                doctor_log.info("doctor monitor detected at %s", seconds(telling.fault.raised_ns))
+                doctor_log.info("doctor monitor detected at %s", seconds(detected_ns(telling)))
 
     async def _answer(self, entry: Entry) -> None:
         epoch = self._parts.epoch
@@ -439,6 +446,11 @@ class FaultPath:
     def _refuse(self, subject: str, error: BadInput) -> None:
         self.refused += 1
         log.warning("message refused", subject=subject, error=str(error), refused=self.refused)
+
+
+def detected_ns(telling: Telling) -> int:
+    """When the monitor knew: of a host when its witnesses agreed, of anything else the source's own stamp."""
+    return telling.at_ns if telling.fault.kind is FaultKind.HOST_DOWN else telling.fault.raised_ns
 
 
 def _refuse_request(request: Request, error: BaseException) -> None:

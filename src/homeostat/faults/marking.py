@@ -127,7 +127,9 @@ class Marker:
             return
         asked = Asked(ROOM, mark.value, host, self._parts.epoch)
         story = self._story(host)
-        await self._parts.path.record(lambda entry: entry.refusal(asked, refusal, story.last))
+        seq = await self._parts.path.record(lambda entry: entry.refusal(asked, refusal, story.last))
+        # The next refusal, of another reason, is caused by this one: the same cause would make it a re-run.
+        self._stories[host] = _Story(story.trace, seq)
         self._refused[host] = (down_ns, refusal.why)
 
     async def _tell(self, host: HostId, mark: Mark) -> bool:

@@ -120,6 +120,8 @@ def timeline(
         told=sorted(told, key=lambda each: (each.received_ms is None, each.received_ms or 0.0)),
         first_told_ms=received[0] if received else None,
         last_told_ms=received[-1] if received else None,
+        first_evidence_at=iso(_seen_ns(found.raw or found.raised)),
+        waited_ms=_ms(detected_ns - _seen_ns(found.raw or found.raised)),
         resolved_ms=None if found.cleared is None else _since(_seen_ns(found.cleared), detected_ns),
         total_ms=total_ms,
     )
@@ -183,11 +185,11 @@ def _chosen(tellings: Sequence[_Telling], consumer: str | None) -> _Telling | No
 
 def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
     raw = found.raw or found.raised
-    stamps = {
-        Step.RAW_FAILURE: _Stamp(
-            _seen_ns(raw), _clock(raw), raw.seq, f"{raw.kind}: the source's stamp of what it saw first"
-        )
-    }
+    # One witness of a dead host is no evidence yet: the wait for the second one is the monitor's own time.
+    known_ns, what = _seen_ns(raw), "the source's stamp of what it saw first"
+    if raw.kind == "HostDown":
+        known_ns, what = raw.at_ns, "both witnesses agree that the host is dead"
+    stamps = {Step.RAW_FAILURE: _Stamp(known_ns, _clock(raw), raw.seq, f"{raw.kind}: {what}")}
     if found.injected is not None:
         _put(stamps, Step.HOST_DOWN, found.injected, "FaultInjected: who broke it says when")
     if found.raw is not None and found.raw.kind == "HostDown":

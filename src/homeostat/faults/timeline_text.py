@@ -188,6 +188,9 @@ def _people(view: View) -> list[str]:
         received = each["received_ms"]
         after = "" if received is None else f" {received:.3f} ms after checkpoint 1"
         lines.append(f"{each['subscription']} {each['state']}{after}{tries}{why}")
+    if view.get("waited_ms"):  # a copy that was saved by an older version has none
+        waited = f"{view['waited_ms']:.3f} ms before checkpoint 1"
+        lines.append(f"first failed evidence {waited}: the monitor waits until its witnesses agree")
     if view["resolved_ms"] is not None:
         lines.append(f"right again {view['resolved_ms']:.3f} ms after checkpoint 1")
     mixed = [f"{span['begin']}-{span['end']}" for span in view["spans"] if span["clocks_differ"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -15,11 +16,27 @@ from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 
 
+class ShownAgent(StrEnum):
+    """What is known of a node process; `unknown` while it is not heard and nobody can say more."""
+
+    PRESENT = "present"
+    LOST = "lost"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+
+
+def shown_agent(topology: Topology, node: Node) -> ShownAgent:
+    """As people see it. Derived: the row says what was last concluded."""
+    if node.agent is AgentState.PRESENT and node.host in topology.unheard:
+        return ShownAgent.UNKNOWN
+    return ShownAgent(node.agent.value)
+
+
 class NodeView(BaseModel):
     """A node. `resources`: those you may read. `observations` counts those committed, of store `boot`."""
 
     host: str
-    agent: AgentState
+    agent: ShownAgent
     resources: list[str]
     observations: int
     boot: str
@@ -64,7 +81,7 @@ async def show_node(host: str, caller: CurrentCaller, topology: CurrentTopology)
 def _view(topology: Topology, node: Node, caller: Caller) -> NodeView:
     return NodeView(
         host=node.host,
-        agent=node.agent,
+        agent=shown_agent(topology, node),
         resources=sorted(row.id for row in topology.on_host(node.host) if caller.may_read(row.owner)),
         observations=node.acked_seq,
         boot=node.boot,

@@ -8,7 +8,7 @@ until somebody says so: a fresh installation decides, writes down what it would 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from homeostat.contracts.nouns import HostId
@@ -50,8 +50,9 @@ class Situation:
     """What the gate looks at. `now_s` and `harm_s` are seconds on one clock, `deaths_s` on another.
 
     `epoch` is that of our term. `unknown` is why nothing can be concluded. `deaths_s` is when each host died
-    that is still down, or stopped answering, `harm_s` when acts that do harm were let through. `armed` says
-    of each room whether it may act.
+    that is still down, or stopped answering, `fenced_s` when the receipt of one that is fenced was written,
+    on the clock of the deaths. `vouched` are the hosts of which a person says that nothing runs there.
+    `harm_s` is when acts that do harm were let through. `armed` says of each room whether it may act.
     """
 
     now_s: float
@@ -62,6 +63,8 @@ class Situation:
     deaths_s: Mapping[HostId, float]
     harm_s: Sequence[float]
     armed: Mapping[str, bool]
+    fenced_s: Mapping[HostId, float] = field(default_factory=dict)
+    vouched: frozenset[HostId] = frozenset()
 
 
 def decide(asked: Asked, situation: Situation, settings: GateSettings) -> Refusal | None:
@@ -73,13 +76,8 @@ def decide(asked: Asked, situation: Situation, settings: GateSettings) -> Refusa
         return Refusal(Why.UNKNOWN, f"{Why.UNKNOWN.value}: {situation.unknown}")
     if reason := situation.held.get(asked.host, ""):
         return Refusal(Why.HELD, f"{Why.HELD.value}: {reason}")
-    # Deaths are compared with each other, not with now: a storm stays one until its hosts are back or fenced
-    # by a person. It does not become harmless by waiting.
-    died_s = situation.deaths_s.get(asked.host, 0.0)
-    dead = sum(abs(died_s - at_s) <= settings.storm_window_s for at_s in situation.deaths_s.values())
-    if dead > 1 and dead * 100 >= settings.storm_percent * situation.hosts:
-        sentence = f"{Why.STORM.value} ({dead} of {situation.hosts} in {settings.storm_window_s:g} s)"
-        return Refusal(Why.STORM, sentence)
+    if storm := _storm(asked.host, situation, settings):
+        return Refusal(Why.STORM, storm)
     harm = sum(now_s - at_s <= settings.harm_window_s for at_s in situation.harm_s)
     if harm >= settings.harm_max:
         return Refusal(Why.RATE, f"{Why.RATE.value} ({harm} acts in {settings.harm_window_s:g} s)")
@@ -88,3 +86,32 @@ def decide(asked: Asked, situation: Situation, settings: GateSettings) -> Refusa
     if not situation.armed.get(asked.room, False):
         return Refusal(Why.NOT_ARMED, Why.NOT_ARMED.value)
     return None
+
+
+def stopped_by_storm(asked: Asked, situation: Situation, settings: GateSettings) -> Refusal | None:
+    """The refusal when nothing but a storm stops this act for good, so that a person has to be told."""
+    refusal = decide(asked, situation, settings)
+    if refusal is None or refusal.why is not Why.STORM:
+        return None
+    calm = decide(asked, replace(situation, deaths_s={}), settings)
+    return refusal if calm is None or calm.why is Why.RATE else None
+
+
+def _storm(host: HostId, situation: Situation, settings: GateSettings) -> str:
+    """Why the death of this host is one of too many, empty when it is not.
+
+    Deaths are compared with each other, not with now: a storm stays one until its hosts are back or fenced by
+    a person. It does not become harmless by waiting. A person has looked; a driver's receipt says that the
+    host is off now, not that the monitor was right: its host counts, and only what already had its receipt
+    when the storm began goes on.
+    """
+    if host in situation.vouched:
+        return ""
+    died_s = situation.deaths_s.get(host, 0.0)
+    others = ((each, at_s) for each, at_s in situation.deaths_s.items() if each not in situation.vouched)
+    near_s = sorted(at_s for _, at_s in others if abs(died_s - at_s) <= settings.storm_window_s)
+    limit = settings.storm_percent * situation.hosts
+    began_s = next((at_s for dead, at_s in enumerate(near_s, 1) if dead > 1 and dead * 100 >= limit), None)
+    if began_s is None or situation.fenced_s.get(host, began_s) < began_s:
+        return ""
+    return f"{Why.STORM.value} ({len(near_s)} of {situation.hosts} in {settings.storm_window_s:g} s)"

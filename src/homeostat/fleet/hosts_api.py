@@ -12,8 +12,9 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId
+from homeostat.fleet.api import ShownAgent, shown_agent
 from homeostat.fleet.arming import Arming
-from homeostat.fleet.model import AgentState, Node, Topology
+from homeostat.fleet.model import Node, Topology
 from homeostat.fleet.suspicion import Probed
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import iso
@@ -59,7 +60,7 @@ class HostView(BaseModel):
 
     host: str
     state: HostState
-    agent: AgentState
+    agent: ShownAgent
     down_at: str | None
     probe: str
     doubt: str
@@ -210,7 +211,7 @@ def _view(parts: HostsApi, node: Node) -> HostView:
     return HostView(
         host=node.host,
         state=state,
-        agent=node.agent,
+        agent=shown_agent(parts.topology(), node),
         down_at=None if node.down_ns is None else iso(node.down_ns),
         probe=probe,
         doubt=parts.doubts().get(node.host, doubt),

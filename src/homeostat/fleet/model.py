@@ -24,8 +24,9 @@ class Node:
     """A host with our process. `acked_seq` is the last observation of store `boot` that is committed.
 
     `down_ns` is the first failed evidence of its death (the server's wall clock), None while it lives;
-    `fenced` the receipt that nothing runs there since, `fenced_seq` its event; `held` why no harm may be done
-    to it, empty otherwise.
+    `fenced` the receipt that nothing runs there since, `fenced_seq` its event, `fenced_ns` when it was
+    written (the server's wall clock), `vouched` whether a person gave it; `held` why no harm may be done to
+    it, empty otherwise.
     `marked_ns` is since when its cloud shows it as down, `error_ns` since when what runs there is shown in
     error (both the server's wall clock, None when it is not so): one row a host, whatever runs there.
     """
@@ -42,6 +43,8 @@ class Node:
     fenced_seq: Seq | Local | None = None
     marked_ns: int | None = None
     error_ns: int | None = None
+    fenced_ns: int | None = None
+    vouched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ class Topology:
     """Hosts and what runs on them, in memory; the tables are its snapshot. Rows change by `adopt` only.
 
     `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
-    `offerings` how often any of it was told.
+    `offerings` how often any of it was told. `unheard` are hosts that are not known to be down and of which
+    nothing is heard: what was last seen there may be over.
     """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
@@ -126,6 +130,7 @@ class Topology:
     offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
     offered: dict[HostId, str] = field(default_factory=dict)
     offerings: int = 0
+    unheard: frozenset[HostId] = frozenset()
     _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
     _digests: dict[HostId, str] = field(default_factory=dict)
     _assigned: dict[HostId, str] = field(default_factory=dict)

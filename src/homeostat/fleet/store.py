@@ -39,6 +39,8 @@ node_table = Table(
     Column("fenced_seq", BIG),
     Column("marked_ns", BIG),
     Column("error_ns", BIG),
+    Column("fenced_ns", BIG),
+    Column("vouched", Boolean, nullable=False),
 )
 
 resource_table = Table(
@@ -162,6 +164,8 @@ def load_topology(connection: Connection) -> Topology:
                 fenced_seq=row.fenced_seq,
                 marked_ns=row.marked_ns,
                 error_ns=row.error_ns,
+                fenced_ns=row.fenced_ns,
+                vouched=bool(row.vouched),
             )
             for row in connection.execute(select(node_table))
         ),

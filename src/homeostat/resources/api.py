@@ -97,4 +97,6 @@ def shown(topology: Topology, row: Resource) -> tuple[ShownState, str]:
         return ShownState.ERROR, f"its host {row.host} {was}; {before}"
     if dead:
         return ShownState.UNKNOWN, f"its host {row.host} is down; {before}"
+    if row.host in topology.unheard and row.state is not ResourceState.STOPPED:
+        return ShownState.UNKNOWN, f"nothing is heard of its host {row.host}; {before}"
     return ShownState(row.state.value), row.reason

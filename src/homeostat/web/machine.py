@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from homeostat.fleet.api import ShownAgent
 from homeostat.fleet.hosts_api import HostState, HostView
-from homeostat.fleet.model import AgentState
 from homeostat.resources.api import ResourceView
 
 
@@ -28,6 +28,6 @@ class Machine:
         words = ["back" if back else view.state.value]
         words += [word for word, said in (("fenced", view.fenced), ("held", view.held)) if said]
         # Of a host that is down nobody expects an agent.
-        if view.agent is not AgentState.PRESENT and view.state is not HostState.DOWN:
+        if view.agent is not ShownAgent.PRESENT and view.state is not HostState.DOWN:
             words.append(f"agent {view.agent.value}")
         return words

@@ -1,0 +1,138 @@
+"""A storm of deaths: what is done is stopped, people are told once, and a person's receipt lifts it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from test_fault_path import Running, join, running
+
+from homeostat.contracts.nouns import GATE_SUBJECT, HostId
+from homeostat.contracts.wire import Heartbeat, Outcome, digest
+from homeostat.faults.aftermath import Aftermath, AftermathParts
+from homeostat.faults.entry import Entry
+from homeostat.fleet.arming import Arming
+from homeostat.fleet.fencing import Ended
+from homeostat.fleet.gate import Asked, Why
+from homeostat.fleet.settings import FleetSettings
+from homeostat.fleet.suspicion import Death
+from homeostat.kernel import database
+from homeostat.kernel.clock import SystemClock
+from homeostat.ports import Fence, Fenced, Fencing
+from store_parts import Store, until
+
+N1, N2, N3 = HostId("n1"), HostId("n2"), HostId("n3")
+SECOND = 1_000_000_000
+
+
+class Switch:
+    """Fences whatever it is told to."""
+
+    name = "switch"
+
+    def __init__(self) -> None:
+        self.fenced: list[str] = []
+
+    async def fence(self, host: str) -> Fencing:
+        self.fenced.append(host)
+        return Fenced("it is off")
+
+
+@dataclass
+class Acting:
+    """A fault path with three hosts, and what is done about those that are dead."""
+
+    here: Running
+    aftermath: Aftermath
+    arming: Arming
+
+    async def die(self, *hosts: HostId) -> None:
+        now_ns = SystemClock().wall_ns()
+
+        def all_of_them(entry: Entry) -> None:
+            for host in hosts:
+                entry.host_down(host, Death("silent", now_ns, now_ns))
+
+        await self.here.path.record(all_of_them)
+
+    def asked(self, host: HostId) -> Why | None:
+        refusal = self.aftermath.ask(Asked("resources", "start_elsewhere", host, 1))
+        return None if refusal is None else refusal.why
+
+    def told(self) -> bool:
+        fault = self.here.path.world.faults.get(GATE_SUBJECT)
+        return fault is not None and fault.up_ns is None
+
+
+@asynccontextmanager
+async def acting(store: Store, fence: Fence | None) -> AsyncIterator[Acting]:
+    async with running(store) as here:
+        for host in (N1, N2, N3):
+            await join(here, host)
+        await until(lambda: not here.path.doubt)
+        arming = Arming(here.appender, store.readers, SystemClock(), ["faults", "resources"])
+        await arming.reload()
+        aftermath = Aftermath(AftermathParts(here.path, arming, fence, FleetSettings(), 1, SystemClock()))
+        task = asyncio.create_task(aftermath.run())
+        try:
+            yield Acting(here, aftermath, arming)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def kinds(store: Store, subject: str) -> list[str]:
+    table = database.journal
+    rows = store.rows(select(table.c.kind).where(table.c.subject == subject).order_by(table.c.seq))
+    return [row.kind for row in rows]
+
+
+async def test_a_storm_is_told_once_and_a_person_lifts_it(store: Store) -> None:
+    switch = Switch()
+    async with acting(store, switch) as it:
+        await it.die(N1, N2)
+        await until(it.told)
+        fault = it.here.path.world.faults[GATE_SUBJECT]
+        assert "2 of 3" in fault.reason
+        assert "n1, n2" in fault.reason
+        assert it.asked(N1) is it.asked(N2) is Why.STORM
+        assert not switch.fenced
+        await it.here.path.record(lambda entry: entry.fenced(N2, "manual, admin", "I looked"))
+        await until(lambda: not it.told())
+        assert it.asked(N2) is None
+        await until(lambda: switch.fenced == ["n1"])
+        await until(lambda: bool(it.here.path.world.topology.nodes[N1].fenced))
+        assert it.asked(N1) is None
+
+
+async def test_a_person_vouches_for_what_a_driver_has_fenced(store: Store) -> None:
+    """The user's case: the first was fenced before the second was known to be dead."""
+    async with acting(store, None) as it:
+        await it.die(N1, N2)
+        await it.here.path.record(
+            lambda entry: entry.fence_ended(N1, Ended("a", "switch", Outcome.OK, 1.0, "it is off"))
+        )
+        assert it.asked(N1) is Why.STORM, "a driver does not prove that the monitor is right"
+        await it.here.path.record(lambda entry: entry.fenced(N1, "manual, admin", "I looked"))
+        node = it.here.path.world.topology.nodes[N1]
+        assert (node.fenced, node.vouched) == ("I looked", True)
+        assert it.asked(N1) is None
+        assert kinds(store, "node/n1").count("HostFenced") == 2
+        await it.here.path.load()
+        assert it.here.path.world.topology.nodes[N1].vouched, "the tables know it"
+
+
+async def test_a_host_that_dies_again_in_the_same_fault_is_refused_again(store: Store) -> None:
+    async with acting(store, Switch()) as it:
+        await it.arming.set("faults", armed=False, by="test")
+        for incarnation in ("i2", "i3"):
+            refused = kinds(store, "node/n1").count("ActRefused")
+            await it.die(N1)
+            await until(lambda refused=refused: kinds(store, "node/n1").count("ActRefused") == refused + 1)  # type: ignore[misc]
+            it.here.bus.say("node.n1.heartbeat", Heartbeat(N1, "b1", incarnation, 0, digest({})))
+            await until(lambda: not it.here.path.world.topology.is_down(N1))
+            assert not it.aftermath._due()
+        assert it.here.path.refused == 0
