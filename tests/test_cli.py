@@ -63,6 +63,10 @@ class Pretended(http.server.BaseHTTPRequestHandler):
     ANSWERS: ClassVar[dict[str, tuple[int, object]]] = {
         "/api/v1/status": (200, {"version": "1", "standing": "kept", "items": []}),
         "/api/v1/faults?limit=100": (200, {"items": []}),
+        "/api/v1/arming": (
+            200,
+            {"items": [{"room": "faults", "armed": True}, {"room": "resources", "armed": False}]},
+        ),
     }
 
     def do_GET(self) -> None:
@@ -112,6 +116,35 @@ def test_a_server_without_a_token_is_refused_and_gets_no_other_servers_token(tmp
     ended = run("status", HOMEOSTAT_DIR=str(tmp_path), HOMEOSTAT_URL="http://127.0.0.1:2")
     assert ended.returncode == 2
     assert "HOMEOSTAT_TOKEN: nothing is given; " in ended.stderr
+
+
+def test_arm_alone_shows_the_rooms(server: dict[str, str]) -> None:
+    said = run("arm", **server).stdout
+    assert "faults     armed: it acts" in said and "resources  not armed: it only observes" in said, said
+    assert [row["armed"] for row in json.loads(run("arm", "--json", **server).stdout)["items"]] == [
+        True,
+        False,
+    ]
+    assert run("arm", "--off", **server).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("explain", ""), "nothing is called ''"),
+        (("silence", "rm", "../x"), "nothing is called '../x'"),
+        (("fault", "ls", "--since", "yesterday"), "2h for two hours ago"),
+        (
+            ("timeline", "compare", "nofile.json", "f-1"),
+            "timeline: 'nofile.json' is not accepted; a fault's id, or a file",
+        ),
+    ],
+)
+def test_what_names_nothing_is_said_in_words(
+    server: dict[str, str], words: tuple[str, ...], said: str
+) -> None:
+    ended = run(*words, **server)
+    assert ended.returncode != 0 and said in ended.stderr, ended.stderr
 
 
 @pytest.mark.seed("order start-up under 300 ms CPU")

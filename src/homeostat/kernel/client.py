@@ -43,7 +43,12 @@ class Unreachable(RetryLater):
 
 
 def segment(text: str) -> str:
-    """An id as one part of a path, whatever characters are in it."""
+    """An id as one part of a path, whatever characters are in it. NotFound for what is no part: `` and `..`.
+
+    A slash is refused, too: servers read it as the end of a part, whether it is quoted or not.
+    """
+    if text in ("", ".", "..") or "/" in text:
+        raise NotFound(f"nothing is called {text!r}; the lists (`ls`) show the names")
     return urllib.parse.quote(text, safe="")
 
 
