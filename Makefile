@@ -40,6 +40,7 @@ e2e: setup ## only the tests on a running lab
 
 docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py
+	$(BIN)/python docs/make_drill_schema.py
 	$(BIN)/python docs/make_traceability.py
 	$(BIN)/python docs/make_benchmarks.py
 

@@ -32,19 +32,21 @@ def page() -> str:
 
 
 def rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Every field, nested ones by their dotted path; of a list, the fields of one item."""
+    """Every field, nested ones by their dotted path; of a list or of named ones, those of one."""
     for name, field in kind.model_fields.items():
         inner = _model_in(field)
         path = f"{prefix}{name}"
         if inner is not None and inner is not kind:
-            yield from rows(
-                inner,
-                f"{path}[]."
-                if "list" in str(field.annotation) or "tuple" in str(field.annotation)
-                else f"{path}.",
-            )
+            yield from rows(inner, f"{path}{_between(str(field.annotation))}")
         else:
             yield path, _default(field), (field.description or _plain(field)).replace("|", "\\|")
+
+
+def _between(annotation: str) -> str:
+    """What stands between the name of a field and the fields within."""
+    if "dict[" in annotation:
+        return ".NAME."
+    return "[]." if "list" in annotation or "tuple" in annotation else "."
 
 
 def _model_in(field: FieldInfo) -> type[BaseModel] | None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from homeostat import __version__
+from homeostat.drills.cli import commands as drill_commands
+from homeostat.drills.node_cli import halt, resume
 from homeostat.faults.cli import commands as fault_commands
 from homeostat.faults.cli import explain, timeline
 from homeostat.faults.what_if_cli import commands as what_if_commands
@@ -29,7 +31,8 @@ from homeostat.web.cli import console
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a promise is broken (status) · 2 bad input · 3 not now (no server, port taken, "
-    "already running) · 4 no such thing · 5 not allowed · 6 a file of ours is damaged."
+    "already running) · 4 no such thing · 5 not allowed · 6 a file of ours is damaged · "
+    "10 to 13 a drill that did not pass."
 )
 
 app = typer.Typer(
@@ -53,7 +56,10 @@ app.add_typer(silence_commands, name="silence")
 app.add_typer(notice_commands, name="notice")
 app.add_typer(host_commands, name="host")
 app.add_typer(what_if_commands, name="what-if")
+app.add_typer(drill_commands, name="drill")
 app.add_typer(lab_commands, name="lab")
+node_commands.command("halt")(halt)
+node_commands.command("resume")(resume)
 app.add_typer(journal_commands, name="journal")
 app.command("explain")(explain)
 app.command("arm")(arm)

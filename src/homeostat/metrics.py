@@ -74,11 +74,11 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._page = _Page(sources)
         self._registry.register(self._page)
-        self._ended = Counter(
+        ended = Counter(
             "homeostat_notices_ended", "Notices that ended.", ("outcome",), registry=self._registry
         )
-        for outcome in (NoticeState.DELIVERED, NoticeState.GIVEN_UP):
-            self._ended.labels(outcome.value)
+        ends = (NoticeState.DELIVERED, NoticeState.GIVEN_UP)
+        self._ends = {outcome: ended.labels(outcome.value) for outcome in ends}
         self._told = self._histogram("notice_told", "From the commit to the consumer's answer.", _TOLD_S)
         self._waited = self._histogram(
             "append_wait", "What a submission waited for its transaction.", _DISK_S
@@ -109,7 +109,7 @@ class Metrics:
         return Histogram(f"homeostat_{name}_seconds", about, buckets=buckets, registry=self._registry)
 
     def _on_end(self, state: NoticeState, took_s: float | None) -> None:
-        self._ended.labels(state.value).inc()
+        self._ends[state].inc()
         if took_s is not None:
             self._told.observe(took_s)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from homeostat.contracts.nouns import HostId
+from homeostat.drills.node_settings import DrillSettings
 from homeostat.nats_settings import NatsSettings
 from homeostat.resources.settings import RunnerSettings
 
@@ -61,6 +62,8 @@ class NodeSettings(BaseModel):
     """debug, info, warning or error."""
 
     runner: RunnerSettings = RunnerSettings()
+
+    drills: DrillSettings = DrillSettings()
 
     @property
     def runner_stop_s(self) -> float:

@@ -72,6 +72,24 @@ def test_whatever_is_wrong_with_it_it_fails_alone(store: Store, change: Change) 
     assert store.subjects() == ["a", "c"]
 
 
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_statement_may_bring_values_of_its_own_for_one_row_and_for_many(store: Store, count: int) -> None:
+    names = [f"t-{number}" for number in range(count)]
+    others = tuple({**TOKEN, "name": name, "hash": f"h-{name}", "role": "admin"} for name in names)
+    mine = tuple({**TOKEN, "name": f"mine-{name}", "hash": f"m-{name}"} for name in names)
+    move = (
+        update(database.token)
+        .where(database.token.c.name == bindparam("which"), database.token.c.role == "viewer")
+        .values(owner=bindparam("to"))
+    )
+    wanted = tuple({"which": row["name"], "to": f"q-{index}"} for index, row in enumerate((*others, *mine)))
+    for changes in ((Change(insert(database.token), (*others, *mine)),), (Change(move, wanted),)):
+        assert [type(each) for each in write(store, Submission("t", (), changes))] == [Receipt]
+    owners = dict(store.rows(select(database.token.c.name, database.token.c.owner)))
+    expected = {f"mine-{name}": f"q-{count + index}" for index, name in enumerate(names)}
+    assert owners == {**dict.fromkeys(names, "p"), **expected}
+
+
 async def test_through_the_appender_each_caller_gets_its_own_answer(store: Store) -> None:
     async with store.appending() as appender:
         submissions = [

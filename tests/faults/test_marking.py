@@ -201,11 +201,12 @@ async def test_what_a_dead_server_left_open_is_looked_at(store: Store, was_done:
             cloud.down.add("n1")
         parts = MarkerParts(here.path, cloud, lambda *_: None, FaultsSettings(), 1, SystemClock())
         task = asyncio.create_task(Marker(parts).run())
-        await until(lambda: not here.path.world.topology.actions)
+        table = database.journal
+        endings = select(table.c.payload, table.c.origin).where(table.c.kind == "ActionFinished")
+        await until(lambda: bool(store.rows(endings)))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        table = database.journal
-        ended = store.rows(select(table.c.payload, table.c.origin).where(table.c.kind == "ActionFinished"))
+        ended = store.rows(endings)
         assert [each.origin for each in ended] == [MARKING]
         assert ('"ok"' if was_done else '"unknown"') in ended[0].payload
         view = await cloud.look("n1")

@@ -6,6 +6,8 @@ node has answered `Recorded`: then the change, and the act intended with it, sur
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
@@ -14,6 +16,16 @@ from homeostat.contracts.wire import Finish, Intent, ResourceLevel
 from homeostat.kernel.errors import BadInput
 
 _STRICT = ConfigDict(extra="forbid")
+
+
+def scratch_of(state_dir: Path) -> Path:
+    """The agents' HA_RSCTMP on a node."""
+    return state_dir.absolute() / "runner" / "rsctmp"
+
+
+def pid_file_of(state_dir: Path, resource: str) -> Path:
+    """Where ocf:homeostat:process keeps the pid of a resource."""
+    return scratch_of(state_dir) / f"homeostat-process-{resource}.pid"
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

@@ -217,7 +217,9 @@ class Entry:
     def _take(self, decision: Decision) -> None:
         new_nodes, new_resources = self.world.adopt(decision)
         self.events += decision.events
-        self.tellings += [replace(telling, at_ns=self.wall_ns) for telling in decision.tellings]
+        self.tellings += [
+            Telling(each.fault, each.transition, each.cause, self.wall_ns) for each in decision.tellings
+        ]
         self.changes += [node_change(node, is_new=node.host in new_nodes) for node in decision.nodes]
         self.changes += [resource_change(row, is_new=row.id in new_resources) for row in decision.resources]
         self.changes += [action_intended(action) for action in decision.intended]

@@ -276,7 +276,7 @@ def _finish(
     return decision.add(Draft(event, action.about, level.at_ns, f"node/{host}", trace, action.intended_seq))
 
 
-def fault_of(seen: Seen, raised_seq: Seq | Local) -> Fault:
+def fault_of(seen: Seen, raised_seq: Seq | Local, *, flaps: bool = False) -> Fault:
     """The fault that begins with what was seen."""
     return Fault(
         id=fault_id(seen.about, seen.evidence),
@@ -292,6 +292,7 @@ def fault_of(seen: Seen, raised_seq: Seq | Local) -> Fault:
         raised_mono_ns=seen.mono_ns,
         affected=seen.affected,
         host=_host_of(seen),
+        flaps=flaps,
     )
 
 
@@ -310,7 +311,7 @@ def _raise(decision: Decision, seen: Seen, world: World) -> None:
     flaps = is_flapping(seen.kind, earlier, limits)
     if flaps:
         seen = replace(seen, reason=reason_of(seen.reason, earlier, limits))
-    fault = replace(fault_of(seen, Local(decision.base + len(decision.events))), flaps=flaps)
+    fault = fault_of(seen, Local(decision.base + len(decision.events)), flaps=flaps)
     event = FaultRaised(
         fault.id, fault.kind, fault.severity, fault.about, fault.owner, fault.reason, fault.raised_ns
     )

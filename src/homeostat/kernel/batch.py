@@ -8,9 +8,9 @@ gaps and no duplicates; a batch is on the disk when `write` returns, or nothing 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ClauseElement, Connection, Engine, Executable, func, insert, select
@@ -29,12 +29,13 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Catalogue, Local, Receipt, Seq, Submission
 
+_Row = TypeVar("_Row", bound=Mapping[str, Any])
 _KEY = ("loop", "cause", "kind", "subject")
 _KEY_COLUMNS = tuple(f"journal.{column}" for column in _KEY)
 _KEY_NAME = "uq_journal_" + "_".join(_KEY)
 _INSERT_EVENT = insert(database.journal)
 _MANY = 4
-_PLAIN = frozenset({str, int, float, type(None)})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _TIDY_AFTER, _PAGES_A_COMMIT = 500, 8
 """About pages. Far below where SQLite does it in the middle of a commit (database.py)."""
 _SELECT_HEAD = select(func.max(database.journal.c.seq))
@@ -73,7 +74,8 @@ def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: i
         keys.add(key)
         encoded.append((kind, version, payload.decode()))
     for change in submission.changes:
-        for value in (value for row in change.values for value in row.values()):
+        for row, name in _locals(change.values):
+            value = row[name]
             if isinstance(value, Local) and not 0 <= value.index < len(encoded):
                 raise BadInput(f"{submission.loop}.changes", value, "an event of the same submission")
     return Prepared(submission, tuple(encoded))
@@ -95,6 +97,7 @@ class BatchWriter:
         self._move_cursor = upsert.on_conflict_do_update(
             index_elements=["loop"], set_={"seq": upsert.excluded.seq}
         )
+        # With the values that a statement brings itself, as `where(state == "pending")` does.
         self._texts: WeakKeyDictionary[Executable, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
         self._untidy = 0
         self.head = 0
@@ -226,10 +229,9 @@ class BatchWriter:
         if seqs:
             self._execute(connection, _INSERT_EVENT, _rows(prepared, seqs))
         for change in submission.changes:
-            values = [
-                {name: seqs[value.index] if type(value) is Local else value for name, value in row.items()}
-                for row in change.values
-            ]
+            values: list[dict[str, Any]] = [dict(row) for row in change.values]
+            for row, name in _locals(values):
+                row[name] = seqs[row[name].index]
             self._execute(connection, change.statement, values)
         if submission.cursor is not None:
             connection.execute(self._move_cursor, {"loop": submission.loop, "seq": submission.cursor})
@@ -240,14 +242,21 @@ class BatchWriter:
         if len(rows) < _MANY or not all(type(value) in _PLAIN for value in rows[0].values()):
             connection.execute(statement, rows or None)
             return
-        ready = self._texts.get(statement)
-        if ready is None:
+        known = self._texts.get(statement)
+        if known is None:
             assert isinstance(statement, ClauseElement)
             compiled = statement.compile(self._engine, column_keys=list(rows[0]))
-            fixed = {name: value for name, value in compiled.params.items() if name not in rows[0]}
-            ready = self._texts[statement] = str(compiled), fixed
-        text, fixed = ready
-        connection.exec_driver_sql(text, [{**fixed, **row} for row in rows] if fixed else rows)
+            own = {name: value for name, value in compiled.params.items() if name not in rows[0]}
+            known = self._texts[statement] = (str(compiled), own)
+        text, own = known
+        connection.exec_driver_sql(text, [{**own, **row} for row in rows] if own else rows)
+
+
+def _locals(rows: Sequence[_Row]) -> Iterator[tuple[_Row, str]]:
+    """Where a `Local` stands: the row and its column."""
+    for row in rows:
+        if Local in map(type, row.values()):  # at the speed of C, since most values are none
+            yield from [(row, name) for name, value in row.items() if type(value) is Local]
 
 
 def _undo(connection: Connection) -> None:

@@ -34,12 +34,13 @@ class SystemClock:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC; text is made of it in half of the time
 
 
 def iso(at_ns: int) -> str:
     """Wall time as ISO 8601 in UTC with microseconds, `2026-01-02T03:04:05.000006Z`."""
-    at = _EPOCH + timedelta(microseconds=at_ns // 1000)
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    at = _NAIVE_EPOCH + timedelta(microseconds=at_ns // 1000)
+    return at.isoformat(timespec="microseconds") + "Z"
 
 
 def wall_of(at: datetime) -> int:

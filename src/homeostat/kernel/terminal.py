@@ -1,7 +1,8 @@
 """What people see in the terminal: tables, one-line errors, exit codes. Machines get `--json`.
 
 Exit codes: 0 done; 1 a promise is broken (`status`); 2 bad input; 3 not now (no server, port taken, already
-running, store full); 4 no such thing; 5 not allowed; 6 a file of ours is damaged.
+running, store full); 4 no such thing; 5 not allowed; 6 a file of ours is damaged; 10 to 13 the verdict of a
+drill, when it is not PASS.
 """
 
 from __future__ import annotations

@@ -159,6 +159,12 @@ def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
                 if each.movable or each.host == host
             ],
         },
+        "drills": {
+            "enabled": True,
+            "injectors": ["node_kill", "node_freeze", "node_cpu", "node_disk", "node_network"],
+            "writable_paths": [str(plan.state.host(host))],
+            "profiles": {each.id: {"resource": each.id} for each in RESOURCES if each.host == host},
+        },
     }
 
 

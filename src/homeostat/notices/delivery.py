@@ -16,6 +16,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -172,6 +173,7 @@ class Delivery:
         self._outcomes = Outcomes(parts.appender, self._close)
         self._sends: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
+        self._stopping = False
         self._noted: dict[str, int] = {}
 
     def _has_room_for(self, destination: str) -> bool:
@@ -201,12 +203,9 @@ class Delivery:
         while self._broken is None:
             self._wake.clear()
             now_ns = self._parts.clock.mono_ns()
-            for due in self._board.expired(now_ns):
-                self._end(due, GivenUp(GiveUpReason.TOO_OLD), due.attempts)
-            while self._is_free() and (due_now := self._board.take(now_ns)) is not None:
-                parcel = self._parcel(due_now)
-                sending = self._attempt(due_now) if parcel is None else self._attempt_together(parcel)
-                task = asyncio.create_task(sending, name=f"notice {due_now.key}")
+            self._give_up_old(now_ns)
+            while self._is_free() and (due := self._board.take(now_ns)) is not None:
+                task = asyncio.create_task(self._send_on(due), name="notices-send")
                 self._sends.add(task)
                 task.add_done_callback(self._landed)
             next_ns = self._board.next_ns() if self._is_free() else None
@@ -217,10 +216,27 @@ class Delivery:
         raise self._broken
 
     def _is_free(self) -> bool:
-        return (
-            len(self._sends) < self._settings.workers
-            and len(self._outcomes) < self._settings.outcomes_waiting
-        )
+        return len(self._sends) < self._settings.workers and self._has_room()
+
+    def _has_room(self) -> bool:
+        return len(self._outcomes) < self._settings.outcomes_waiting and not self._stopping
+
+    def _give_up_old(self, now_ns: int) -> None:
+        for due in self._board.expired(now_ns):
+            self._end(due, GivenUp(GiveUpReason.TOO_OLD), due.attempts)
+
+    async def _send_on(self, first: Due) -> None:
+        """Send this one and whatever may go after it: a task for each would cost as much again."""
+        due: Due | None = first
+        while due is not None:
+            parcel = self._parcel(due)
+            await (self._attempt(due) if parcel is None else self._attempt_together(parcel))
+            now_ns = self._parts.clock.mono_ns()
+            self._give_up_old(now_ns)
+            due = self._board.take(now_ns) if self._has_room() else None
+            next_ns = self._board.next_ns()
+            if next_ns is not None and next_ns <= now_ns and self._is_free():
+                self._wake.set()  # more may go than we are
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._sends.discard(task)
@@ -235,6 +251,7 @@ class Delivery:
         if isinstance(obstacle, GiveUpReason):
             self._board.closing(due)
             self._end(due, GivenUp(obstacle), due.attempts)
+            await asyncio.sleep(0)  # there may be thousands of them
             return
         chosen_ns = self._parts.clock.mono_ns()
         try:
@@ -316,6 +333,7 @@ class Delivery:
             case Retry(wait_s=wait_s, reason=reason):
                 _log.info("a notice is sent again", notice=due.key, wait_s=round(wait_s, 3), reason=reason)
                 next_ns = now_ns + round(wait_s * _NS)
+                self._wake.set()  # it may be due before anything else is
                 self._board.failed(due, next_ns)
                 for each in along:
                     self._board.failed_along(each, next_ns)
@@ -344,13 +362,13 @@ class Delivery:
             answered_ns=answered_ns + ahead_ns,
             consumer=reply.consumer_ns,
         )
-        self._outcomes.add(due, outbox.delivered(due.notice, attempts, times))
+        self._outcomes.add(due, partial(outbox.delivered, due.notice, attempts, times))
 
     def _end(self, due: Due, verdict: GivenUp, attempts: int) -> None:
         at_ns = self._parts.clock.wall_ns()
         self._tell_end(NoticeState.GIVEN_UP, None)
         _log.warning("a notice is given up", notice=due.key, attempts=attempts, reason=str(verdict))
-        self._outcomes.add(due, outbox.given_up(due.notice, attempts, at_ns, str(verdict)))
+        self._outcomes.add(due, partial(outbox.given_up, due.notice, attempts, at_ns, str(verdict)))
 
     def _close(self, due: Due) -> None:
         self._board.closed(due)
@@ -380,6 +398,7 @@ class Delivery:
             self._noted.update((due.key, due.attempts) for due, _ in tried)
 
     async def _wind_up(self) -> None:
+        self._stopping = True
         try:
             async with asyncio.timeout(self._settings.stop_timeout_s):
                 if self._sends:

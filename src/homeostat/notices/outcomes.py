@@ -19,10 +19,14 @@ from homeostat.kernel.journal import Receipt, Submission, grouped
 from homeostat.notices.board import Due
 
 _AT_ONCE = 256
-_GATHER_S = 0.005
+_GATHER_S, _GATHER_LONGEST_S = 0.005, 0.2
 """In a storm a commit for each few outcomes would take the time of those who are still to be told."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _log = structlog.get_logger("notices")
+
+
+Outcome = Callable[[], Submission]
+"""Makes what is written of an end, the same each time."""
 
 
 class Appends(Protocol):
@@ -38,15 +42,15 @@ class Outcomes:
 
     def __init__(self, appender: Appends, on_committed: Callable[[Due], None]) -> None:
         self._appender, self._on_committed = appender, on_committed
-        self._waiting: deque[tuple[Due, Submission]] = deque()
+        self._waiting: deque[tuple[Due, Outcome]] = deque()
         self._there = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, due: Due, submission: Submission) -> None:
+    def add(self, due: Due, outcome: Outcome) -> None:
         """To be committed soon; then `on_committed` is called."""
-        self._waiting.append((due, submission))
+        self._waiting.append((due, outcome))
         self._there.set()
 
     async def run(self) -> None:
@@ -54,26 +58,34 @@ class Outcomes:
         while True:
             await self._there.wait()
             self._there.clear()
-            await self.flush(_GATHER_S)
+            await self.flush(gather=True)
 
-    async def flush(self, gather_s: float = 0.0) -> None:
+    async def _gather(self) -> None:
+        """Wait while more and more end: a storm of notices is told first, and written down then."""
+        loop = asyncio.get_running_loop()
+        count, until_s = 0, loop.time() + _GATHER_LONGEST_S
+        while count < len(self._waiting) and loop.time() < until_s:
+            count = len(self._waiting)
+            await asyncio.sleep(_GATHER_S)
+
+    async def flush(self, *, gather: bool = False) -> None:
         """Commit all that waits, however often the store says later. Not while `run` runs.
 
-        Waits `gather_s` for more before each commit. Deposed and CorruptState go to the caller.
+        With `gather` it waits a little before each commit. Deposed and CorruptState go to the caller.
         """
         wait_s = _FIRST_WAIT_S
         while self._waiting:
-            if gather_s and len(self._waiting) < _AT_ONCE:
-                await asyncio.sleep(gather_s)
+            if gather and len(self._waiting) < _AT_ONCE:
+                await self._gather()
             batch = list(islice(self._waiting, _AT_ONCE))
-            answers = await self._append([submission for _, submission in batch])
+            answers = await self._append([outcome() for _, outcome in batch])
             again = []
-            for (due, submission), answer in zip(batch, answers, strict=True):
+            for (due, outcome), answer in zip(batch, answers, strict=True):
                 self._waiting.popleft()
                 if self._is_settled(due, answer):
                     self._on_committed(due)
                 else:
-                    again.append((due, submission))
+                    again.append((due, outcome))
             if again:
                 self._waiting.extendleft(reversed(again))
                 await asyncio.sleep(wait_s)

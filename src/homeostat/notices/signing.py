@@ -9,7 +9,6 @@ old and the new one under two key ids for a while.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 
@@ -73,4 +72,4 @@ def _parts(header: str) -> dict[str, str]:
 
 
 def _mac(secret: str, at_s: int, body: bytes) -> str:
-    return hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), f"{at_s}.".encode() + body, "sha256").hex()

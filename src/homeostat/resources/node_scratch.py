@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orjson
 
+from homeostat.contracts.roles import pid_file_of, scratch_of
 from homeostat.kernel.processes import Identity
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Scratch:
 
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir.absolute() / "runner"
-        self.rsctmp = self._root / "rsctmp"
+        self.rsctmp = scratch_of(state_dir)
+        self._state_dir = state_dir
         self._acts = self._root / "acts"
 
     def prepare(self) -> None:
@@ -62,7 +64,7 @@ class Scratch:
 
     def pid_file(self, resource: str) -> Path:
         """Where ocf:homeostat:process keeps its pid."""
-        return self.rsctmp / f"homeostat-process-{resource}.pid"
+        return pid_file_of(self._state_dir, resource)
 
     def begin_act(self, resource: str, act: ActInFlight) -> None:
         """Write down an act before it does anything. Atomic; need not survive a reboot, so no fsync."""

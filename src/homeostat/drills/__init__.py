@@ -1,0 +1,1 @@
+"""Proof: break something on purpose, measure the outage with error bounds, judge, undo."""

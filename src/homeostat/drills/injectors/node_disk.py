@@ -1,0 +1,193 @@
+"""Keep a disk busy with direct writes of 8 KiB, round and round one bounded file.
+
+The file is at most 2 GiB and a tenth of what is free, free space never falls below a floor, and the file is
+removed by path *and* inode. Proven from /proc/diskstats where the filesystem has a device of its own; where
+it has none (tmpfs, overlay), the section says what is proven and what is not.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from homeostat.drills import node_keeper as keeper
+from homeostat.drills.injectors.block_device import (
+    Counters,
+    Device,
+    counters_of,
+    device_of,
+    filesystem_of,
+    room_of,
+)
+from homeostat.drills.injectors.node_matching import process_of
+from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
+from homeostat.drills.injectors.workers import let_go, start_workers
+from homeostat.kernel.config import checked
+from homeostat.kernel.errors import BadInput, NotAllowed, StoreFull
+
+__all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
+
+MIB = 1 << 20
+LARGEST = 2048 * MIB
+BUSY = 0.9
+
+
+class DiskTarget(BaseModel):
+    """Where and how much. The folder should lie on the service's own data device."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    folder: Path
+    size_mib: int = Field(default=2048, ge=1)
+    floor_mib: int = Field(default=1024, ge=0)
+    """Free space that always stays."""
+    window_s: float = Field(default=1.0, ge=0.2, le=60)
+    """How long /proc/diskstats is watched."""
+
+
+def probe(fault: Fault) -> Section:
+    """Whether the folder may be written, has room, and takes direct writes."""
+    try:
+        folder, size = _room(fault)
+    except (BadInput, NotAllowed, StoreFull) as error:
+        return {"able": False, "missing": [str(error)]}
+    return {"able": True, "missing": [], "size": size, **_below(folder)}
+
+
+def plan(fault: Fault) -> Section:
+    """The file, its size, and the device below. BadInput, NotAllowed, StoreFull."""
+    folder, size = _room(fault)
+    path = folder / f"homeostat-drill-{fault.id}-{secrets.token_hex(4)}"
+    return {
+        "does": f"direct writes of 8 KiB, round {size // MIB} MiB of {path}",
+        "path": str(path),
+        "size": size,
+        "undo": [
+            "SIGKILL to the writer, if it is still the same process",
+            f"remove {path}, if it is still our file",
+        ],
+        **_below(folder),
+    }
+
+
+def inject(fault: Fault) -> Section:
+    """Make the file, put file and writer on disk as steps, let the writer go."""
+    planned, target = fault.section("plan"), _target(fault)
+    path = Path(planned["path"])
+    folder, size = _room(fault)
+    if path.parent != folder or planned["size"] > size:
+        raise BadInput("plan.size", planned["size"], f"at most {size} bytes in {folder} by now; plan again")
+    with keepers_words():
+        unknown = keeper.step_remove(str(path), None)
+        keeper.arm(fault.keeper, fault.id, fault.order.deadline_s, os.getpid(), [unknown])
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        inode = os.fstat(handle).st_ino
+        os.close(handle)
+        keeper.replace(fault.keeper, fault.id, unknown, keeper.step_remove(str(path), inode))
+        direct = _takes_direct(path)
+        words = ["--file", str(path), "--inode", str(inode), "--bytes", str(planned["size"])]
+        words += ["--floor", str(target.floor_mib * MIB), *(["--direct"] if direct else [])]
+        workers = start_workers(fault, [words])
+        before_ns = keeper.now_ns()
+        let_go(workers)
+        after_ns = keeper.now_ns()
+        keeper.injected(fault.keeper, fault.id)
+    writer = workers[0].identity._asdict()
+    return {"before_ns": before_ns, "after_ns": after_ns, "writer": writer, "inode": inode, "direct": direct}
+
+
+def prove(fault: Fault) -> Section:
+    """The writer wrote all through the window, and the device (when there is one) was busy for 90 % of it."""
+    planned, injected = fault.section("plan"), fault.section("inject")
+    writer, window_s = process_of(injected["writer"]), _target(fault).window_s
+    device = device_of(Path(planned["path"]).parent)
+    keeper.within(2.0, lambda: (_written(writer.pid) or 0) > 0 or not keeper.lives(writer))
+    began_ns, written, counters = keeper.now_ns(), _written(writer.pid), _counters(device)
+    time.sleep(window_s)  # the window that is measured; nothing is waited for
+    took_s, now = (keeper.now_ns() - began_ns) / 1e9, _written(writer.pid)
+    if not keeper.lives(writer) or written is None or now is None:
+        return {
+            "proven": False,
+            "reason": "the writer is gone: no room, or no permission",
+            "window_s": took_s,
+        }
+    own = {"written_bytes": now - written, "direct": injected["direct"], "window_s": round(took_s, 3)}
+    if device is None or counters is None:
+        return own | {
+            "proven": now > written,
+            "proves": f"the writer wrote into {filesystem_of(Path(planned['path']))}",
+            "proves_not": "that a disk was busy: this filesystem has no device in /proc/diskstats",
+        }
+    after = counters_of(device)
+    share = (after.busy_ms - counters.busy_ms) / (took_s * 1000)
+    return own | {
+        "proven": now > written and share >= BUSY and after.writes > counters.writes,
+        "device": device.name,
+        "busy": round(share, 4),
+        "writes": after.writes - counters.writes,
+        "proves": f"{device.name} had requests in flight for {share:.0%} of the window",
+        "proves_not": "anything of a disk behind a virtual device: its host knows that",
+    }
+
+
+def _target(fault: Fault) -> DiskTarget:
+    return checked(DiskTarget, fault.order.target)
+
+
+def _room(fault: Fault) -> tuple[Path, int]:
+    """The folder and the size of the file. NotAllowed, BadInput, StoreFull."""
+    target = _target(fault)
+    try:
+        folder = target.folder.resolve(strict=True)
+    except OSError as error:
+        raise BadInput(
+            "target.folder", str(target.folder), f"a folder that is there ({error.strerror})"
+        ) from error
+    permitted = [each.resolve() for each in fault.node.drills.writable_paths]
+    if not any(folder.is_relative_to(each) for each in permitted):
+        paths = ", ".join(map(str, permitted)) or "none"
+        raise NotAllowed(f"target.folder: {folder} is not below drills.writable_paths of this node: {paths}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise NotAllowed(f"target.folder: {folder} is no folder that user {os.geteuid()} may write")
+    free, _ = room_of(folder)
+    size = min(LARGEST, free // 10, target.size_mib * MIB)
+    if size < MIB or free - size < target.floor_mib * MIB:
+        raise StoreFull(
+            f"{folder}: {free // MIB} MiB free; "
+            f"a tenth of it and the floor of {target.floor_mib} MiB do not fit"
+        )
+    return folder, size
+
+
+def _below(folder: Path) -> Section:
+    device = device_of(folder)
+    return {
+        "filesystem": filesystem_of(folder),
+        "device": None if device is None else device.name,
+        "device_number": None if device is None else device.number,
+    }
+
+
+def _takes_direct(path: Path) -> bool:
+    """Whether this filesystem takes O_DIRECT; else the writes are synchronous."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW))
+    except OSError:
+        return False
+    return True
+
+
+def _counters(device: Device | None) -> Counters | None:
+    return None if device is None else counters_of(device)
+
+
+def _written(pid: int) -> int | None:
+    """Bytes that a process has handed to write(), None when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))

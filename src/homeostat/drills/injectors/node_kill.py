@@ -1,0 +1,83 @@
+"""Kill a whole set of processes, known by their identities. A balancer is killed by its profile.
+
+Nothing is put back: that the service comes back by itself is what is measured. The bracket of stamps on
+CLOCK_BOOTTIME is where its outage begins.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Literal
+
+from homeostat.drills import node_keeper as keeper
+from homeostat.drills.injectors.node_matching import (
+    ProcessTarget,
+    matched,
+    process_of,
+    refuse_unpermitted,
+    shown,
+    still,
+    unpermitted,
+)
+from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
+from homeostat.kernel.config import checked
+
+__all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
+
+
+class KillTarget(ProcessTarget):
+    """Which processes, and how."""
+
+    signal: Literal["SIGKILL", "SIGTERM"] = "SIGKILL"
+    gone_within_s: float = 5.0
+
+
+def probe(fault: Fault) -> Section:
+    """Whether the processes are there and may be signalled."""
+    found = matched(fault, _target(fault))
+    refused = unpermitted(found)
+    return {"able": not refused, "missing": [f"permission to signal {pid}" for pid in refused]}
+
+
+def plan(fault: Fault) -> Section:
+    """The match list."""
+    found = matched(fault, _target(fault))
+    refuse_unpermitted(found)
+    return {
+        "does": f"{_target(fault).signal} to {len(found)} processes",
+        "matched": shown(found),
+        "undo": ["nothing: coming back is what is measured"],
+    }
+
+
+def inject(fault: Fault) -> Section:
+    """Signal exactly the planned processes, between two stamps."""
+    target = _target(fault)
+    found = still(fault, target)
+    number = signal.Signals[target.signal]
+    with keepers_words():
+        why = "coming back is what is measured"
+        keeper.arm(fault.keeper, fault.id, fault.order.deadline_s, os.getpid(), [keeper.step_nothing(why)])
+        before_ns = keeper.now_ns()
+        hit = [keeper.send(each, number) for each in found]
+        after_ns = keeper.now_ns()
+        keeper.injected(fault.keeper, fault.id)
+    return {"before_ns": before_ns, "after_ns": after_ns, "signalled": sum(hit), "of": len(hit)}
+
+
+def prove(fault: Fault) -> Section:
+    """Those identities are gone. `gone_by_ns` is when that was first seen, not when it happened."""
+    target, injected = _target(fault), fault.section("inject")
+    found = [process_of(each) for each in fault.section("plan")["matched"]]
+    keeper.within(target.gone_within_s, lambda: not any(map(keeper.lives, found)))
+    left = [each.pid for each in found if keeper.lives(each)]
+    return {
+        "proven": not left and injected["signalled"] == len(found),
+        "gone_by_ns": None if left else keeper.now_ns(),
+        "left": left,
+    }
+
+
+def _target(fault: Fault) -> KillTarget:
+    return checked(KillTarget, fault.order.target)

@@ -1,0 +1,221 @@
+"""Which processes are meant: a whole set by exact identities, or an error. Nothing is signalled here.
+
+The same rule serves the plan and the check just before the act, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from homeostat.contracts.roles import pid_file_of
+from homeostat.drills import node_keeper as keeper
+from homeostat.drills.injectors.record import Fault, Section
+from homeostat.drills.node_keeper import Process
+from homeostat.drills.node_settings import DrilledNode, Profile
+from homeostat.kernel.config import checked, presentable
+from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
+
+SHOWN = 200
+_WAYS = {"command_line", "pid_file", "cgroup", "resource"}
+
+
+class ProcessTarget(BaseModel):
+    """A service by its profile, or by the words of a profile directly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    profile: str | None = None
+    command_line: str | None = None
+    pid_file: Path | None = None
+    cgroup: str | None = None
+    resource: str | None = None
+    allow_collateral: bool = False
+
+
+def matched(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
+    """Every process that is meant. NotFound when there is none, NotAllowed when others would be hit."""
+    profile = profile_of(fault.node, target)
+    found = tuple(sorted(_find(fault.node, profile)))
+    if not found:
+        raise NotFound(f"no process here matches {_words(target)}; nothing would be hit")
+    _refuse_our_own(fault, found)
+    if not target.allow_collateral:
+        _refuse_shared(fault.node, target, profile, found)
+    return found
+
+
+def still(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
+    """The planned processes, when they are exactly those that match now. NotFound otherwise."""
+    planned = tuple(process_of(each) for each in fault.section("plan")["matched"])
+    now = matched(fault, target)
+    if now != planned:
+        raise NotFound(
+            f"{len(planned)} processes were planned and {len(now)} match now, not all the same; plan again"
+        )
+    return planned
+
+
+def shown(found: Iterable[Process]) -> list[Section]:
+    """The match list for people: identities and command lines, without what looks like a password."""
+    return [
+        each._asdict() | {"command_line": presentable("", command_line(each.pid)[:SHOWN])} for each in found
+    ]
+
+
+def process_of(record: Mapping[str, Any]) -> Process:
+    """The identity in a record."""
+    return Process(record["pid"], record["start_ticks"], record["boot_id"])
+
+
+def unpermitted(found: Iterable[Process]) -> list[int]:
+    """The pids that we may not signal."""
+    refused = []
+    for each in found:
+        try:
+            keeper.send(each, 0)
+        except PermissionError:
+            refused.append(each.pid)
+    return refused
+
+
+def refuse_unpermitted(found: Iterable[Process]) -> None:
+    """NotAllowed naming the processes that we may not signal."""
+    if refused := unpermitted(found):
+        pids = ", ".join(map(str, refused))
+        raise NotAllowed(f"no permission to signal {pids}; run as root, or as the owner of these processes")
+
+
+def profile_of(node: DrilledNode, target: ProcessTarget) -> Profile:
+    """The profile that a target names or spells out. BadInput."""
+    direct = target.model_dump(include=_WAYS, exclude_none=True)
+    if target.profile is None:
+        return checked(Profile, direct)
+    if direct:
+        raise BadInput("target", sorted(direct), "a profile, or the words of one, not both")
+    found = node.profile(target.profile)
+    if found is None:
+        known = ", ".join(sorted(node.profiles()))
+        raise BadInput("target.profile", target.profile, f"known on this node: {known}")
+    return found
+
+
+def command_line(pid: int) -> str:
+    """The words joined by blanks; empty for kernel threads and processes that are gone."""
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .rstrip(b"\0")
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+        )
+    except OSError:
+        return ""
+
+
+def _words(target: ProcessTarget) -> str:
+    given = target.model_dump(mode="json", include={"profile", *_WAYS}, exclude_none=True)
+    return ", ".join(f"{name} {value!r}" for name, value in given.items())
+
+
+def _pids() -> list[int]:
+    return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+
+
+def _find(node: DrilledNode, profile: Profile) -> set[Process]:
+    if profile.command_line is not None:
+        pattern = re.compile(profile.command_line, re.DOTALL)
+        return _identified(pid for pid in _pids() if pattern.fullmatch(command_line(pid)))
+    if profile.cgroup is not None:
+        return _identified(pid for pid in _pids() if _in_cgroup(pid, profile.cgroup.strip("/")))
+    return _identified(
+        _with_descendants(_pid_in(profile.pid_file or _pid_file(node, profile.resource or "")))
+    )
+
+
+def _identified(pids: Iterable[int]) -> set[Process]:
+    return {found for pid in pids if (found := keeper.identify(pid)) is not None}
+
+
+def _in_cgroup(pid: int, wanted: str) -> bool:
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return False
+    paths = (line.split(":", 2)[2].strip("/") for line in lines)
+    return any(path == wanted or path.startswith(wanted + "/") for path in paths)
+
+
+def _pid_file(node: DrilledNode, resource: str) -> Path:
+    for each in node.runner.resources:
+        if each.id == resource:
+            return each.pid_file or pid_file_of(node.state_dir, resource)
+    known = ", ".join(each.id for each in node.runner.resources) or "none"
+    raise BadInput("target.resource", resource, f"resources of this node: {known}")
+
+
+def _pid_in(path: Path) -> int | None:
+    """The pid in a file; None when there is none, or when its process began after the file was written.
+
+    That is a reused pid. A step of the wall clock can make a good file look old, never the other way round
+    by more than the second that is allowed for.
+    """
+    try:
+        pid, written_s = int(path.read_text().split()[0]), path.stat().st_mtime
+    except (OSError, ValueError, IndexError):
+        return None
+    found = keeper.stat_of(pid)
+    if found is None:
+        return None
+    age_s = keeper.now_ns() / 1e9 - found[1] / os.sysconf("SC_CLK_TCK")
+    return pid if time.time() - age_s <= written_s + 1.0 else None
+
+
+def _with_descendants(pid: int | None) -> set[int]:
+    if pid is None:
+        return set()
+    parents = {each: _parent(each) for each in _pids()}
+    found, fresh = {pid}, {pid}
+    while fresh:
+        fresh = {each for each, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def _refuse_our_own(fault: Fault, found: Iterable[Process]) -> None:
+    """Init, who asks, and the keeper are never hit: nobody would be left to undo it."""
+    ours, pid = {1}, os.getpid()
+    while pid > 1:
+        ours.add(pid)
+        pid = _parent(pid) or 0
+    life = keeper.status(fault.keeper)["keeper"]
+    if life is not None:
+        ours.add(life["pid"])
+    if hit := sorted(ours & {each.pid for each in found}):
+        raise NotAllowed(f"process {hit[0]} would be hit: init, who asks, or the undo keeper; name others")
+
+
+def _refuse_shared(
+    node: DrilledNode, target: ProcessTarget, profile: Profile, found: Iterable[Process]
+) -> None:
+    """NotAllowed when the processes serve others as well, by their own word or another profile's."""
+    remedy = "say `allow_collateral: true` to hit them all the same"
+    if profile.shared:
+        raise NotAllowed(f"{_words(target)}: other services live in the same processes; {remedy}")
+    hit = set(found)
+    for name, other in node.drills.profiles.items():
+        if name != target.profile and other != profile and (both := hit & _find(node, other)):
+            raise NotAllowed(f"{len(both)} of the processes belong to {name} as well; {remedy}")

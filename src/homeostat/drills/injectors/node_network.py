@@ -1,0 +1,248 @@
+"""Cut or delay the network of a host or of one network namespace, by rules with a name of our own.
+
+`cut` drops packets in our own nftables table (or our own iptables chain where there is no nft); `latency` is
+netem with our own handle, only on a device without a queueing discipline of somebody's. Nothing of anybody
+else's is changed, flushed or read by a pattern. The undo is on this host: it needs no network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from homeostat.drills import node_keeper as keeper
+from homeostat.drills.injectors import network_tools as tools
+from homeostat.drills.injectors.node_matching import ProcessTarget, matched
+from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
+from homeostat.drills.node_keeper import Step
+from homeostat.kernel.config import checked
+from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
+
+__all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
+
+_DEFAULT_HANDLE = "0:"
+
+
+class NetworkTarget(BaseModel):
+    """What is cut or delayed, and where."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    does: Literal["cut", "latency"]
+    netns: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    """A namespace of `ip netns`; ours when neither this nor `namespace_of` is given."""
+    namespace_of: ProcessTarget | None = None
+    """The namespace in which these processes are; they must share one."""
+    device: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")
+    """Latency: the device, necessary. Cut: only what passes it; default everything but `lo`."""
+    ports: tuple[int, ...] = ()
+    """Cut only: TCP ports of services here."""
+    peers: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...] = ()
+    """Cut only: addresses of others."""
+    delay_ms: int = Field(default=100, ge=1, le=60_000)
+    window_s: float = Field(default=2.0, ge=0.2, le=60)
+    """How long a packet is waited for that meets the rules."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.does == "latency" and (self.device is None or self.ports or self.peers):
+            raise ValueError("latency needs a device, and takes no ports and no peers")
+        if self.netns is not None and self.namespace_of is not None:
+            raise ValueError("netns or namespace_of, not both")
+        if any(not 0 < port < 65536 for port in self.ports):
+            raise ValueError("ports are 1 to 65535")
+        return self
+
+
+def probe(fault: Fault) -> Section:
+    """Which privilege, tool or part of the kernel is missing, if any."""
+    target = _target(fault)
+    missing = _missing(target, _namespace(fault, target))
+    return {"able": not missing, "missing": missing}
+
+
+def plan(fault: Fault) -> Section:
+    """The rules word for word. NotAllowed naming what is missing, or when the device is somebody's."""
+    target = _target(fault)
+    netns = _namespace(fault, target)
+    tools.refuse(_missing(target, netns))
+    if target.device is not None:
+        _check_device(target, netns)
+    if target.does == "latency":
+        handle = f"{0x8000 + secrets.randbelow(0x7FFF):x}:"
+        words = ["tc", "qdisc", "add", "dev", str(target.device), "root", "handle", handle]
+        words += ["netem", "delay", f"{target.delay_ms}ms"]
+        steps = [keeper.step_qdisc(netns, str(target.device), handle)]
+        return {"does": " ".join(words), "netns": netns, "commands": [words], "text": None, **_undoing(steps)}
+    name = f"homeostat_{secrets.token_hex(6)}"
+    if tools.firewall() == "nft":
+        text = _nft_text(name, target)
+        steps = [keeper.step_table(netns, name)]
+        commands = [["nft", "-f", "-"]]
+        return {"does": text, "netns": netns, "commands": commands, "text": text, **_undoing(steps)}
+    commands = [words for command in _iptables_of(target) for words in _iptables_words(command, name, target)]
+    steps = [keeper.step_chain(netns, command, name) for command in _iptables_of(target)]
+    does = "; ".join(" ".join(words) for words in commands)
+    return {"does": does, "netns": netns, "commands": commands, "text": None, **_undoing(steps)}
+
+
+def inject(fault: Fault) -> Section:
+    """Put the steps on disk, then the rules in place."""
+    planned, target = fault.section("plan"), _target(fault)
+    if _namespace(fault, target) != planned["netns"]:
+        raise NotFound("the network namespace is not the one that was planned; plan again")
+    with keepers_words():
+        keeper.arm(fault.keeper, fault.id, fault.order.deadline_s, os.getpid(), planned["steps"])
+        before_ns = keeper.now_ns()
+        for words in planned["commands"]:
+            tools.run_inside(planned["netns"], words, planned["text"])
+        after_ns = keeper.now_ns()
+        keeper.injected(fault.keeper, fault.id)
+    return {"before_ns": before_ns, "after_ns": after_ns}
+
+
+def prove(fault: Fault) -> Section:
+    """The rules are there, and a packet met them within the window. Without traffic nothing is proven."""
+    planned, target = fault.section("plan"), _target(fault)
+    fault.section("inject")
+    there = not any(keeper.verify_step(step)["undone"] for step in planned["steps"])
+    if not there:
+        return {"proven": False, "reason": "the rules are not there", "packets": 0}
+    packets = _counted(planned["steps"][0], planned["netns"])
+    end_ns = keeper.now_ns() + int(target.window_s * 1e9)
+    while (count := packets()) == 0 and keeper.now_ns() < end_ns:
+        time.sleep(0.05)
+    reason = None if count else f"no packet met the rules within {target.window_s:g} s"
+    return {"proven": count > 0, "reason": reason, "packets": count}
+
+
+def _target(fault: Fault) -> NetworkTarget:
+    return checked(NetworkTarget, fault.order.target)
+
+
+def _undoing(steps: list[Step]) -> Section:
+    names = [step.get("table") or step.get("chain") or f"{step['device']} {step['handle']}" for step in steps]
+    return {
+        "steps": steps,
+        "undo": [f"remove our own {step['kind']} {name}" for step, name in zip(steps, names, strict=True)],
+    }
+
+
+def _namespace(fault: Fault, target: NetworkTarget) -> int:
+    """The inode of the namespace. NotFound, BadInput."""
+    if target.netns is not None:
+        try:
+            return (Path("/run/netns") / target.netns).stat().st_ino
+        except OSError as error:
+            raise NotFound(f"target.netns: no network namespace {target.netns} here") from error
+    if target.namespace_of is None:
+        return tools.own_namespace()
+    found = {_namespace_of(each.pid) for each in matched(fault, target.namespace_of)}
+    if len(found) != 1:
+        raise BadInput("target.namespace_of", len(found), "processes that share one network namespace")
+    return found.pop()
+
+
+def _namespace_of(pid: int) -> int:
+    try:
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
+    except PermissionError as error:
+        raise NotAllowed(
+            f"no permission to see the network namespace of process {pid}; run as root"
+        ) from error
+    except OSError as error:
+        raise NotFound(f"process {pid} is gone") from error
+
+
+def _missing(target: NetworkTarget, netns: int) -> list[str]:
+    other = netns != tools.own_namespace()
+    return tools.missing_for_cut(other) if target.does == "cut" else tools.missing_for_latency(other)
+
+
+def _check_device(target: NetworkTarget, netns: int) -> None:
+    """NotFound without the device; for latency NotAllowed when it has a discipline of somebody's."""
+    links = json.loads(tools.run_inside(netns, ["ip", "-j", "link", "show"]))
+    if target.device not in [link["ifname"] for link in links]:
+        raise NotFound(f"target.device: no network device {target.device} there")
+    if target.does == "cut":
+        return
+    shown = json.loads(tools.run_inside(netns, ["tc", "-j", "qdisc", "show", "dev", str(target.device)]))
+    roots = [each for each in shown if each.get("root")]
+    if theirs := [each for each in roots if each["handle"] != _DEFAULT_HANDLE]:
+        kind = theirs[0]["kind"]
+        raise NotAllowed(
+            f"target.device: {target.device} has a queueing discipline of somebody's ({kind}); not touched"
+        )
+
+
+def _nft_text(name: str, target: NetworkTarget) -> str:
+    """Our table: early hooks, so that nobody's accept comes before."""
+    incoming = _nft_rules("iifname", "saddr", "dport", target)
+    outgoing = _nft_rules("oifname", "daddr", "sport", target)
+    lines = [f"table inet {name} {{"]
+    for chain, rules in (("input", incoming), ("output", outgoing)):
+        lines.append(f"  chain {chain} {{ type filter hook {chain} priority -350; policy accept;")
+        lines += [f"    {rule} counter drop" for rule in rules]
+        lines.append("  }")
+    return "\n".join([*lines, "}", ""])
+
+
+def _nft_rules(interface: str, address: str, port: str, target: NetworkTarget) -> list[str]:
+    narrow = bool(target.ports or target.peers)
+    device = f'{interface} "{target.device}"' if target.device else "" if narrow else f'{interface} != "lo"'
+    ports = f"tcp {port} {{ {', '.join(map(str, target.ports))} }}" if target.ports else ""
+    peers: list[str] = []
+    for family, version in (("ip", 4), ("ip6", 6)):
+        if named := [str(peer) for peer in target.peers if peer.version == version]:
+            peers.append(f"{family} {address} {{ {', '.join(named)} }}")
+    return [" ".join(filter(None, (device, peer, ports))) for peer in peers or [""]]
+
+
+def _iptables_of(target: NetworkTarget) -> list[str]:
+    versions = {peer.version for peer in target.peers} or {4, 6}
+    return [command for command, version in (("iptables", 4), ("ip6tables", 6)) if version in versions]
+
+
+def _iptables_words(command: str, name: str, target: NetworkTarget) -> list[list[str]]:
+    """Our chain with its rules first, the jumps to it last."""
+    start = [command, "-w", "5"]
+    words = [[*start, "-N", name]]
+    version = 4 if command == "iptables" else 6
+    peers = [str(peer) for peer in target.peers if peer.version == version]
+    for interface, address, port in (("-i", "-s", "--dport"), ("-o", "-d", "--sport")):
+        narrow = bool(target.ports or target.peers)
+        device = [interface, target.device] if target.device else [] if narrow else ["!", interface, "lo"]
+        for peer in peers or [""]:
+            for number in target.ports or (0,):
+                rule = [*device, *([address, peer] if peer else [])]
+                rule += ["-p", "tcp", port, str(number)] if number else []
+                words.append([*start, "-A", name, *rule, "-j", "DROP"])
+    return [*words, [*start, "-I", "INPUT", "-j", name], [*start, "-I", "OUTPUT", "-j", name]]
+
+
+def _counted(step: Step, netns: int) -> Callable[[], int]:
+    """How many packets have met the rules of a step."""
+
+    def table() -> int:
+        shown = json.loads(tools.run_inside(netns, ["nft", "-j", "list", "table", "inet", step["table"]]))
+        rules = [each["rule"]["expr"] for each in shown["nftables"] if "rule" in each]
+        return sum(int(part["counter"]["packets"]) for rule in rules for part in rule if "counter" in part)
+
+    def chain() -> int:
+        shown = tools.run_inside(netns, [step["command"], "-w", "5", "-nvxL", step["chain"]])
+        return sum(int(line.split()[0]) for line in shown.splitlines()[2:] if line.split())
+
+    def qdisc() -> int:
+        shown = json.loads(
+            tools.run_inside(netns, ["tc", "-s", "-j", "qdisc", "show", "dev", step["device"]])
+        )
+        return sum(int(each["packets"]) for each in shown if each["handle"] == step["handle"])
+
+    return {"table": table, "chain": chain, "qdisc": qdisc}[step["kind"]]

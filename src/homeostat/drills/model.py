@@ -1,0 +1,388 @@
+"""What a drill and a suite are, once they were read. Frozen, checked, and nothing that does anything.
+
+The aliases are the words of the file (`period: 20ms` is `period_ms`). Not the place of the rules that need
+more than one field (`rules`), nor of what a run leaves behind (`facts`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from homeostat.drills.spans import Some
+
+NAME = r"^[a-z][a-z0-9-]{0,62}$"
+"""Of drills, suites, monitors and operations: fit for a file name everywhere, so never an alias."""
+
+
+Name = Annotated[str, Field(pattern=NAME)]
+Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+"""The id of the statement that a check answers: `R1.11`."""
+Host = Annotated[str, Field(min_length=1, max_length=253)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+Operator = Literal["<", "<="]
+
+
+class Weight(StrEnum):
+    """Whether a check decides."""
+
+    BINDING = "binding"
+    STEP = "step"
+    """A limit named only in a step of the document: shown, and binding with `--strict-steps`."""
+    INFORMATIVE = "informative"
+
+
+class Layer(StrEnum):
+    """What a monitor looks at, the deepest first: an outage belongs to the deepest layer that shows it."""
+
+    HOST = "host"
+    PROCESS = "process"
+    BACKEND = "backend"
+    BALANCER = "balancer"
+    SERVICE = "service"
+    USER = "user"
+
+
+class Choice(StrEnum):
+    """Which of the candidates is hit. Never by chance: the same seed, the same target."""
+
+    FIRST = "first"
+    """The first by name."""
+    SEEDED = "seeded"
+    EACH = "each"
+    """One run for each."""
+    HOLDER = "holder"
+    """The one that holds the address at that moment."""
+    NON_HOLDER = "non-holder"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing by name. `on: victim` is what of the service runs on the host that the fault hits."""
+
+    __pydantic_config__ = _STRICT
+
+    service: Name | None = None
+    host: Host | None = None
+    url: Annotated[str, Field(pattern=r"^(http|tcp)://[^\s/]+")] | None = None
+    on: Literal["endpoint", "victim"] = "endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """One independent process that asks one target, at a fixed rate, whatever earlier answers do."""
+
+    __pydantic_config__ = _STRICT
+
+    id: Name
+    kind: Literal["tcp", "http", "process"]
+    layer: Layer
+    target: Target
+    path: Annotated[str, Field(pattern=r"^/\S*$")] = "/"
+    period_ms: Annotated[Some, Field(alias="period")] = 20.0
+    deadline_ms: Annotated[Some, Field(alias="deadline")] = 1_000.0
+    stable_ms: Annotated[Some, Field(alias="stable")] = 2_000.0
+    """Of kind process: how long a new worker must have lived to count as recovered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """More than one back end serves, or the drill would prove nothing."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["redundancy"]
+    requirement: Requirement
+    service: Name
+    at_least: Annotated[int, Field(ge=1, le=1000)] = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """So much room on the disk that is hit."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["free_space"]
+    requirement: Requirement
+    at_least_gib: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class NoOpenFaults:
+    """Nothing is broken before we break something."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["no_open_faults"]
+    requirement: Requirement
+
+
+Precondition = Annotated[Redundancy | FreeSpace | NoOpenFaults, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What must have been seen before the fault: so many answers of each monitor, all good."""
+
+    __pydantic_config__ = _STRICT
+
+    samples: Annotated[int, Field(ge=20, le=100_000)] = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How long is measured after the fault: until all is well for `settle`, at most `longest`."""
+
+    __pydantic_config__ = _STRICT
+
+    effect_within_ms: Annotated[Some, Field(alias="effect_within")] = 2_000.0
+    """So late may the proven fault first be felt; before that nobody says that it was not felt."""
+    settle_ms: Annotated[Some, Field(alias="settle")] = 3_000.0
+    longest_ms: Annotated[Some, Field(alias="longest")] = 40_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """What the fault hits: a service on one host, chosen by rule; or one host by name."""
+
+    __pydantic_config__ = _STRICT
+
+    service: Name | None = None
+    host: Host | None = None
+    choose: Choice = Choice.SEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the exact processes that were found."""
+
+    __pydantic_config__ = _STRICT
+
+    injector: Literal["kill"]
+    target: Victim
+    signal: Literal["SIGKILL", "SIGTERM"] = "SIGKILL"
+    collateral: bool = False
+    """Whether a process that serves others, too, may be hit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop the processes for a while, then let them go on."""
+
+    __pydantic_config__ = _STRICT
+
+    injector: Literal["freeze"]
+    target: Victim
+    hold_ms: Annotated[Some, Field(alias="hold")]
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """One busy worker pinned to every CPU that is allowed."""
+
+    __pydantic_config__ = _STRICT
+
+    injector: Literal["cpu"]
+    target: Victim
+    hold_ms: Annotated[Some, Field(alias="hold")]
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Direct writes of 8 KiB into one bounded file, in a folder on the service's own data device."""
+
+    __pydantic_config__ = _STRICT
+
+    injector: Literal["disk"]
+    target: Victim
+    hold_ms: Annotated[Some, Field(alias="hold")]
+    folder: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
+    """On the host that is hit; where the service's own data lies when it is not given."""
+    file_mib_max: Annotated[int, Field(ge=1, le=2048)] = 1024
+    free_gib_floor: Annotated[float, Field(gt=0)] = 1.0
+    """Never less room than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Cut a host off, or make it slow to reach."""
+
+    __pydantic_config__ = _STRICT
+
+    injector: Literal["network"]
+    target: Victim
+    hold_ms: Annotated[Some, Field(alias="hold")]
+    effect: Literal["cut", "latency"] = "cut"
+    latency_ms: Annotated[Some, Field(alias="latency")] = 100.0
+    device: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")] | None = None
+    """What is slowed down or cut; latency cannot do without."""
+    ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = ()
+    """Cut only these TCP ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostOff:
+    """Switch a whole host off, and on again."""
+
+    __pydantic_config__ = _STRICT
+
+    injector: Literal["host_off"]
+    target: Victim
+    hold_ms: Annotated[Some, Field(alias="hold")]
+
+
+Fault = Annotated[Kill | Freeze | Cpu | Disk | Network | HostOff, Field(discriminator="injector")]
+
+
+def hold_ms(fault: Kill | Freeze | Cpu | Disk | Network | HostOff) -> float:
+    """How long the fault lasts before it is undone; 0 for one that is an instant."""
+    return 0.0 if isinstance(fault, Kill) else fault.hold_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a user does. Within its deadline it is asked again until it answers as expected."""
+
+    __pydantic_config__ = _STRICT
+
+    id: Name
+    target: Target
+    kind: Literal["http"] = "http"
+    method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/\S*$")] = "/"
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    deadline_ms: Annotated[Some, Field(alias="deadline")] = 60_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """`during` the fault for information; `after` recovery, in this order, binding."""
+
+    __pydantic_config__ = _STRICT
+
+    during: tuple[Operation, ...] = ()
+    after: tuple[Operation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOutage:
+    """The upper bound of the longest episode of each of these monitors keeps the limit."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["service_outage"]
+    requirement: Requirement
+    monitors: Annotated[tuple[Name, ...], Field(min_length=1)]
+    limit_ms: Annotated[Some, Field(alias="limit")]
+    operator: Operator = "<"
+    weight: Weight = Weight.BINDING
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecovery:
+    """As many workers as before, of new identity, alive for the stable time, within the limit."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["process_recovery"]
+    requirement: Requirement
+    monitor: Name
+    limit_ms: Annotated[Some, Field(alias="limit")]
+    operator: Operator = "<"
+    weight: Weight = Weight.BINDING
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Our own fault manager raised a fault for what was broken, within the limit."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["noticed"]
+    requirement: Requirement
+    limit_ms: Annotated[Some, Field(alias="limit")]
+    operator: Operator = "<"
+    weight: Weight = Weight.BINDING
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsDone:
+    """Every operation `after` the fault was carried out, in order and without error."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["operations"]
+    requirement: Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What every run must prove, asked for or not. A file may only say under which requirement."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["effect", "undo", "monitors", "window"]
+    requirement: Requirement
+
+
+Check = Annotated[
+    ServiceOutage | ProcessRecovery | Noticed | OperationsDone | Proof, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """After the verdict: start what does not run, delete what the drill created."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["restart_if_down", "delete_test_objects"]
+    service: Name | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """One file: what must hold, what is broken, what is measured, and what follows from it."""
+
+    __pydantic_config__ = _STRICT
+
+    id: Annotated[Name, Field(alias="drill")]
+    title: Text
+    fault: Fault
+    monitors: Annotated[tuple[Monitor, ...], Field(min_length=1)]
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+    aliases: tuple[Text, ...] = ()
+    references: tuple[Text, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
+    baseline: Baseline = field(default_factory=Baseline)
+    window: Window = field(default_factory=Window)
+    operations: Operations = field(default_factory=Operations)
+    cleanup: tuple[Cleanup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quiesce:
+    """Between two drills: every monitor is green for so long, or the next one is not begun."""
+
+    __pydantic_config__ = _STRICT
+
+    green_for_ms: Annotated[Some, Field(alias="green_for")] = 3_000.0
+    within_ms: Annotated[Some, Field(alias="within")] = 60_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Drills in order, each with its own set-up; a failed one does not affect the next."""
+
+    __pydantic_config__ = _STRICT
+
+    id: Annotated[Name, Field(alias="suite")]
+    title: Text
+    drills: Annotated[tuple[Name, ...], Field(min_length=1)]
+    quiesce: Quiesce = field(default_factory=Quiesce)

@@ -1,0 +1,123 @@
+"""The `drills:` part of node.yaml: what may be broken on this host. Decided here, never by the server."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from homeostat.kernel.config import checked, load
+
+PROFILES = Path(__file__).with_name("profiles.yaml")
+
+
+class InjectorKind(StrEnum):
+    """What can be broken."""
+
+    node_kill = "node_kill"
+    node_freeze = "node_freeze"
+    node_cpu = "node_cpu"
+    node_disk = "node_disk"
+    node_network = "node_network"
+
+
+class Profile(BaseModel):
+    """Which processes are a service: exactly one way to find them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    command_line: str | None = None
+    """Regular expression for the whole command line, its words joined by blanks."""
+
+    pid_file: Path | None = None
+    """A file with the pid of the first process; its descendants belong to it."""
+
+    cgroup: str | None = None
+    """A cgroup with everything below it, as in /proc/PID/cgroup: `system.slice/nova-api.service`."""
+
+    resource: str | None = None
+    """A resource of this node's runner, by its pid file; its descendants belong to it."""
+
+    shared: bool = False
+    """Other services live in the same processes: hitting them needs `allow_collateral`."""
+
+    @field_validator("command_line")
+    @classmethod
+    def _is_a_pattern(cls, given: str | None) -> str | None:
+        if given is not None:
+            try:
+                re.compile(given)
+            except re.error as error:
+                raise ValueError(f"it must be a regular expression: {error}") from error
+        return given
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = (self.command_line, self.pid_file, self.cgroup, self.resource)
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("exactly one of command_line, pid_file, cgroup, resource must be given")
+        return self
+
+
+class DrillSettings(BaseModel):
+    """What this host permits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    enabled: bool = False
+    """Whether anything may be broken here on purpose. Off: every injector refuses."""
+
+    injectors: tuple[InjectorKind, ...] = ()
+    """Which kinds: node_kill, node_freeze, node_cpu, node_disk, node_network."""
+
+    writable_paths: tuple[Path, ...] = ()
+    """Folders in which node_disk may write its file, of at most 2 GiB and a tenth of what is free."""
+
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    """Services by name; they win over shipped ones. Each has exactly one of `command_line` (a regular
+    expression for the whole of it), `pid_file`, `cgroup`, `resource`; `shared: true` says that other services
+    live in the same processes."""
+
+
+class _Resource(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    id: str
+    pid_file: Path | None = None
+
+
+class _Runner(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    resources: tuple[_Resource, ...] = ()
+
+
+class DrilledNode(BaseModel):
+    """What injectors and keeper read of node.yaml; the other parts belong to the node process."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    host: str
+    state_dir: Path
+    drills: DrillSettings = DrillSettings()
+    runner: _Runner = _Runner()
+
+    @property
+    def keeper(self) -> Path:
+        """The state folder of this host's undo keeper."""
+        return self.state_dir.absolute() / "keeper"
+
+    def profile(self, name: str) -> Profile | None:
+        """The node's own profile, else the shipped one."""
+        return self.profiles().get(name)
+
+    def profiles(self) -> dict[str, Profile]:
+        """All of them by name."""
+        shipped: dict[str, dict[str, Any]] = yaml.safe_load(PROFILES.read_text())
+        return {name: checked(Profile, given) for name, given in shipped.items()} | self.drills.profiles
+
+
+def read_drilled_node(path: Path) -> DrilledNode:
+    """The drills' view of node.yaml. BadInput in one line."""
+    return load(DrilledNode, path)

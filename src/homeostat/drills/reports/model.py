@@ -1,0 +1,270 @@
+"""The report: one model, and its published JSON schema. The renderings add nothing to it.
+
+Times are milliseconds from the moment just before the fault. A run whose files were changed, or whose
+evidence no longer says what was recorded, is an ERROR here, whatever it says.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from homeostat import __version__
+from homeostat.drills.evidence import Evidence
+from homeostat.drills.facts import (
+    BroughtBack,
+    CleanedUp,
+    EffectSeen,
+    FaultNoticed,
+    Injected,
+    Undone,
+    WindowEnded,
+)
+from homeostat.drills.judgement import EXIT_CODES, row_record
+from homeostat.drills.verification import Verified
+from homeostat.kernel.clock import iso
+from homeostat.monitors.outage import Latency
+from homeostat.monitors.verdicts import Verdict
+
+_NS_PER_MS = 1_000_000
+
+
+class Part(BaseModel):
+    """Part of a report."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RowReport(Part):
+    """One requirement and what became of it."""
+
+    requirement: str
+    what: str
+    result: Verdict
+    reason: str = Field(description="The reason by name; does not change between versions.")
+    sentence: str
+    weight: Literal["binding", "step", "informative"]
+    binding: bool = Field(description="Whether this row counts for the verdict.")
+    monitor: str | None
+    limit_ms: float | None
+    operator: Literal["<", "<="] | None
+    lower_ms: float | None = Field(description="The longest outage lasted at least so long.")
+    upper_ms: float | None = Field(description="And at most so long; null with `censored`: it had not ended.")
+    censored: bool
+    literal_ms: float | None = Field(description="First to last failure, as the source document reckons.")
+    total_lower_ms: float | None
+    total_upper_ms: float | None
+    episodes: int | None
+    samples: int | None
+    lateness_ms: float | None = Field(description="The prober's own worst lateness.")
+    latency_before_p99_ms: float | None
+    latency_during_p99_ms: float | None
+    layer: str | None = Field(description="The deepest layer that was out at the same time.")
+    detail: str
+
+
+class EpisodeReport(Part):
+    """One outage: from at the earliest to at the latest, and how long at least."""
+
+    from_ms: float
+    until_ms: float | None = Field(description="null: it had not ended.")
+    lower_ms: float
+    upper_ms: float | None
+
+
+class LayerReport(Part):
+    """What one monitor saw."""
+
+    monitor: str
+    layer: str
+    kind: Literal["tcp", "http", "process"]
+    episodes: list[EpisodeReport]
+    samples: int
+    before_p50_ms: float | None
+    before_p99_ms: float | None
+    during_p50_ms: float | None
+    during_p99_ms: float | None
+
+
+class MarkReport(Part):
+    """A moment worth drawing."""
+
+    name: str
+    at_ms: float
+
+
+class CleanupReport(Part):
+    """One step after the verdict."""
+
+    step: str
+    ok: bool
+    seen: str
+
+
+class VerificationReport(Part):
+    """Whether the files are what they were, and still say the same."""
+
+    sound: bool
+    recorded: Verdict | None = Field(description="What was said then; null when the run ended before.")
+    recomputed: Verdict
+    closed: bool
+    changes: list[str]
+    differences: list[str]
+
+
+class DrillReport(Part):
+    """The report of one run."""
+
+    schema_version: Literal[1] = 1
+    homeostat: str
+    run: str
+    drill: str
+    title: str
+    references: list[str]
+    suite: str | None
+    seed: int
+    victims: list[str]
+    injector: str
+    began_at: str
+    verdict: Verdict
+    exit_code: int
+    because: list[str]
+    rows: list[RowReport]
+    layers: list[LayerReport]
+    marks: list[MarkReport]
+    window_ms: float | None
+    brought_back: list[str]
+    cleanup: list[CleanupReport]
+    evidence_sha256: str | None
+    verification: VerificationReport
+
+
+def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillReport:
+    """Everything that is known of a run."""
+    evidence, judgement = verified.evidence, verified.judgement
+    plan = evidence.plan
+    verdict, because = judgement.verdict, list(judgement.because)
+    if not verified.sound:
+        unsound = [*verified.files.changes, *verified.differences] or ["the run was never frozen"]
+        verdict = verdict if verdict is Verdict.ABORTED else Verdict.ERROR
+        because = [*unsound, *because]
+    ended, origin_ns = evidence.last(WindowEnded), _origin_ns(evidence)
+    return DrillReport(
+        homeostat=__version__,
+        run=plan.run,
+        drill=plan.drill.id,
+        title=plan.drill.title,
+        references=list(plan.drill.references),
+        suite=plan.suite,
+        seed=plan.seed,
+        victims=list(plan.victims),
+        injector=plan.drill.fault.injector,
+        began_at=iso(plan.began_at_ns),
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+        because=because,
+        rows=[RowReport(**row_record(row)) for row in judgement.rows],
+        layers=_layers(evidence, origin_ns),
+        marks=_marks(evidence, origin_ns),
+        window_ms=None if ended is None or origin_ns is None else (ended.until_ns - origin_ns) / _NS_PER_MS,
+        brought_back=[f"{each.what}: {each.by}" for each in evidence.all(BroughtBack)],
+        cleanup=[CleanupReport(step=each.step, ok=each.ok, seen=each.seen) for each in cleanup],
+        evidence_sha256=verified.files.digest,
+        verification=VerificationReport(
+            sound=verified.sound,
+            recorded=verified.recorded,
+            recomputed=judgement.verdict,
+            closed=verified.files.closed,
+            changes=list(verified.files.changes),
+            differences=list(verified.differences),
+        ),
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a report, as docs/drill-report.schema.json has it."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **DrillReport.model_json_schema(mode="serialization"),
+    }
+
+
+def _origin_ns(evidence: Evidence) -> int | None:
+    injected = evidence.last(Injected)
+    return None if injected is None else injected.before_ns
+
+
+def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
+    """The moments of the run that have one on the monitors' clock."""
+    if origin_ns is None:
+        return []
+    noticed = sorted(each.by_ns for each in evidence.all(FaultNoticed) if each.by_ns >= origin_ns)
+    moments = {
+        "fault": origin_ns,
+        "effect proven" if _all_proven(evidence, EffectSeen) else "effect not proven": evidence.at_ns(
+            EffectSeen
+        ),
+        "noticed by us": noticed[0] if noticed else None,
+        "undo proven" if _all_proven(evidence, Undone) else "undo not proven": evidence.at_ns(Undone),
+    }
+    return [
+        MarkReport(name=name, at_ms=(at_ns - origin_ns) / _NS_PER_MS)
+        for name, at_ns in moments.items()
+        if at_ns is not None
+    ]
+
+
+def _all_proven(evidence: Evidence, kind: type[EffectSeen] | type[Undone]) -> bool:
+    return all(each.proven for each in evidence.all(kind))
+
+
+def _layers(evidence: Evidence, origin_ns: int | None) -> list[LayerReport]:
+    return [_layer(evidence, each.id, origin_ns) for each in evidence.plan.drill.monitors]
+
+
+def _layer(evidence: Evidence, name: str, origin_ns: int | None) -> LayerReport:
+    monitor = evidence.monitor(name)
+    before: Latency | None = None
+    during: Latency | None = None
+    episodes: list[EpisodeReport] = []
+    if monitor.kind == "process":
+        episodes = _missing(evidence, name)
+        samples = len(evidence.sightings.get(name, ()))
+    else:
+        samples = len(evidence.samples.get(name, ()))
+        outage = evidence.outage(name)
+        if outage is not None and origin_ns is not None:
+            before, during = outage.before, outage.during
+            episodes = [
+                EpisodeReport(
+                    from_ms=(each.after_ns - origin_ns) / _NS_PER_MS,
+                    until_ms=None if each.until_ns is None else (each.until_ns - origin_ns) / _NS_PER_MS,
+                    lower_ms=each.lower_ms,
+                    upper_ms=each.upper_ms,
+                )
+                for each in outage.episodes
+            ]
+    return LayerReport(
+        monitor=name,
+        layer=monitor.layer.value,
+        kind=monitor.kind,
+        episodes=episodes,
+        samples=samples,
+        before_p50_ms=before.p50_ms if before else None,
+        before_p99_ms=before.p99_ms if before else None,
+        during_p50_ms=during.p50_ms if during else None,
+        during_p99_ms=during.p99_ms if during else None,
+    )
+
+
+def _missing(evidence: Evidence, name: str) -> list[EpisodeReport]:
+    """The time without the whole set of processes, from the fault on."""
+    outage = evidence.process(name)
+    if outage is None or not outage.died:
+        return []
+    return [
+        EpisodeReport(
+            from_ms=0.0, until_ms=outage.upper_ms, lower_ms=outage.lower_ms, upper_ms=outage.upper_ms
+        )
+    ]

@@ -1,0 +1,173 @@
+"""The rules of a drill that need more than one field. Pure: what is broken, where, what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from homeostat.drills.model import (
+    Choice,
+    Drill,
+    HostOff,
+    Kill,
+    Layer,
+    Monitor,
+    Network,
+    Noticed,
+    Operation,
+    OperationsDone,
+    ProcessRecovery,
+    Proof,
+    ServiceOutage,
+    Suite,
+    Target,
+    Victim,
+    Weight,
+    hold_ms,
+)
+from homeostat.drills.spans import span_text
+from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that is not kept, by the words of the file."""
+
+    path: tuple[str | int, ...]
+    accepted: str
+
+
+def drill_rules(drill: Drill) -> list[Broken]:
+    """Everything that is wrong with a drill whose fields are each acceptable."""
+    return [
+        *_unique(("monitors",), [each.id for each in drill.monitors], "id"),
+        *_unique(("operations", "during"), [each.id for each in drill.operations.during], "id"),
+        *_unique(("operations", "after"), [each.id for each in drill.operations.after], "id"),
+        *_monitors(drill),
+        *_victim(drill),
+        *_operations(drill),
+        *_checks(drill),
+    ]
+
+
+def suite_rules(suite: Suite) -> list[Broken]:
+    """A drill stands once in a suite."""
+    return list(_unique(("drills",), suite.drills, None))
+
+
+def _unique(path: tuple[str | int, ...], names: Sequence[str], word: str | None) -> Iterator[Broken]:
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            yield Broken((*path, at, *((word,) if word else ())), "each stands once")
+
+
+def _target(path: tuple[str | int, ...], target: Target | Victim) -> Iterator[Broken]:
+    given = [target.service, target.host, target.url if isinstance(target, Target) else None]
+    if sum(each is not None for each in given) != 1:
+        accepted = "exactly one of service, host" + (", url" if isinstance(target, Target) else "")
+        yield Broken(path, accepted)
+
+
+def _monitors(drill: Drill) -> Iterator[Broken]:
+    for at, monitor in enumerate(drill.monitors):
+        here = ("monitors", at)
+        yield from _target((*here, "target"), monitor.target)
+        if monitor.kind == "process" and monitor.target.service is None:
+            yield Broken((*here, "target"), "service: a process is found by the service it belongs to")
+        if (monitor.kind == "process") != (monitor.layer is Layer.PROCESS):
+            yield Broken((*here, "layer"), "process for the kind process, and only for it")
+        if monitor.target.host is not None and monitor.kind != "tcp":
+            yield Broken((*here, "kind"), "tcp for a host")
+
+
+def _victim(drill: Drill) -> Iterator[Broken]:
+    target = drill.fault.target
+    yield from _target(("fault", "target"), target)
+    if target.host is not None and target.choose is not Choice.SEEDED:
+        yield Broken(("fault", "target", "choose"), "nothing to choose when the host is named")
+    if isinstance(drill.fault, HostOff) and target.service is None and target.host is None:
+        yield Broken(("fault", "target"), "a host, or the service whose host is chosen")
+    if isinstance(drill.fault, Network) and drill.fault.effect == "latency":
+        if drill.fault.device is None:
+            yield Broken(("fault", "device"), "the device to slow down: latency cannot do without")
+        if drill.fault.ports:
+            yield Broken(("fault", "ports"), "none: only a cut knows ports")
+    if hold_ms(drill.fault) > drill.window.longest_ms:
+        longest = span_text(drill.window.longest_ms)
+        yield Broken(("fault", "hold"), f"at most window.longest, {longest}: it is measured while it lasts")
+
+
+def _operations(drill: Drill) -> Iterator[Broken]:
+    groups: tuple[tuple[str, Sequence[Operation]], ...] = (
+        ("during", drill.operations.during),
+        ("after", drill.operations.after),
+    )
+    for word, operations in groups:
+        for at, operation in enumerate(operations):
+            yield from _target(("operations", word, at, "target"), operation.target)
+            if operation.target.host is not None:
+                yield Broken(("operations", word, at, "target"), "service or url")
+
+
+def _checks(drill: Drill) -> Iterator[Broken]:
+    monitors = {each.id: each for each in drill.monitors}
+    seen: set[str] = set()
+    deciding = 0
+    for at, check in enumerate(drill.checks):
+        match check:
+            case ServiceOutage():
+                deciding += check.weight is Weight.BINDING
+                yield from _outage(at, check, drill, monitors)
+            case ProcessRecovery():
+                deciding += check.weight is Weight.BINDING
+                if not isinstance(drill.fault, Kill | HostOff):
+                    yield Broken(
+                        ("checks", at, "kind"), "only after a fault that ends processes: kill, host_off"
+                    )
+                monitor = monitors.get(check.monitor)
+                if monitor is None or monitor.kind != "process":
+                    yield Broken(("checks", at, "monitor"), f"a monitor of kind process: {_ids(drill, True)}")
+                yield from _window(at, check.limit_ms, drill)
+            case Noticed():
+                deciding += check.weight is Weight.BINDING
+                yield from _window(at, check.limit_ms, drill)
+            case Proof(kind=kind):
+                if kind in seen:
+                    yield Broken(("checks", at, "kind"), "once: it is one proof")
+                seen.add(kind)
+            case OperationsDone():
+                deciding += bool(drill.operations.after)
+            case _:
+                assert_never(check)
+    if not deciding:
+        accepted = "at least one that measures and is binding: proofs alone would pass for nothing"
+        yield Broken(("checks",), accepted)
+
+
+def _outage(at: int, check: ServiceOutage, drill: Drill, monitors: dict[str, Monitor]) -> Iterator[Broken]:
+    for number, name in enumerate(check.monitors):
+        monitor = monitors.get(name)
+        if monitor is None or monitor.kind == "process":
+            yield Broken(
+                ("checks", at, "monitors", number), f"a monitor of kind http or tcp: {_ids(drill, False)}"
+            )
+        elif not may_decide(check.limit_ms, resolution_ms(monitor.period_ms, 0.0, 0.0)):
+            period = span_text(check.limit_ms * RESOLUTION_SHARE_MAX / 2)
+            limit = span_text(check.limit_ms)
+            where = drill.monitors.index(monitor)
+            yield Broken(("monitors", where, "period"), f"at most {period}: more cannot decide {limit}")
+    yield from _window(at, check.limit_ms, drill)
+
+
+def _window(at: int, limit_ms: float, drill: Drill) -> Iterator[Broken]:
+    if limit_ms >= drill.window.longest_ms:
+        longest = span_text(drill.window.longest_ms)
+        yield Broken(
+            ("checks", at, "limit"), f"less than window.longest, {longest}: else it cannot be broken"
+        )
+
+
+def _ids(drill: Drill, process: bool) -> str:
+    found = [each.id for each in drill.monitors if (each.kind == "process") == process]
+    return ", ".join(found) or "there is none"
