@@ -63,6 +63,10 @@ class Pretended(http.server.BaseHTTPRequestHandler):
     ANSWERS: ClassVar[dict[str, tuple[int, object]]] = {
         "/api/v1/status": (200, {"version": "1", "standing": "kept", "items": []}),
         "/api/v1/faults?limit=100": (200, {"items": []}),
+        "/api/v1/arming": (
+            200,
+            {"items": [{"room": "faults", "armed": True}, {"room": "resources", "armed": False}]},
+        ),
     }
 
     def do_GET(self) -> None:
@@ -89,6 +93,58 @@ def server() -> Iterator[dict[str, str]]:
         yield {"HOMEOSTAT_URL": url, "HOMEOSTAT_TOKEN": "hs_x"}
         listening.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("given", "token"),
+    [({}, "hs_administrator"), ({"HOMEOSTAT_TOKEN": "hs_tenant"}, "hs_tenant")],
+)
+def test_a_token_that_is_given_is_the_one_that_is_used(
+    given: dict[str, str], token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "client.json").write_text('{"url": "http://127.0.0.1:1", "token": "hs_administrator"}')
+    monkeypatch.delenv("HOMEOSTAT_URL", raising=False)
+    monkeypatch.delenv("HOMEOSTAT_TOKEN", raising=False)
+    monkeypatch.setenv("HOMEOSTAT_DIR", str(tmp_path))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Client.find() == Client("http://127.0.0.1:1", token)
+
+
+def test_a_server_without_a_token_is_refused_and_gets_no_other_servers_token(tmp_path: Path) -> None:
+    (tmp_path / "client.json").write_text('{"url": "http://127.0.0.1:1", "token": "hs_administrator"}')
+    ended = run("status", HOMEOSTAT_DIR=str(tmp_path), HOMEOSTAT_URL="http://127.0.0.1:2")
+    assert ended.returncode == 2
+    assert "HOMEOSTAT_TOKEN: nothing is given; " in ended.stderr
+
+
+def test_arm_alone_shows_the_rooms(server: dict[str, str]) -> None:
+    said = run("arm", **server).stdout
+    assert "faults     armed: it acts" in said and "resources  not armed: it only observes" in said, said
+    assert [row["armed"] for row in json.loads(run("arm", "--json", **server).stdout)["items"]] == [
+        True,
+        False,
+    ]
+    assert run("arm", "--off", **server).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("explain", ""), "nothing is called ''"),
+        (("silence", "rm", "../x"), "nothing is called '../x'"),
+        (("fault", "ls", "--since", "yesterday"), "2h for two hours ago"),
+        (
+            ("timeline", "compare", "nofile.json", "f-1"),
+            "timeline: 'nofile.json' is not accepted; a fault's id, or a file",
+        ),
+    ],
+)
+def test_what_names_nothing_is_said_in_words(
+    server: dict[str, str], words: tuple[str, ...], said: str
+) -> None:
+    ended = run(*words, **server)
+    assert ended.returncode != 0 and said in ended.stderr, ended.stderr
 
 
 @pytest.mark.seed("order start-up under 300 ms CPU")
@@ -291,12 +347,12 @@ def test_config_check_shows_the_merged_settings_without_secrets(tmp_path: Path) 
         (SERVER | {"api": {"token": SECRET}}, "api.token: '(hidden)'"),
         (SERVER | {"nats": {"password": SECRET}}, "nats.password: '(hidden)'"),
         (SERVER | {"database_url": f"mysql://me:{SECRET}@db/x"}, "database_url: 'mysql://me:(hidden)@db/x'"),
-        ({"database_url": SERVER["database_url"]}, "state_dir: None"),
+        ({"database_url": SERVER["database_url"]}, "state_dir: nothing"),
         (SERVER | {"log_level": {"secret": SECRET}}, "log_level: 'a dict'"),
         (NODE | {"heartbeat": 1}, "heartbeat: 1 is not accepted; there is no such"),
         (NODE | {"host": "n 1"}, "host: 'n 1'"),
         (NODE | {"nats": {"url": "nats://x", "user": "n1", "password": SECRET}}, "nats."),
-        ({"host": "n1", "nats": NODE["nats"]}, "state_dir: None"),
+        ({"host": "n1", "nats": NODE["nats"]}, "state_dir: nothing"),
         ("[1, 2]", "it must be a mapping with"),
         ("a: [", "YAML"),
         ("host: [", "YAML"),

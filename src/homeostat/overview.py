@@ -54,7 +54,7 @@ def promises_of(
         return fleet_promises(path.world.topology, path.doubt) if mine else ()
 
     faults = FaultPromises(store.readers, store.leader.clock, settings.faults)
-    notices = NoticePromises(telling.delivery, settings.faults.told_within_s)
+    notices = NoticePromises(telling.delivery, store.readers, settings.faults.told_within_s)
     return (of_fleet, faults, notices, *(() if dead_man is None else (dead_man,)))
 
 

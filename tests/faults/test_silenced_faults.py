@@ -13,7 +13,7 @@ from homeostat.kernel.database import journal as journal_table
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.journal import Submission
 from homeostat.notices.model import Silence
-from homeostat.notices.silence_store import end_silence, insert_silence
+from homeostat.notices.silence_store import end_silence, insert_silence, kept_back
 from homeostat.notices.store import outbox
 from store_parts import Store, until
 
@@ -59,6 +59,8 @@ async def test_what_runs_there_is_not_told_until_the_silence_is_over(store: Stor
         here.see("n1", seen("web", 2, UP))
         await until(lambda: here.told() == ["raised f", "cleared f"])
         assert [each for each, _ in state(store)] == ["pending", "pending"]
+        with store.reading.connect() as connection:
+            assert kept_back(connection, ["s-1"]) == {"s-1": 1}, "it is counted when the silence is over, too"
 
 
 async def test_another_host_is_told(store: Store) -> None:

@@ -67,7 +67,7 @@ def test_a_complaint_about_a_resource_does_not_show_its_parameters(tmp_path: Pat
     with pytest.raises(BadInput, match=r"^runner\.resources\.0\.operations\.stop\.timeout_s: -1 ") as caught:
         loaded(tmp_path, text)
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(BadInput, match=r"^runner\.resources\.0\.agent: None ") as caught:
+    with pytest.raises(BadInput, match=r"^runner\.resources\.0\.agent: nothing is given") as caught:
         loaded(tmp_path, text.replace("      agent: ocf:homeostat:process\n", ""))
     assert "hunter2" not in str(caught.value)
 
@@ -79,7 +79,7 @@ def test_a_complaint_about_a_resource_does_not_show_its_parameters(tmp_path: Pat
         (GOOD + "heartbeat_s: soon\n", "heartbeat_s: 'soon' is not accepted"),
         (GOOD + "heartbeat_s: 0\n", "heartbeat_s: 0 is not accepted"),
         (GOOD.replace("host: n1", "host: n1.>"), r"host: 'n1.>' is not accepted"),
-        (GOOD.replace("host: n1", ""), "host: None is not accepted; "),
+        (GOOD.replace("host: n1", ""), "host: nothing is given; "),
         (GOOD + "config_file: /etc/passwd\n", "config_file: '/etc/passwd' is not accepted"),
         ("host: [", "it must be YAML"),
         ("- 1", "it must be a mapping with host, state_dir, nats"),

@@ -20,10 +20,10 @@ from homeostat.kernel.errors import Deposed, StoreUnavailable
 from homeostat.kernel.journal import Receipt, Submission
 from homeostat.notices import outbox, store
 from homeostat.notices.board import Due
-from homeostat.notices.delivery import Delivery
+from homeostat.notices.delivery import Delivery, Figures
 from homeostat.notices.model import FaultPicture, NoticeState
 from homeostat.notices.outcomes import Outcomes
-from homeostat.notices.promises import promises
+from homeostat.notices.promises import Before, before, promises
 from homeostat.notices.signing import verify
 from homeostat.ports import Answered, Post, Reply
 from notices_parts import QUICK, SECRET, World, consumer, dead_url, picture, subscription, until, world
@@ -63,6 +63,24 @@ async def test_raised_and_cleared_are_told_once_signed_and_written_down(here: Wo
     assert (figures.waiting, figures.in_flight, figures.uncommitted) == (0, 0, 0)
     assert figures.slowest_ms is not None
     assert promises(figures, told_within_s=1.0)[0].standing == "kept"
+
+
+NOTHING = Figures(0, 0, 0, (), None)
+
+
+async def test_who_was_told_before_a_restart_is_neither_forgotten_nor_called_kept(here: World) -> None:
+    assert promises(NOTHING, 1.0, await here.readers.read(before))[0].detail == "nobody had to be told yet"
+    async with consumer() as there, here.delivering() as delivery:
+        await here.subscribe(subscription(url=there.url))
+        await here.tell(delivery, picture())
+        await here.until_none_pending()
+    earlier = await here.readers.read(before)
+    first = promises(NOTHING, 1.0, earlier)[0]
+    assert earlier.was_told and earlier.slowest_ms is not None
+    assert (first.standing, first.value) == ("kept", earlier.slowest_ms / 1e3)
+    assert promises(NOTHING, earlier.slowest_ms / 2e3, earlier)[0].standing == "broken"
+    first = promises(NOTHING, 1.0, Before(True, None))[0]
+    assert (first.standing, first.value) == ("unknown", None)
 
 
 async def test_failures_are_repeated_with_the_same_key_and_body_in_order(here: World) -> None:

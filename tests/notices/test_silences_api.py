@@ -147,7 +147,8 @@ def at(seconds: float) -> str:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"reason": "x", "for_s": 60}, "host"),
+        (wanted(host="n1", begins_at="2020-01-01T00:00:00Z"), "begins_at"),
+        ({"reason": "x", "for_s": 60}, "scope"),
         ({"reason": "x", "host": "n1"}, "ends_at"),
         ({"reason": "x", "host": "n1", "for_s": 60, "ends_at": at(60)}, "ends_at"),
         ({"reason": "x", "host": "n1", "for_s": 3601}, "for_s"),

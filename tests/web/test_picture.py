@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +11,9 @@ from homeostat.contracts.events.faults import FaultCleared, FaultRaised
 from homeostat.contracts.events.notices import NoticeDelivered, NoticeGivenUp, NoticeQueued
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceDown, ResourceUp
 from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, ResourceId, ResourceKind, Severity
+from homeostat.faults.checkpoints import Numbering
+from homeostat.faults.explanation import explained
+from homeostat.faults.timeline import timeline
 from homeostat.kernel.journal import Envelope, Seq
 from homeostat.web.picture import Lane, lanes, picture
 
@@ -89,3 +94,25 @@ def test_every_bar_and_mark_is_inside_the_picture(found: list[Lane], now_ms: flo
     places = [x for x, _ in drawn.marks]
     assert places == sorted(places)
     assert all(0 <= x <= 100 for x in places)
+
+
+def test_endpoints_of_one_subscription_are_told_apart() -> None:
+    raised = whole_chain()[:3]
+    queued = [
+        event(10 + at, 2, NoticeQueued(f"{whom}:f-1:raised", "s", F, "raised"), 2)
+        for at, whom in enumerate(("s", "s/2"))
+    ]
+    ended = [
+        event(20 + at, 9, NoticeDelivered(f"{whom}:f-1:raised", "s", 1), 10 + at)
+        for at, whom in enumerate(("s", "s/2"))
+    ]
+    chain = [*raised, *queued, *ended]
+    assert {"s is told: raised", "s/2 is told: raised"} <= {lane.label for lane in lanes(chain)}
+    assert [row.what for row in explained(chain)][-2:] == [
+        "s was told (first try)",
+        "s/2 was told (first try)",
+    ]
+    said = [replace(each, payload=asdict(each.event)) for each in chain]  # type: ignore[call-overload]
+    view = timeline(said, F, Numbering.BLUEPRINT, "s/2")
+    assert view is not None and view.consumer == "s/2"
+    assert [each.subscription for each in view.told] == ["s", "s/2"]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from homeostat.contracts.events.faults import FaultInhibited
 from homeostat.contracts.nouns import (
@@ -26,12 +26,12 @@ from homeostat.faults.explanation import Explained, explained
 from homeostat.faults.herald import picture_of
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.ownership import owners
-from homeostat.faults.store import FaultQuery, load, load_latest
+from homeostat.faults.store import FaultQuery, fault_table, load, load_latest
 from homeostat.faults.timeline import timeline
 from homeostat.fleet.store import action_table, resource_table
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import iso, wall_of
-from homeostat.kernel.database import Readers
+from homeostat.kernel.database import Readers, journal
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.http import ERRORS, CurrentCaller
 from homeostat.kernel.journal import Envelope, Seq
@@ -145,7 +145,7 @@ async def show_fault(fault: Id, caller: CurrentCaller, parts: Parts) -> FaultVie
 
 @router.get("/explain/{id}")
 async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
-    """The chain of causes around a fault, an act, or an event's number."""
+    """The chain of causes around a fault, an act, or an event's number; of a resource the newest."""
     return Explanation(id=id, items=explained(await chain_of(id, caller, parts)))
 
 
@@ -211,7 +211,22 @@ def _locate(connection: Connection, id: str) -> tuple[Seq | None, frozenset[str]
     )
     for row in connection.execute(query):
         return Seq(row.intended_seq), frozenset({row.owner})
-    return None, frozenset()
+    return _locate_resource(connection, id)
+
+
+def _locate_resource(connection: Connection, id: str) -> tuple[Seq | None, frozenset[str]]:
+    """The newest of a resource's own fault and its move to another host."""
+    owner = connection.execute(select(resource_table.c.owner).where(resource_table.c.id == id)).scalar()
+    if owner is None:
+        return None, frozenset()
+    subject = resource_subject(ResourceId(id))
+    raised = select(func.max(fault_table.c.raised_seq)).where(fault_table.c.about == subject)
+    moved = select(func.max(journal.c.seq)).where(
+        journal.c.subject == subject, journal.c.kind == "GuestMoved"
+    )
+    found = [connection.execute(each).scalar() for each in (raised, moved)]
+    newest = max((seq for seq in found if seq is not None), default=None)
+    return None if newest is None else Seq(newest), frozenset({owner})
 
 
 def _may_see(caller: Caller, parts: FaultsApi, envelope: Envelope) -> bool:

@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -70,7 +69,7 @@ def show(
 
 
 def explain(
-    id: Annotated[str, typer.Argument(help="A fault, an action, or an event's number.")],
+    id: Annotated[str, typer.Argument(help="A fault, an action, a resource, or an event's number.")],
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,8 +124,10 @@ def _view(word: str, directory: Path | None, consumer: str | None, poc: bool) ->
     """The API's answer for a fault, or one that was saved in a file."""
     path = Path(word)
     if not path.is_file():
+        if path.suffix == ".json" or "/" in word:
+            raise BadInput("timeline", word, "a fault's id, or a file that is there")
         numbering = "poc" if poc else None
-        route = f"/faults/{quote(word, safe='')}/timeline"
+        route = f"/faults/{segment(word)}/timeline"
         answer = Client.find(directory).call("GET", route, numbering=numbering, consumer=consumer)
         return dict(answer)
     try:

@@ -42,11 +42,11 @@ def sentence(event: object | None, kind: str) -> str:
 def _of_notices(event: object | None) -> str:
     match event:
         case notices.NoticeQueued():
-            return f"{event.subscription} is to be told that {event.fault} is {event.transition}"
+            return f"{_whom(event.key)} is to be told that {event.fault} is {event.transition}"
         case notices.NoticeDelivered():
-            return f"{event.subscription} was told ({_tries(event.attempts)})"
+            return f"{_whom(event.key)} was told ({_tries(event.attempts)})"
         case notices.NoticeGivenUp():
-            return f"{event.subscription} was not told ({_tries(event.attempts)}): {event.reason}"
+            return f"{_whom(event.key)} was not told ({_tries(event.attempts)}): {event.reason}"
         case notices.SubscriptionCreated():
             return (
                 f"{event.subscription} subscribed for {event.owner}: {event.url or 'the stream of notices'}"
@@ -54,9 +54,9 @@ def _of_notices(event: object | None) -> str:
         case notices.SubscriptionRemoved():
             return f"{event.subscription} unsubscribed"
         case notices.NoticeSilenced():
-            return f"{event.subscription} is not told: silence {event.silence} ({event.reason})"
+            return f"{_whom(event.key)} is not told: silence {event.silence} ({event.reason})"
         case notices.NoticeUnsilenced():
-            return f"the silence is over and the fault is still open, so {event.subscription} is told now"
+            return f"the silence is over and the fault is still open, so {_whom(event.key)} is told now"
         case notices.SilenceCreated():
             return f"silence {event.silence} of {event.scope} until {iso(event.ends_ns)}: {event.reason}"
         case notices.SilenceEnded():
@@ -145,6 +145,11 @@ def _of_clouds(event: object | None) -> str:
             return f"cloud {event.cloud} shows what runs on {event.host} as it is seen"
         case _:
             return ""
+
+
+def _whom(key: str) -> str:
+    """Which endpoint a notice is for: `multi/2` is the second of the subscription `multi`."""
+    return key.partition(":")[0]
 
 
 def _tries(attempts: int) -> str:

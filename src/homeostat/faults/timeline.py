@@ -51,14 +51,15 @@ class _Stamp:
 
 @dataclass(slots=True)
 class _Telling:
-    """What the journal has of one consumer."""
+    """What the journal has of one endpoint."""
 
     queued: Envelope
     ended: Envelope | None = None
 
     @property
     def name(self) -> str:
-        return str(self.queued.payload["subscription"])
+        """The endpoint, as its notices' keys begin: `multi/2` is the second of the subscription `multi`."""
+        return str(self.queued.payload["key"]).partition(":")[0]
 
     @property
     def received_ns(self) -> int | None:

@@ -1,7 +1,9 @@
 """The command line's HTTP client: the standard library's, because it starts in no time.
 
-It knows where the server is (HOMEOSTAT_URL and HOMEOSTAT_TOKEN, else client.json in the state directory) and
-turns every answer that is not 2xx into the error that the server meant.
+It knows where the server is (HOMEOSTAT_URL, else client.json in the state directory) and who asks
+(HOMEOSTAT_TOKEN, else client.json), and turns every answer that is not 2xx into the error that the server
+meant.
+A token that is given is the one that is used; the one of client.json goes to the server of client.json only.
 """
 
 from __future__ import annotations
@@ -41,7 +43,12 @@ class Unreachable(RetryLater):
 
 
 def segment(text: str) -> str:
-    """An id as one part of a path, whatever characters are in it."""
+    """An id as one part of a path, whatever characters are in it. NotFound for what is no part: `` and `..`.
+
+    A slash is refused, too: servers read it as the end of a part, whether it is quoted or not.
+    """
+    if text in ("", ".", "..") or "/" in text:
+        raise NotFound(f"nothing is called {text!r}; the lists (`ls`) show the names")
     return urllib.parse.quote(text, safe="")
 
 
@@ -61,12 +68,16 @@ class Client:
     def find(cls, directory: Path | None = None) -> Client:
         """From the environment, else from client.json in the state directory."""
         url, token = os.environ.get("HOMEOSTAT_URL"), os.environ.get("HOMEOSTAT_TOKEN")
+        if token == "":
+            raise BadInput("HOMEOSTAT_TOKEN", "", "a token; unset it to use the one of the state directory")
         if url and token:
             return cls(url.rstrip("/"), token)
+        if url:
+            raise BadInput("HOMEOSTAT_TOKEN", None, "a token for the server of HOMEOSTAT_URL")
         path = state_dir(directory) / "client.json"
         try:
             found = json.loads(path.read_text())
-            return cls(found["url"], found["token"])
+            return cls(found["url"], token or found["token"])
         except FileNotFoundError:
             raise Unreachable(
                 f"no server is known: {path} does not exist; start one with `homeostat up`, "

@@ -50,7 +50,8 @@ class BadInput(GiveUp):
 
     def __init__(self, field: str, value: object, accepted: str) -> None:
         self.field, self.value, self.accepted = field, value, accepted
-        super().__init__(f"{field}: {_shown(value)} is not accepted; {accepted}")
+        wrong = "nothing is given" if value is None else f"{_shown(value)} is not accepted"
+        super().__init__(f"{field}: {wrong}; {accepted}")
 
 
 class Conflict(BadInput):

@@ -275,11 +275,11 @@ def _blame(status: int, kind: str, error: BadInput) -> JSONResponse:
     secret = any(word in error.field.lower() for word in _SECRET_WORDS)
     value = "(not shown)" if secret and error.value is not None else error.value
     field, accepted = _clean(error.field), _clean(error.accepted)
-    shown = "nothing" if value is None else repr(_shown(value))
+    wrong = "nothing is given" if value is None else f"{_shown(value)!r} is not accepted"
     return _answer(
         status,
         kind,
-        f"{field}: {shown} is not accepted; {accepted}",
+        f"{field}: {wrong}; {accepted}",
         {"field": field, "value": _shown(value), "accepted": accepted},
     )
 

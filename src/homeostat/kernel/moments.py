@@ -31,4 +31,7 @@ def ago_or_at(field: str, text: str, now: datetime) -> datetime:
     """A time, or a duration before `now`."""
     if _DURATION.match(text):
         return now - duration(field, text)
-    return moment(field, text)
+    try:
+        return moment(field, text)
+    except BadInput as error:
+        raise BadInput(field, text, f"{error.accepted}, or 2h for two hours ago") from None

@@ -100,13 +100,10 @@ def find(connection: Connection, silence: str) -> Silence | None:
 
 
 def kept_back(connection: Connection, silences: Collection[str]) -> Mapping[str, int]:
-    """How many notices each of these silences keeps back, or kept back for good."""
+    """How many notices each of these silences keeps back, or kept back while it lasted."""
     found = dict.fromkeys(silences, 0)
     for silence in found:
-        query = select(func.count()).where(
-            store.outbox.c.state == NoticeState.SILENCED.value,
-            store.outbox.c.reason.startswith(f"{silence}: ", autoescape=True),
-        )
+        query = select(func.count()).where(store.outbox.c.reason.startswith(f"{silence}: ", autoescape=True))
         found[silence] = int(connection.execute(query).scalar() or 0)
     return found
 

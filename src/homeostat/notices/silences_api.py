@@ -38,6 +38,8 @@ LIMIT_MAX = 1000
 SCOPES = ("host", "zone", "resource", "kind", "owner")
 _LOOP = "api"
 _BEGINS_WITHIN_S = 366 * 86_400
+_BEGAN_WITHIN_S = 60
+"""A beginning this little ago is now: the clocks of people and servers differ."""
 
 Word = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 Reason = Annotated[Text, Field(min_length=1, max_length=500)]
@@ -85,7 +87,7 @@ class SilenceBody(BaseModel):
 
 
 class SilenceView(BaseModel):
-    """A silence. `kept_back` counts the notices that it keeps back, or kept back for good."""
+    """A silence. `kept_back` counts the notices that it keeps back, or kept back while it lasted."""
 
     id: str
     state: Standing
@@ -191,7 +193,9 @@ def _wanted(parts: SilencesApi, caller: Caller, body: SilenceBody) -> Silence:
     if caller.role is not Role.ADMIN and project != own:
         raise NotAllowed(f"you may silence for the project {own} only")
     if not any(getattr(body, name) for name in SCOPES):
-        raise BadInput("host", None, f"a scope: one of {', '.join(SCOPES)}, or several")
+        raise BadInput("scope", None, f"what to silence: one of {', '.join(SCOPES)}, or several")
+    if body.begins_at is not None and _ns(body.begins_at) < now_ns - _BEGAN_WITHIN_S * 10**9:
+        raise BadInput("begins_at", str(body.begins_at), "a time to come; without one it begins now")
     begins_ns = now_ns if body.begins_at is None else max(now_ns, _ns(body.begins_at))
     if begins_ns - now_ns > _BEGINS_WITHIN_S * 10**9:
         raise BadInput("begins_at", str(body.begins_at), "a time within the next 366 days")

@@ -143,7 +143,8 @@ def unsilenced(held: Collection[Notice], find: Find, first_index: int, now_ns: i
                 queued_seq=Local(said.index + 1),
                 queued_ns=now_ns,
                 next_ns=now_ns,
-                reason="" if is_called else KEPT_REASON,
+                # The silence stays named: it is counted by it, also when it is over.
+                reason=each.reason if is_called else f"{each.reason} (over; {KEPT_REASON})",
             )
         )
     rows = tuple(notices)

@@ -87,7 +87,8 @@ def lanes(chain: Sequence[Envelope]) -> list[Lane]:
                 found.append(Lane(_act(each), "act", start_ms, after_ms(ends.get(each.seq))))
             case fleet.HostMarked() if each.cause in acts:
                 continue  # the act's own lane ends with it
-            case notices.NoticeQueued(subscription=name, transition=transition):
+            case notices.NoticeQueued(key=key, transition=transition):
+                name = key.partition(":")[0]
                 end = ends.get(each.seq)
                 given_up = end is not None and isinstance(end.event, notices.NoticeGivenUp)
                 words = f"{name} is not told: {transition}" if given_up else f"{name} is told: {transition}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from homeostat.contracts.events.notices import NoticeDelivered, NoticeGivenUp, NoticeQueued
+from homeostat.contracts.events.notices import NoticeDelivered, NoticeGivenUp, NoticeQueued, NoticeSilenced
+from homeostat.notices.model import NoticeState
 from homeostat.sim import story
 from homeostat.sim.checkers.evidence import Evidence, Violation
 
@@ -22,11 +23,14 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         if count > 1:
             yield Violation(NAME, fault, f"{count} notices for {name} that it was {transition}")
     keys = {each.key for each in queued}
+    kept_back = {event.key for _, event in record.of(NoticeSilenced)}
     for notice in record.notices:
+        if notice.state is NoticeState.SILENCED and notice.key in kept_back:
+            continue  # a silence keeps it back, or kept it back for good: nobody is told
         if notice.key not in keys:
             yield Violation(NAME, notice.key, "it is in the outbox and no event queued it")
-    for key in sorted(keys - {notice.key for notice in record.notices}):
-        yield Violation(NAME, key, "an event queued it and it is not in the outbox")
+    for key in sorted((keys | kept_back) - {notice.key for notice in record.notices}):
+        yield Violation(NAME, key, "an event queued it or kept it back, and it is not in the outbox")
     ended = Counter(event.key for _, event in record.of(NoticeDelivered))
     ended.update(event.key for _, event in record.of(NoticeGivenUp))
     for key, count in ended.items():
