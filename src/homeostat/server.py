@@ -19,9 +19,7 @@ from homeostat.faults.aftermath import Aftermath, AftermathParts
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.marking import Marker, MarkerParts
 from homeostat.fleet.arming import Arming
-from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import driver_of
-from homeostat.fleet.gate import Asked, Refusal
 from homeostat.http_api import bind, listen
 from homeostat.kernel import pauses
 from homeostat.kernel.access import Role
@@ -31,7 +29,7 @@ from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.kernel.config import load
 from homeostat.kernel.errors import BadInput
 from homeostat.kernel.http import Callers
-from homeostat.kernel.journal import Draft, Seq, Submission
+from homeostat.kernel.journal import Draft, Submission
 from homeostat.kernel.logs import configure
 from homeostat.kernel.loops import LoopLag, Task, run_tasks
 from homeostat.kernel.positional_log import open_log
@@ -40,7 +38,7 @@ from homeostat.leadership import open_store
 from homeostat.monitors.probes import OutsideProbes, targets
 from homeostat.nats_settings import secret_in
 from homeostat.overview import Shown, api_of, health_of
-from homeostat.resources.loop import Placing, PlacingParts
+from homeostat.placing import placing_of
 from homeostat.retention import Retention
 from homeostat.settings import ServerSettings
 from homeostat.telling import dead_man_of, open_telling
@@ -135,27 +133,6 @@ async def serve(settings: ServerSettings) -> None:
 
 async def _show(path: FaultPath, host: HostId, mark: Mark) -> None:
     await path.record(lambda entry: entry.marked(host, mark, LocalCloud.name))
-
-
-def placing_of(path: FaultPath, aftermath: Aftermath, epoch: int, clock: Clock) -> Placing:
-    """The resources room decides which host gets a guest; the fault path owns the rows and writes it down."""
-
-    async def record(placement: Placement) -> Seq:
-        return await path.record(lambda entry: entry.placed(placement))
-
-    async def refuse(asked: Asked, refusal: Refusal) -> Seq:
-        return await path.record(lambda entry: entry.refusal(asked, refusal, None))
-
-    parts = PlacingParts(
-        topology=lambda: path.world.topology,
-        doubts=lambda: path.doubts.keys(),
-        ask=aftermath.ask,
-        record=record,
-        refuse=refuse,
-        epoch=epoch,
-        clock=clock,
-    )
-    return Placing(parts)
 
 
 def _doctor_log(file: Path | None) -> logging.Logger | None:

@@ -7,6 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from planted_guests import (
+    AsksLongBefore,
+    BelievesThePlacing,
+    KeepsWhatItHad,
+    LeavesThemThere,
+    MovesWithoutAReceipt,
+    StartsUnconfirmed,
+    TakesOldWords,
+)
+
 from homeostat.contracts.nouns import FaultId, HostId
 from homeostat.contracts.wire import Observations, Outcome, Transition
 from homeostat.faults.aftermath import Aftermath
@@ -27,6 +37,7 @@ from homeostat.resources.model import Tell
 from homeostat.sim.disk import Disk, Fate, SimAppender
 from homeostat.sim.machine import SimRunner
 from homeostat.sim.parts import SimParts
+from homeostat.sim.run import REST
 
 
 class ActsBeforeItIsWritten(SimRunner):
@@ -273,6 +284,11 @@ ACCUSED = "a host is accused by two witnesses, once a death"
 GATED = "no harm but through the gate"
 NOTICED = "a dead host is noticed and fenced"
 
+LOST = "no guest is lost"
+TWICE = "and still runs on"
+
+I4 = "I4 no guest runs on two hosts"
+I5 = "I5 no evacuation before the fencing receipt"
 I1 = "I1 no act without a committed intent"
 I10 = "I10 every open intent is closed after recovery"
 DEATHS = "every death has exactly one fault"
@@ -300,6 +316,7 @@ PLANTED: dict[str, Planted] = {
         SimParts(herald=TellsAgainUnderAnotherKey), "I3 at most one notice a consumer, fault and transition"
     ),
     "I10": Planted(SimParts(path=LeavesActsOpen), I10),
+    "rest": Planted(SimParts(aftermath=_LeavesFencesOpen), REST, "an act is open"),
     "order": Planted(SimParts(delivery=LetsClearedOvertake), "raised before cleared"),
     "deaths": Planted(SimParts(path=TakesAnything), DEATHS),
     "silence": Planted(SimParts(store=SendsOnce), DEATHS),
@@ -316,6 +333,19 @@ PLANTED: dict[str, Planted] = {
     "no harm in doubt": Planted(SimParts(aftermath=_IgnoresDoubt), GATED, "could not be judged", 932),
     "asked in the entry": Planted(SimParts(aftermath=_AsksOnce), GATED, "it was not down", 711),
     "receipt": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), GATED, "it was on since", 75),
+    "no receipt": Planted(
+        SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "which is not fenced"
+    ),
+    "not off": Planted(
+        SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "has not been off since"
+    ),
+    "two places": Planted(SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I4, TWICE),
+    "believed off": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), I5, "has not been off since"),
+    "old words": Planted(SimParts(path=TakesOldWords), I4),
+    "unconfirmed": Planted(SimParts(guest=StartsUnconfirmed), I4, TWICE),
+    "kept": Planted(SimParts(guest=KeepsWhatItHad), I4, TWICE),
+    "moved by an old answer": Planted(SimParts(placing=AsksLongBefore), GATED, "starts it elsewhere"),
+    "lost guests": Planted(SimParts(placing=LeavesThemThere), LOST, "not started elsewhere"),
     "I1 fencing": Planted(SimParts(aftermath=_FencesFirst), I1, "no intent is committed"),
     "I10 fencing": Planted(SimParts(aftermath=_LeavesFencesOpen), I10, "the fence of", 43),
 }

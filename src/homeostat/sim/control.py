@@ -26,6 +26,7 @@ from homeostat.monitors.probes import OutsideProbes, Target
 from homeostat.notices.delivery import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
+from homeostat.placing import placing_of
 from homeostat.sim import story
 from homeostat.sim.consumers import Consumer, SimTransport
 from homeostat.sim.disk import Disk, Fate, Mishap
@@ -144,6 +145,7 @@ class Server:
                 own_lag_s=lambda: 0.0,
                 probed=lambda: outside.latest,
                 probe_stale_s=outside.stale_s,
+                term_left_s=self._term_left_s,
             )
         )
         self.path = path
@@ -195,10 +197,17 @@ class Server:
                 lambda: f"{self.name}-{next(numbers):04d}",
             )
         )
+        placing = placing_of(path, aftermath, self.epoch, self._clock, site.parts.placing)
         return (
             Task("outside probes", outside.run, forever=True),
             Task("aftermath", aftermath.run, forever=True),
+            Task("placing", placing.run, forever=True),
         )
+
+    def _term_left_s(self) -> float:
+        """A term that another server could take is over for whoever had it, whether it knows or not."""
+        ours = self._site.disk.number("SELECT epoch FROM term WHERE id = 1") == self.epoch
+        return TERM_S if ours else 0.0
 
     def _probed(self, key: tuple[str, HostId], answered: bool) -> None:
         self._site.witnesses.probed[key].append((self._site.now_s(), answered))
