@@ -53,7 +53,7 @@ class Site:
     """What all servers of a run share. `choose` says what befalls a commit.
 
     `committed` is the highest observation in the database, by host and store. `probed` are the hosts that
-    are looked at from outside and fenced; empty: none is ever host_down.
+    are looked at from outside and fenced; empty: none is ever host_down. `epoch` is that of the term now.
     """
 
     disk: Disk
@@ -66,6 +66,7 @@ class Site:
     choose: Callable[[], Mishap]
     committed: dict[tuple[str, str], int] = field(default_factory=dict)
     seed: int = 0
+    epoch: int = 0
     probed: dict[str, Host] = field(default_factory=dict)
     switching: Switching = Switching.WORKS
     witnesses: story.Witnesses = field(default_factory=story.Witnesses)
@@ -106,7 +107,7 @@ class Server:
         # The file lock shows that the predecessor is dead, or its term has run out: it is ours.
         epoch = acquire(site.disk.engine, self.name, TERM_S, predecessor_is_dead=True)
         assert epoch is not None
-        self.epoch = epoch
+        self.epoch = site.epoch = epoch
         self._tell(story.TermTook(epoch))
         self._appender = site.parts.appender(site.disk, epoch, self._fate)
         leader = Leadership(site.disk.engine, self.name, epoch, TERM_S, clock)
@@ -206,8 +207,7 @@ class Server:
 
     def _term_left_s(self) -> float:
         """A term that another server could take is over for whoever had it, whether it knows or not."""
-        ours = self._site.disk.number("SELECT epoch FROM term WHERE id = 1") == self.epoch
-        return TERM_S if ours else 0.0
+        return TERM_S if self._site.epoch == self.epoch else 0.0
 
     def _probed(self, key: tuple[str, HostId], answered: bool) -> None:
         self._site.witnesses.probed[key].append((self._site.now_s(), answered))
