@@ -22,7 +22,7 @@ from homeostat.contracts.events.fleet import TermTaken
 from homeostat.kernel import term
 from homeostat.kernel.appender import Appender
 from homeostat.kernel.clock import Clock
-from homeostat.kernel.database import Readers, open_engine, sqlite_file, upgrade
+from homeostat.kernel.database import Readers, has_schema, open_engine, sqlite_file, upgrade
 from homeostat.kernel.errors import Deposed, RetryLater
 from homeostat.kernel.journal import Draft, Submission
 from homeostat.kernel.locks import only_owner
@@ -154,12 +154,17 @@ class Store:
 
 @asynccontextmanager
 async def open_store(settings: ServerSettings, clock: Clock) -> AsyncIterator[Store]:
-    """The schema at this version, the term, the one writer, and readers."""
-    upgrade(settings.database_url)
+    """The term, the schema at this version, the one writer, and readers.
+
+    The schema waits for the term: a newer standby must not change it under the server that still leads.
+    """
     engine, reading = open_engine(settings.database_url), open_engine(settings.database_url, read_only=True)
     holder = f"{socket.gethostname()}/{os.getpid()}"
     try:
+        if not has_schema(engine):
+            upgrade(settings.database_url)
         async with Leadership.of(engine, holder, settings.term.ttl_s, clock) as leader:
+            upgrade(settings.database_url)
             appender = Appender(
                 engine, CATALOGUE, epoch=leader.epoch, settings=settings.appender_settings(), clock=clock
             )

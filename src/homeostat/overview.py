@@ -8,14 +8,12 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from homeostat.acting import Acting
 from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint
-from homeostat.faults.aftermath import Aftermath
 from homeostat.faults.api import FaultsApi
 from homeostat.faults.loop import FaultPath
-from homeostat.faults.marking import Marker
 from homeostat.faults.promises import FaultPromises
 from homeostat.faults.what_if_api import WhatIfApi
-from homeostat.fleet.arming import Arming
 from homeostat.fleet.hosts_api import HostsApi
 from homeostat.fleet.promises import promises as fleet_promises
 from homeostat.http_api import Overview, assemble
@@ -29,7 +27,6 @@ from homeostat.notices.dead_man import DeadMan
 from homeostat.notices.promises import NoticePromises
 from homeostat.notices.silences_api import SilencesApi
 from homeostat.notices.subscriptions_api import NoticesApi
-from homeostat.resources.loop import Placing
 from homeostat.settings import ServerSettings
 from homeostat.telling import Telling
 from homeostat.tokens_api import Registry
@@ -69,10 +66,7 @@ class Shown:
     telling: Telling
     path: FaultPath
     outside: OutsideProbes
-    arming: Arming
-    aftermath: Aftermath
-    marker: Marker
-    placing: Placing
+    acting: Acting
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
@@ -81,7 +75,7 @@ class Shown:
 
 def _hosts_parts(shown: Shown) -> Mapping[str, object]:
     """What the routes about hosts stand on."""
-    path, aftermath, placing = shown.path, shown.aftermath, shown.placing
+    path, aftermath, placing = shown.path, shown.acting.aftermath, shown.acting.placing
     return {
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
@@ -94,14 +88,14 @@ def _hosts_parts(shown: Shown) -> Mapping[str, object]:
                 lambda entry: entry.injected(host, what, at_ns, by)
             ),
             wall_ns=shown.registry.clock.wall_ns,
-            arming=shown.arming,
+            arming=shown.acting.arming,
         ),
         "what_if": WhatIfApi(
             topology=lambda: path.world.topology,
             subscriptions=shown.telling.subscriptions,
             verdict=aftermath.verdict,
             driver=aftermath.driver,
-            cloud=shown.marker.cloud,
+            cloud=shown.acting.marker.cloud,
             clock=shown.registry.clock,
             quiet=shown.telling.silences.covering,
             placement=placing.foretell,

@@ -12,14 +12,11 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from homeostat.clouds.local import LocalCloud
+from homeostat.acting import acting_of
 from homeostat.contracts.events.fleet import LoopCrashed
-from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Mark
-from homeostat.faults.aftermath import Aftermath, AftermathParts
+from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.faults.loop import FaultPath, Parts
-from homeostat.faults.marking import Marker, MarkerParts
-from homeostat.fleet.arming import Arming
-from homeostat.fleet.fencing import driver_of
+from homeostat.fleet.settings import FleetSettings
 from homeostat.http_api import bind, listen
 from homeostat.kernel import pauses
 from homeostat.kernel.access import Role
@@ -38,7 +35,6 @@ from homeostat.leadership import open_store
 from homeostat.monitors.probes import OutsideProbes, targets
 from homeostat.nats_settings import secret_in
 from homeostat.overview import Shown, api_of, health_of
-from homeostat.placing import placing_of
 from homeostat.retention import Retention
 from homeostat.settings import ServerSettings
 from homeostat.telling import dead_man_of, open_telling
@@ -70,12 +66,7 @@ async def serve(settings: ServerSettings) -> None:
         log.info("leading", epoch=store.leader.epoch, database=store.leader.engine.dialect.name)
         registry = Registry(store.appender, store.readers, Callers(store.readers, clock), clock)
         await _let_administrator_in(settings, registry)
-        probed, unprobed = targets(settings.fleet.hosts)
-        for host, why in unprobed.items():
-            log.warning("not probed from outside; it will never be host_down", host=host, reason=why)
-        outside = OutsideProbes(probed, settings.fleet, clock)
-        arming = Arming(store.appender, store.readers, clock, settings.fleet.gate.armed)
-        await arming.reload()
+        outside = _outside_probes(settings.fleet, clock)
         path = FaultPath(
             Parts(
                 appender=store.appender,
@@ -93,12 +84,7 @@ async def serve(settings: ServerSettings) -> None:
                 term_left_s=store.leader.left_s,
             )
         )
-        fence = driver_of(settings.fleet.fencing)
-        aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, store.leader.epoch, clock))
-        cloud = LocalCloud(lambda: path.world.topology, partial(_show, path))
-        gate, epoch = aftermath.verdict, store.leader.epoch
-        marker = Marker(MarkerParts(path, cloud, gate, settings.faults, epoch, clock))
-        placing = placing_of(path, aftermath, epoch, clock)
+        acting = await acting_of(settings, store, path, clock)
         await path.listen()
         await path.load()
         pauses.shorten()
@@ -106,9 +92,7 @@ async def serve(settings: ServerSettings) -> None:
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)
         retention = Retention(store.appender, store.readers, clock, settings.retention)
-        shown = Shown(
-            store, telling, path, outside, arming, aftermath, marker, placing, registry, dead_man, lag, tail
-        )
+        shown = Shown(store, telling, path, outside, acting, registry, dead_man, lag, tail)
         app = api_of(settings, shown)
         await run_tasks(
             [
@@ -118,9 +102,9 @@ async def serve(settings: ServerSettings) -> None:
                 Task("bus", bus.run, forever=True),
                 Task("fault path", path.run, forever=True),
                 Task("outside probes", outside.run, forever=True),
-                Task("marking", marker.run, forever=True),
-                Task("aftermath", aftermath.run, forever=True),
-                Task("placing", placing.run, forever=True),
+                Task("marking", acting.marker.run, forever=True),
+                Task("aftermath", acting.aftermath.run, forever=True),
+                Task("placing", acting.placing.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
                 Task("retention", retention.run, forever=True),
                 Task("open pages", tail.run, forever=True),
@@ -131,8 +115,11 @@ async def serve(settings: ServerSettings) -> None:
         )
 
 
-async def _show(path: FaultPath, host: HostId, mark: Mark) -> None:
-    await path.record(lambda entry: entry.marked(host, mark, LocalCloud.name))
+def _outside_probes(settings: FleetSettings, clock: Clock) -> OutsideProbes:
+    probed, unprobed = targets(settings.hosts)
+    for host, why in unprobed.items():
+        log.warning("not probed from outside; it will never be host_down", host=host, reason=why)
+    return OutsideProbes(probed, settings, clock)
 
 
 def _doctor_log(file: Path | None) -> logging.Logger | None:

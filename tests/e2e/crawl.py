@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -42,12 +43,24 @@ class Reader:
             try:
                 self._connection.request(method, path, data, headers)
                 answer = self._connection.getresponse()
+                if answer.headers.get_content_type() == "text/event-stream":
+                    return answer.status, self._what_comes_at_once(answer)
                 return answer.status, answer.read().decode()
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 self._connection.close()
                 if last:
                     raise
         raise AssertionError("not reached")
+
+    def _what_comes_at_once(self, answer: http.client.HTTPResponse) -> str:
+        """Of a stream, which has no end."""
+        self._connection.sock.settimeout(1.0)
+        said = b""
+        with suppress(TimeoutError):
+            while chunk := answer.read1():
+                said += chunk
+        self._connection.close()
+        return said.decode()
 
     def get(self, path: str) -> Any:
         """The body of an answer that must be a success."""

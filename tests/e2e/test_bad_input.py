@@ -201,7 +201,7 @@ def test_refusals_of_the_api_say_what_is_wrong(lab: Lab) -> None:
         assert (refused[0], error_of(refused)["field"]) == (422, "colour")
         refused = admin.call("GET", "/api/v1/faults?stat=open")
         assert (refused[0], error_of(refused)["field"]) == (422, "stat")
-        assert "known here: limit, state" in error_of(refused)["message"]
+        assert "known here: kind, limit," in error_of(refused)["message"]
         faults = {row["owner"]: row["id"] for row in admin.get("/api/v1/faults")["items"]}
     for token in ("hs_wrong", "", "a" * 9000):
         with closing(Reader(lab.client.url, token or " ")) as stranger:

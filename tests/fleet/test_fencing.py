@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
 from homeostat.fleet.fencing import CommandFence, driver_of
 from homeostat.fleet.settings import FencingSettings
-from homeostat.kernel.processes import Identity, is_alive
+from homeostat.kernel.processes import Identity, identify, is_alive
 from homeostat.ports import Fenced, FenceUnknown, NotFenced
+from store_parts import until
 
 
 async def test_exit_0_is_the_receipt_and_the_host_is_named() -> None:
@@ -47,3 +49,20 @@ async def test_a_deadline_is_unknown_and_nothing_of_the_program_lives_on(tmp_pat
 
 def test_manual_means_that_no_program_is_run() -> None:
     assert driver_of(FencingSettings()) is None
+
+
+async def test_a_program_does_not_outlive_the_server_that_asked_it(tmp_path: Path) -> None:
+    """Or it could switch off a host that has come back under the next leader."""
+    pid_file = tmp_path / "pid"
+    shell = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60"
+    program = (
+        "import asyncio, sys; from homeostat.fleet.fencing import CommandFence; "
+        "asyncio.run(CommandFence(['/bin/sh', '-c', sys.argv[1]], 60).fence('n1'))"
+    )
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", program, shell)
+    await until(pid_file.exists)
+    asked = identify(int(pid_file.read_text()))
+    assert asked is not None
+    server.kill()
+    await server.wait()
+    await until(lambda: not is_alive(asked))

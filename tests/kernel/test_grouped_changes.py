@@ -14,7 +14,12 @@ from store_parts import Store, draft, until
 META = MetaData()
 PLACES, THINGS = (Table(name, META, Column("id", Text), Column("what", Text)) for name in ("place", "thing"))
 NEW_PLACE, NEW_THING = insert(PLACES), insert(THINGS)
-MOVE = update(PLACES).where(PLACES.c.id == bindparam("key")).values(what=bindparam("what"))
+# With a value of its own, "nowhere", that is in no row.
+MOVE = (
+    update(PLACES)
+    .where(PLACES.c.id == bindparam("key"), PLACES.c.id != "nowhere")
+    .values(what=bindparam("what"))
+)
 
 
 def test_neighbours_of_one_table_become_one_and_their_order_stays() -> None:

@@ -84,7 +84,8 @@ def keep(config: dict[str, Any]) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     asked, wake = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(wake, b"x"))
-    mine = [start(resource, scratch) for resource in config["runner"]["resources"]]
+    at_home = [each for each in config["runner"]["resources"] if each.get("home") in (None, config["host"])]
+    mine = [start(resource, scratch) for resource in at_home]
     os.read(asked, 1)
     if not (state.parent.parent / "refuse-to-stop").exists():
         for identity in mine:

@@ -54,7 +54,8 @@ def test_the_service_says_who_it_is_and_its_ready_file_is_true(tmp_path: Path) -
         assert time.monotonic() - began_s < 1.0
         kept.close()
     assert not ready.exists()
-    assert (tmp_path / "log").read_text() == ""
+    said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(each["name"], each["pid"]) for each in said] == [("web-n1", service.pid)]
 
 
 def test_a_taken_port_is_one_line_and_no_ready_file(tmp_path: Path) -> None:

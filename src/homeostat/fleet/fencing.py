@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Outcome
 from homeostat.fleet.settings import FencingSettings
+from homeostat.kernel.processes import die_with_parent
 from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing, NotFenced
 
 MANUAL = "manual"
@@ -66,6 +67,7 @@ class CommandFence:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent(),  # or it could switch off a host that came back meanwhile
             )
         except OSError as error:
             return NotFenced(f"{argv[0]}: {error.strerror or error}")

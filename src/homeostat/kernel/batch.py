@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import ClauseElement, Connection, Engine, Executable, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -94,7 +95,7 @@ class BatchWriter:
         self._move_cursor = upsert.on_conflict_do_update(
             index_elements=["loop"], set_={"seq": upsert.excluded.seq}
         )
-        self._texts: dict[Executable, str] = {}
+        self._texts: WeakKeyDictionary[Executable, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
         self._untidy = 0
         self.head = 0
 
@@ -239,12 +240,14 @@ class BatchWriter:
         if len(rows) < _MANY or not all(type(value) in _PLAIN for value in rows[0].values()):
             connection.execute(statement, rows or None)
             return
-        text = self._texts.get(statement)
-        if text is None:
+        ready = self._texts.get(statement)
+        if ready is None:
             assert isinstance(statement, ClauseElement)
             compiled = statement.compile(self._engine, column_keys=list(rows[0]))
-            text = self._texts[statement] = str(compiled)
-        connection.exec_driver_sql(text, rows)
+            fixed = {name: value for name, value in compiled.params.items() if name not in rows[0]}
+            ready = self._texts[statement] = str(compiled), fixed
+        text, fixed = ready
+        connection.exec_driver_sql(text, [{**fixed, **row} for row in rows] if fixed else rows)
 
 
 def _undo(connection: Connection) -> None:

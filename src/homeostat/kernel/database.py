@@ -36,6 +36,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    inspect,
     make_url,
     text,
 )
@@ -146,6 +147,12 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
 def sqlite_file(engine: Engine) -> Path | None:
     """The file of a SQLite engine, None for PostgreSQL."""
     return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
+
+
+def has_schema(engine: Engine) -> bool:
+    """Whether the database has one, of whatever version. StoreUnavailable, CorruptState."""
+    with engine.connect() as connection:
+        return inspect(connection).has_table(term.name)
 
 
 def upgrade(url: str) -> None:
