@@ -7,6 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from planted_guests import (
+    AsksLongBefore,
+    BelievesThePlacing,
+    KeepsWhatItHad,
+    LeavesThemThere,
+    MovesWithoutAReceipt,
+    StartsUnconfirmed,
+    TakesOldWords,
+)
+
 from homeostat.contracts.nouns import FaultId, HostId
 from homeostat.contracts.wire import Observations, Outcome, Transition
 from homeostat.faults.aftermath import Aftermath
@@ -27,6 +37,7 @@ from homeostat.resources.model import Tell
 from homeostat.sim.disk import Disk, Fate, SimAppender
 from homeostat.sim.machine import SimRunner
 from homeostat.sim.parts import SimParts
+from homeostat.sim.run import REST
 
 
 class ActsBeforeItIsWritten(SimRunner):
@@ -273,6 +284,11 @@ ACCUSED = "a host is accused by two witnesses, once a death"
 GATED = "no harm but through the gate"
 NOTICED = "a dead host is noticed and fenced"
 
+LOST = "no guest is lost"
+TWICE = "and still runs on"
+
+I4 = "I4 no guest runs on two hosts"
+I5 = "I5 no evacuation before the fencing receipt"
 I1 = "I1 no act without a committed intent"
 I10 = "I10 every open intent is closed after recovery"
 DEATHS = "every death has exactly one fault"
@@ -297,25 +313,41 @@ PLANTED: dict[str, Planted] = {
         SimParts(herald=ForgetsWhoWasNotToldYet), "I2 every fault ends in a notice or a stated reason"
     ),
     "I3": Planted(
-        SimParts(herald=TellsAgainUnderAnotherKey), "I3 at most one notice a consumer, fault and transition"
+        SimParts(herald=TellsAgainUnderAnotherKey),
+        "I3 at most one notice a consumer, fault and transition",
+        seed=5,
     ),
-    "I10": Planted(SimParts(path=LeavesActsOpen), I10),
-    "order": Planted(SimParts(delivery=LetsClearedOvertake), "raised before cleared"),
-    "deaths": Planted(SimParts(path=TakesAnything), DEATHS),
+    "I10": Planted(SimParts(path=LeavesActsOpen), I10, seed=3),
+    "rest": Planted(SimParts(aftermath=_LeavesFencesOpen), REST, "an act is open", 43),
+    "order": Planted(SimParts(delivery=LetsClearedOvertake), "raised before cleared", seed=9),
+    "deaths": Planted(SimParts(path=TakesAnything), DEATHS, seed=8),
     "silence": Planted(SimParts(store=SendsOnce), DEATHS),
-    "epoch": Planted(SimParts(appender=WritesWhenDeposed), "no write under an old epoch"),
+    "epoch": Planted(SimParts(appender=WritesWhenDeposed), "no write under an old epoch", seed=6),
     "acknowledged": Planted(SimParts(path=AcknowledgesFirst), "acknowledged means committed"),
     "doubt": Planted(SimParts(path=_NeverDoubts), ACCUSED, "did not answer", 3),
     "two witnesses": Planted(SimParts(path=_BelievesOneWitness), ACCUSED, "probes were answered", 11),
-    "accused once": Planted(SimParts(path=_AccusesAgain), ACCUSED, "it was known to be", 56),
+    "accused once": Planted(SimParts(path=_AccusesAgain), ACCUSED, "it was known to be", 103),
     "noticed": Planted(SimParts(path=_AccusesNobody), NOTICED),
     "hold": Planted(SimParts(aftermath=_IgnoresHolds), GATED, "a person held it", 103),
     "storm": Planted(SimParts(aftermath=_IgnoresStorms), GATED, "had died at once", 11),
     "rate": Planted(SimParts(aftermath=_IgnoresTheRate), GATED, "had been done lately", 120),
     "arming": Planted(SimParts(aftermath=_IgnoresArming), GATED, "the room was not armed"),
     "no harm in doubt": Planted(SimParts(aftermath=_IgnoresDoubt), GATED, "could not be judged", 932),
-    "asked in the entry": Planted(SimParts(aftermath=_AsksOnce), GATED, "it was not down", 711),
-    "receipt": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), GATED, "it was on since", 75),
+    "asked in the entry": Planted(SimParts(aftermath=_AsksOnce), GATED, "it was not down", 344),
+    "receipt": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), GATED, "it was on since", 76),
+    "no receipt": Planted(
+        SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "which is not fenced", 3
+    ),
+    "not off": Planted(
+        SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "has not been off since", 11
+    ),
+    "two places": Planted(SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I4, TWICE, 11),
+    "believed off": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), I5, "has not been off since", 76),
+    "old words": Planted(SimParts(path=TakesOldWords), I4, seed=3),
+    "unconfirmed": Planted(SimParts(guest=StartsUnconfirmed), I4, TWICE, 3),
+    "kept": Planted(SimParts(guest=KeepsWhatItHad), I4, TWICE, 3),
+    "moved by an old answer": Planted(SimParts(placing=AsksLongBefore), GATED, "starts it elsewhere", 11),
+    "lost guests": Planted(SimParts(placing=LeavesThemThere), LOST, "not started elsewhere", 7),
     "I1 fencing": Planted(SimParts(aftermath=_FencesFirst), I1, "no intent is committed"),
     "I10 fencing": Planted(SimParts(aftermath=_LeavesFencesOpen), I10, "the fence of", 43),
 }

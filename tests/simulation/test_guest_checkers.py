@@ -1,4 +1,4 @@
-"""I4 and I5 against journals made by hand: a good one, and each way to be wrong."""
+"""I4, I5 and lost guests against journals and stories made by hand: good ones, and each way to be wrong."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pytest
 from homeostat.contracts.events.fleet import HostBack, HostDown, HostFenced
 from homeostat.contracts.events.resources import GuestAssigned, GuestMoved, ResourceUp
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
+from homeostat.fleet.settings import FleetSettings, GateSettings
 from homeostat.kernel.journal import Envelope, Seq
-from homeostat.sim.checkers import Evidence, Record, fenced_first, one_host
+from homeostat.sim import story
+from homeostat.sim.checkers import Evidence, Record, at_home, fenced_first, one_host
 
 G, BLUE = ResourceId("g"), Owner("blue")
 N1, N2, N3 = HostId("n1"), HostId("n2"), HostId("n3")
@@ -104,3 +106,65 @@ def test_a_guest_in_two_places_is_found(told: tuple[Told, ...]) -> None:
 )
 def test_a_move_without_its_receipt_is_found(told: tuple[Told, ...]) -> None:
     assert [each.about for each in fenced_first.check(evidence(*told))] == ["resource/g"]
+
+
+def story_of(*facts: story.Fact) -> Evidence:
+    """What really happened, a second after each other, with an empty journal."""
+    told = story.Story(
+        [story.Line(float(at_s), "world", fact) for at_s, fact in enumerate(facts)], guests=(G,)
+    )
+    fleet = FleetSettings(gate=GateSettings(armed=["faults", "resources"]))
+    return Evidence(Record((), (), (), ()), told, fleet=fleet)
+
+
+def starts(host: HostId) -> story.Fact:
+    return story.ActBegan(host, G, "start", f"a-{host}")
+
+
+def runs(host: HostId) -> story.Fact:
+    return story.GuestRuns(G, host)
+
+
+def ends(host: HostId) -> story.Fact:
+    return story.GuestEnded(G, host)
+
+
+def dies(host: HostId) -> story.Fact:
+    return story.HostDied(host, "it dies")
+
+
+REALLY_MOVED = (starts(N1), runs(N1), dies(N1), ends(N1), story.HostBooted(N1), starts(N2), runs(N2))
+
+
+def test_a_process_that_ends_with_its_host_and_starts_elsewhere_is_right() -> None:
+    good = story_of(*REALLY_MOVED)
+    assert not [*one_host.check(good), *fenced_first.check(good), *at_home.check(good)]
+
+
+def test_two_processes_of_a_guest_are_found_whatever_the_journal_says() -> None:
+    twice = story_of(*REALLY_MOVED, runs(N3))
+    assert [each.says for each in one_host.check(twice)] == [
+        "at 7.000 s it begins to run on n3 and still runs on n2"
+    ]
+
+
+def test_a_start_elsewhere_while_its_host_was_never_off_is_found() -> None:
+    early = story_of(starts(N1), runs(N1), ends(N1), starts(N2))
+    assert [each.invariant for each in fenced_first.check(early)] == [fenced_first.NAME]
+    again = story_of(*REALLY_MOVED, ends(N2), starts(N1))
+    assert len(list(fenced_first.check(again))) == 1, "what N1 was once off for is over"
+
+
+def test_a_guest_that_runs_nowhere_in_the_end_is_lost() -> None:
+    assert [each.about for each in at_home.check(story_of(*REALLY_MOVED, ends(N2)))] == ["resource/g"]
+
+
+def test_a_guest_that_stays_on_a_host_which_died_in_peace_is_lost() -> None:
+    trial = story.Trial(N1, 9.0)
+    stays = story_of(starts(N1), runs(N1), trial, ends(N1), story.HostBooted(N1), runs(N1))
+    lines = stays.story.lines if stays.story is not None else []
+    lines[3] = story.Line(2.0, "world", ends(N1))
+    lines[5] = story.Line(9.5, "world", runs(N1))
+    assert [each.says for each in at_home.check(stays)] == [
+        "its host died at 2.000 s and it was not started elsewhere"
+    ]

@@ -77,9 +77,7 @@ class MovableGuest:
         # What it was under an earlier assignment, on whichever host, is no outage of this one.
         state = level.state if level is not None and level.generation == generation else None
         around = replace(self._around, stop=leaving)
-        keeping = asyncio.ensure_future(
-            KeptResource(self._resource, around, generation).keep(state, remembered.act)
-        )
+        keeping = asyncio.ensure_future(self._kept(around, generation, state, remembered.act))
         try:
             while not keeping.done():
                 changing = asyncio.ensure_future(self._around.line.reassigned.wait())
@@ -110,7 +108,7 @@ class MovableGuest:
             around = replace(self._around, stop=asyncio.get_running_loop().create_future())
             around.stop.set_result(None)
             state = None if level is None else level.state
-            await KeptResource(self._resource, around, generation).keep(state, act)
+            await self._kept(around, generation, state, act)
             if await self._answer() in _MAY_RUN:
                 await asyncio.sleep(_PAUSE_S)
                 return False
@@ -120,6 +118,12 @@ class MovableGuest:
             news = News(ResourceState.STOPPED, _NOT_HERE, *seen, finished=finished)
             await self._around.line.tell(About.of(self._resource, generation), news)
         return True
+
+    async def _kept(
+        self, around: Surroundings, generation: int, state: ResourceState | None, act: Intent | None
+    ) -> None:
+        """From its first look until it is to stop and was stopped."""
+        await KeptResource(self._resource, around, generation).keep(state, act)
 
     async def _answer(self) -> Answer:
         """What its agent says now, after an act that an earlier runner left in flight."""

@@ -40,13 +40,17 @@ HOST_KINDS = (Kind.HOSTS_DIE, Kind.HOSTS_UNSEEN, Kind.STORMS, Kind.BAD_SWITCHES,
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The misfortune of one seed. Steps are (seconds, what, whom) in order of time."""
+    """The misfortune of one seed. Steps are (seconds, what, whom) in order of time.
+
+    `armed` and `moves` say whether hosts are fenced and guests started elsewhere from the first start on.
+    """
 
     kinds: frozenset[Kind]
     duration_s: float
     steps: tuple[tuple[float, str, int], ...]
     weather: Weather
     armed: bool = False
+    moves: bool = False
 
     def __str__(self) -> str:
         return "; ".join(sorted(kind.value for kind in self.kinds)) or "services die, nothing else"
@@ -109,6 +113,22 @@ def with_hosts(chance: Random, made: Plan, hosts: int) -> Plan:
         steps=tuple(sorted(steps)),
         armed=chance.random() < 0.8,
     )
+
+
+def with_guests(chance: Random, made: Plan, guests: int) -> Plan:
+    """The same, and what befalls guests that can move."""
+    steps = [
+        (chance.uniform(3.0, made.duration_s), "kill guest", chance.randrange(guests))
+        for _ in range(chance.randint(0, 3))
+    ]
+    if Kind.PEOPLE in made.kinds:
+        steps += [
+            (chance.uniform(2.0, made.duration_s), what, 0)
+            for what in ("arm guests", "disarm guests")
+            for _ in range(chance.randint(0, 1))
+        ]
+    steps = sorted([*made.steps, *steps])
+    return replace(made, steps=tuple(steps), moves=chance.random() < 0.85)
 
 
 def mishap(chance: Random, kinds: frozenset[Kind]) -> Mishap:

@@ -26,6 +26,7 @@ from homeostat.monitors.probes import OutsideProbes, Target
 from homeostat.notices.delivery import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
+from homeostat.placing import placing_of
 from homeostat.sim import story
 from homeostat.sim.consumers import Consumer, SimTransport
 from homeostat.sim.disk import Disk, Fate, Mishap
@@ -52,7 +53,7 @@ class Site:
     """What all servers of a run share. `choose` says what befalls a commit.
 
     `committed` is the highest observation in the database, by host and store. `probed` are the hosts that
-    are looked at from outside and fenced; empty: none is ever host_down.
+    are looked at from outside and fenced; empty: none is ever host_down. `epoch` is that of the term now.
     """
 
     disk: Disk
@@ -65,6 +66,7 @@ class Site:
     choose: Callable[[], Mishap]
     committed: dict[tuple[str, str], int] = field(default_factory=dict)
     seed: int = 0
+    epoch: int = 0
     probed: dict[str, Host] = field(default_factory=dict)
     switching: Switching = Switching.WORKS
     witnesses: story.Witnesses = field(default_factory=story.Witnesses)
@@ -105,7 +107,7 @@ class Server:
         # The file lock shows that the predecessor is dead, or its term has run out: it is ours.
         epoch = acquire(site.disk.engine, self.name, TERM_S, predecessor_is_dead=True)
         assert epoch is not None
-        self.epoch = epoch
+        self.epoch = site.epoch = epoch
         self._tell(story.TermTook(epoch))
         self._appender = site.parts.appender(site.disk, epoch, self._fate)
         leader = Leadership(site.disk.engine, self.name, epoch, TERM_S, clock)
@@ -144,6 +146,7 @@ class Server:
                 own_lag_s=lambda: 0.0,
                 probed=lambda: outside.latest,
                 probe_stale_s=outside.stale_s,
+                term_left_s=self._term_left_s,
             )
         )
         self.path = path
@@ -195,10 +198,16 @@ class Server:
                 lambda: f"{self.name}-{next(numbers):04d}",
             )
         )
+        placing = placing_of(path, aftermath, self.epoch, self._clock, site.parts.placing)
         return (
             Task("outside probes", outside.run, forever=True),
             Task("aftermath", aftermath.run, forever=True),
+            Task("placing", placing.run, forever=True),
         )
+
+    def _term_left_s(self) -> float:
+        """A term that another server could take is over for whoever had it, whether it knows or not."""
+        return TERM_S if self._site.epoch == self.epoch else 0.0
 
     def _probed(self, key: tuple[str, HostId], answered: bool) -> None:
         self._site.witnesses.probed[key].append((self._site.now_s(), answered))

@@ -14,7 +14,9 @@ from homeostat.fleet.node_link import LinkSettings
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.loops import Task, run_tasks
+from homeostat.resources.settings import RunnerSettings, offers_of
 from homeostat.sim import story
+from homeostat.sim.guests import AtNode, GuestRunner
 from homeostat.sim.machine import Machine
 from homeostat.sim.network import Network
 from homeostat.sim.parts import SimParts
@@ -31,13 +33,14 @@ class NodeLimits:
 
 @dataclass(slots=True)
 class Host:
-    """One machine and the node process on it, if there is one."""
+    """One machine and the node process on it, if there is one. `movable` are the guests that it could run."""
 
     machine: Machine
     network: Network
     parts: SimParts
     path: Path
     limits: NodeLimits
+    movable: RunnerSettings = field(default_factory=RunnerSettings)
     lives: int = 0
     stores: int = 0
     process: NodeProcess | None = field(default=None)
@@ -134,9 +137,10 @@ class NodeProcess:
             host.path, host.limits.unacknowledged_max, host.new_boot
         )
         self._bus = host.network.attach(name)
-        settings = LinkSettings(name, 1.0, f"{name}-life-{host.lives}")
+        offers = offers_of(host.movable)
+        settings = LinkSettings(name, 1.0, f"{name}-life-{host.lives}", offers)
         self.link = host.parts.link(settings, self._bus, self.store, self._machine.clock)
-        self._runner: list[asyncio.Task[None]] = []
+        self._runner: list[asyncio.Future[None]] = []
         self._lost = self.store.lost
         self._machine.tell(story.Watching(name, True))
         self._main = asyncio.create_task(self._run())
@@ -157,11 +161,17 @@ class NodeProcess:
 
     async def _run(self) -> None:
         await self.link.listen()
-        acts, levels = self.store.open_intents(), {each.resource: each.state for each in self.store.levels()}
+        acts, levels = self.store.open_intents(), {each.resource: each for each in self.store.levels()}
         for resource in self._machine.services:
             runner = self._host.parts.runner(self._machine, resource, self._record)
-            keeping = runner.keep(levels.get(resource), acts.get(resource))
+            level = levels.get(resource)
+            keeping = runner.keep(None if level is None else level.state, acts.get(resource))
             self._runner.append(asyncio.create_task(keeping))
+        if self._host.movable.resources:
+            node, parts = AtNode(self._record, self.store.assigned, levels, acts), self._host.parts
+            guests = GuestRunner(self._machine, self._host.movable, node, (parts.guest, parts.runner))
+            self.link.on_assigned(guests.reassigned)
+            self._runner += [asyncio.ensure_future(each) for each in guests.tasks()]
         tasks: list[Task] = list(self.link.tasks())
         await run_tasks(tasks, stopping=asyncio.Event())
 

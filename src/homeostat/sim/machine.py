@@ -1,4 +1,4 @@
-"""The simulated machine: processes of services, agents that start, stop and look, and the runner that asks.
+"""The simulated machine: processes of services and guests, agents that act on them, and the runner that asks.
 
 The runner's decisions are the real ones (`resources.supervision`); processes and agents are played. Services
 outlive their node process, as they do on a real host.
@@ -27,11 +27,12 @@ from homeostat.resources.model import (
     Remembered,
     Run,
     Standing,
+    StopAsked,
     Tell,
     Wait,
 )
 from homeostat.resources.ocf import Answer
-from homeostat.resources.supervision import decide
+from homeostat.resources.supervision import decide, is_interruptible
 from homeostat.sim import story
 from homeostat.sim.virtual import SimClock
 
@@ -45,28 +46,40 @@ Record = Callable[[Report], "asyncio.Future[None]"]
 
 @dataclass(slots=True)
 class Service:
-    """One resource's process on a machine. `ended` is set at its death and renewed at its start."""
+    """One resource's process on a machine. `ended` is set at its death and renewed at its start.
+
+    `changed` is called with whether it runs from now on.
+    """
 
     resource: ResourceId
     owner: Owner
     alive: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    kind: ResourceKind = ResourceKind.SERVICE
+    changed: Callable[[bool], None] | None = None
 
     def rise(self) -> None:
         """It runs."""
         if not self.alive:
             self.alive, self.ended = True, asyncio.Event()
+            if self.changed is not None:
+                self.changed(True)
 
     def fall(self) -> None:
         """It does not."""
         if self.alive:
             self.alive = False
             self.ended.set()
+            if self.changed is not None:
+                self.changed(False)
 
 
 @dataclass(slots=True)
 class Machine:
-    """A host. `clumsiness` is the probability that an agent's start fails."""
+    """A host. `clumsiness` is the probability that an agent's start fails, `deaths` how often it went off.
+
+    `guests` are those that it could run.
+    """
 
     host: HostId
     clock: SimClock
@@ -75,6 +88,12 @@ class Machine:
     services: dict[ResourceId, Service]
     clumsiness: float = 0.0
     acts: int = 0
+    guests: dict[ResourceId, Service] = field(default_factory=dict)
+    deaths: int = 0
+
+    def process(self, resource: ResourceId) -> Service:
+        """The process of a service or guest, running or not."""
+        return self.services.get(resource) or self.guests[resource]
 
     def kill(self, resource: ResourceId) -> bool:
         """End the process of a service; False when there is none."""
@@ -87,7 +106,8 @@ class Machine:
 
     def power_off(self) -> None:
         """Everything that runs here ends. It is the host's death, not one of each."""
-        for service in self.services.values():
+        self.deaths += 1
+        for service in (*self.services.values(), *self.guests.values()):
             if service.alive:
                 self.tell(story.Faltered(service.resource, self.host, "it ends with its host"))
                 service.fall()
@@ -95,11 +115,11 @@ class Machine:
     def new_action(self, resource: ResourceId) -> str:
         """A name that no act ever had."""
         self.acts += 1
-        return f"{resource}-{self.acts:06d}"
+        return f"{resource}-{self.host}-{self.acts:06d}"
 
     async def act(self, resource: ResourceId, verb: str, action: str) -> Answered:
         """One action of the agent. When it is cut short, a start may have succeeded all the same."""
-        service, chance = self.services[resource], self.chance
+        service, chance, deaths = self.process(resource), self.chance, self.deaths
         if verb == "monitor":
             await asyncio.sleep(chance.uniform(0.001, 0.02))
             return Answered(Answer.OK if service.alive else Answer.NOT_RUNNING)
@@ -108,7 +128,7 @@ class Machine:
             await asyncio.sleep(chance.uniform(0.005, 0.3))
         except asyncio.CancelledError:
             self.tell(story.Faltered(resource, self.host, f"its {verb} is cut short"))
-            if chance.random() < 0.5:
+            if chance.random() < 0.5 and deaths == self.deaths:
                 self._take_effect(service, verb)
             raise
         if verb == "start" and chance.random() < self.clumsiness:
@@ -125,11 +145,22 @@ class Machine:
 
 
 class SimRunner:
-    """Keeps one resource as `resources.node_resource.KeptResource` does, on a played machine."""
+    """Keeps one resource as `resources.node_resource.KeptResource` does, on a played machine.
 
-    def __init__(self, machine: Machine, resource: ResourceId, record: Record) -> None:
+    `stop` is done when it is to be stopped, `generation` that of a guest's assignment.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        resource: ResourceId,
+        record: Record,
+        stop: asyncio.Future[None] | None = None,
+        generation: int = 0,
+    ) -> None:
         self._machine, self._resource, self._record = machine, resource, record
-        self._service = machine.services[resource]
+        self._stop, self._generation = stop, generation
+        self._service = machine.process(resource)
         self._standing = Standing()
         self._reports = 0
         self._seen_ns = (0, 0)
@@ -162,7 +193,7 @@ class SimRunner:
         report = Report(
             number=self._reports,
             resource=self._resource,
-            kind=ResourceKind.SERVICE,
+            kind=self._service.kind,
             owner=self._service.owner,
             agent=AGENT,
             state=step.state,
@@ -171,27 +202,37 @@ class SimRunner:
             mono_ns=mono_ns,
             intended=step.intended,
             finished=step.finished,
+            generation=self._generation,
         )
         await self._record(report)
 
     async def _run(self, step: Run) -> Event:
-        act = self._standing.act
+        act, stop = self._standing.act, self._stop if is_interruptible(self._standing) else None
+        if stop is not None and stop.done():
+            return StopAsked()
         acting = asyncio.ensure_future(
             self._machine.act(self._resource, step.verb, "" if act is None else act.action)
         )
-        return await self._first(acting, step.watched)
+        return await self._first(acting, step.watched, stop)
 
     async def _wait(self, step: Wait) -> Event:
         left_s = max(0.0, (step.until_ns - self._machine.clock.mono_ns()) / 1e9)
-        return await self._first(asyncio.ensure_future(_due(left_s)), step.watched)
+        event = await self._first(asyncio.ensure_future(_due(left_s)), step.watched, self._stop)
+        return StopAsked() if self._stop is not None and self._stop.done() else event
 
-    async def _first(self, doing: asyncio.Future[E], watched: bool) -> E | Died:
-        """What is being done, or the death of the process when that is watched and comes first."""
+    async def _first(
+        self, doing: asyncio.Future[E], watched: bool, stop: asyncio.Future[None] | None
+    ) -> E | Died | StopAsked:
+        """What is being done, or what comes first: its death when that is watched, or a wish to stop it."""
         ended = asyncio.ensure_future(self._service.ended.wait())
         waiting: list[asyncio.Future[object]] = [doing, ended] if watched else [doing]  # type: ignore[list-item]
         try:
+            if stop is not None:
+                waiting.append(stop)  # type: ignore[arg-type]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return doing.result() if doing.done() else Died("pid 1")
+            if doing.done():
+                return doing.result()
+            return Died("pid 1") if watched and ended.done() else StopAsked()
         finally:
             ended.cancel()
             doing.cancel()

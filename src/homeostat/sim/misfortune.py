@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from homeostat.contracts.nouns import HostId
+from homeostat.contracts.nouns import HostId, ResourceId
 from homeostat.kernel.errors import GiveUp, RetryLater
 from homeostat.sim import story as facts
 from homeostat.sim.consumers import Consumer, Mood
@@ -46,6 +46,10 @@ class Misfortune:
                     self._world.soon(self._cut(name))
             case "bad consumer":
                 self._world.soon(self._sulk(list(self._world.consumers.values())[whom]))
+            case "kill guest":
+                self._kill_guest(list(self._world.scale.guests)[whom])
+            case "arm guests" | "disarm guests":
+                self._world.soon(self._ask(lambda server: _arm(server, "resources", what == "arm guests")))
             case "kill all" | "hide all" | "bad switch" | "blind death" | "hold host" | "arm" | "disarm":
                 self._happen_to_all(what, whom)
             case _:
@@ -69,7 +73,15 @@ class Misfortune:
             case "hold host":
                 self._world.soon(self._hold(self._world.hosts[whom]))
             case "arm" | "disarm":
-                self._world.soon(self._ask(lambda server: _arm(server, what == "arm")))
+                self._world.soon(self._ask(lambda server: _arm(server, "faults", what == "arm")))
+
+    def _kill_guest(self, guest: ResourceId) -> None:
+        """Its process ends, wherever it runs."""
+        for host in self._world.hosts:
+            process = host.machine.guests[guest]
+            if process.alive:
+                host.machine.tell(facts.Faltered(guest, host.machine.host, "its process dies"))
+                process.fall()
 
     def _happen_to(self, host: Host, what: str, number: int) -> None:
         match what:
@@ -199,10 +211,10 @@ async def _hold(server: Server, host: HostId, reason: str) -> bool:
     return True
 
 
-async def _arm(server: Server, armed: bool) -> bool:
+async def _arm(server: Server, room: str, armed: bool) -> bool:
     if server.arming is None:
         return False
-    await server.arming.set("faults", armed=armed, by="somebody")
+    await server.arming.set(room, armed=armed, by="somebody")
     return True
 
 

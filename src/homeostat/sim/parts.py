@@ -10,7 +10,9 @@ from homeostat.faults.loop import FaultPath
 from homeostat.fleet.node_link import NodeLink
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.notices.delivery import Delivery
+from homeostat.resources.loop import Placing
 from homeostat.sim.disk import SimAppender
+from homeostat.sim.guests import SimGuest
 from homeostat.sim.machine import SimRunner
 
 
@@ -26,3 +28,5 @@ class SimParts:
     link: type[NodeLink] = NodeLink
     runner: type[SimRunner] = SimRunner
     aftermath: type[Aftermath] = Aftermath
+    placing: type[Placing] = Placing
+    guest: type[SimGuest] = SimGuest

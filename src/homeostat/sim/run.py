@@ -22,11 +22,12 @@ from homeostat.notices import store as notice_store
 from homeostat.notices.model import Endpoint, Subscription
 from homeostat.notices.settings import NoticesSettings
 from homeostat.sim import story as facts
-from homeostat.sim.chaos import Kind, Plan, mishap, plan, with_hosts
+from homeostat.sim.chaos import Kind, Plan, mishap, plan, with_guests, with_hosts
 from homeostat.sim.checkers import CHECKERS, Evidence, Violation, read_record
 from homeostat.sim.consumers import Consumer, Mood
 from homeostat.sim.control import Server, Settings, Site
 from homeostat.sim.disk import Disk, Fate, Mishap, SimAppender
+from homeostat.sim.guests import GUESTS, processes_of, running_on, settings_of
 from homeostat.sim.host import Host, NodeLimits
 from homeostat.sim.machine import Machine, Service
 from homeostat.sim.misfortune import Misfortune
@@ -40,6 +41,7 @@ HOSTS = tuple(HostId(f"n{number}") for number in (1, 2, 3))
 PROJECTS = (Owner("shop"), Owner("bank"))
 CALM_MOST_S = 60.0
 TRIAL_S = 12.0
+REST = "in peace the world comes to rest"
 _FLEET = FleetSettings(
     sweep_s=0.25, probe_interval_s=0.25, fencing=FencingSettings(deadline_s=1.0, retry_s=1.0)
 )
@@ -84,21 +86,25 @@ def run_seed(seed: int, disk: Disk, parts: SimParts | None = None) -> Verdict:
 @contextmanager
 def quiet() -> Iterator[None]:
     """The code under test logs nothing: a run that goes wrong is told by its story."""
-    before = structlog.get_config()
+    before, disabled = structlog.get_config(), logging.root.manager.disable
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
         structlog.configure(**before)
+        logging.disable(disabled)
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a world is. `fleet` is None where hosts are neither probed nor fenced."""
+    """How large a world is. `fleet` is None where hosts are neither probed nor fenced. Every host may run any
+    of `guests`; there it is said where each belongs."""
 
     hosts: tuple[HostId, ...] = HOSTS
     services: tuple[str, ...] = ("web", "mail")
     fleet: FleetSettings | None = None
+    guests: dict[ResourceId, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -122,12 +128,13 @@ class World:
         made = plan(chance, len(HOSTS), len(HOSTS) * 2, 4)
         if has_hosts(self.seed):
             made = with_hosts(self.chance("hosts"), made, len(HOSTS))
+            made = with_guests(self.chance("guests"), made, len(GUESTS))
             gate = GateSettings(
-                armed=["faults"] if made.armed else [],
+                armed=[*(["faults"] if made.armed else []), *(["resources"] if made.moves else [])],
                 harm_max=1 if Kind.SMALL_BOUNDS in made.kinds else 5,
                 harm_window_s=8.0,
             )
-            self.scale = Scale(fleet=_FLEET.model_copy(update={"gate": gate}))
+            self.scale = Scale(fleet=_FLEET.model_copy(update={"gate": gate}), guests=GUESTS)
         await self.begin(made)
         await self._suffer(made)
         self._make_peace()
@@ -137,7 +144,11 @@ class World:
             settled_s = await self._settle()
         await self.bury()
         commits = sum(1 for _ in self.story.of(facts.Wrote))
-        return Verdict(self.seed, made, self.story, self.violations(), settled_s, commits)
+        found = self.violations()
+        if settled_s is None:
+            said = f"after {CALM_MOST_S:g} s in peace: {self._unrest}"
+            found = (*found, Violation(REST, "world", said))
+        return Verdict(self.seed, made, self.story, found, settled_s, commits)
 
     def violations(self) -> tuple[Violation, ...]:
         """What all checkers say now."""
@@ -178,6 +189,8 @@ class World:
             seed=self.seed,
             witnesses=self.story.witnesses,
         )
+        movable = settings_of(self.scale.guests, PROJECTS)
+        self.story.guests = tuple(self.scale.guests)
         for number, name in enumerate(self.scale.hosts):
             clock = SimClock(self.loop, chance.randrange(_HOUR_NS), chance.randrange(_HOUR_NS))
             names = [ResourceId(f"{kind}-{name}") for kind in self.scale.services]
@@ -188,13 +201,14 @@ class World:
                 self.teller(name),
                 {each: Service(each, PROJECTS[(number + k) % 2]) for k, each in enumerate(names)},
             )
+            machine.guests = processes_of(machine, movable)
             if Kind.CLUMSY_AGENTS in made.kinds:
                 machine.clumsiness = 0.3
             path = self.disk.folder / f"{name}.db"
             for old in self.disk.folder.glob(f"{name}.*"):
                 old.unlink()
             limits = NodeLimits(4 if small else 10_000)
-            self.hosts.append(Host(machine, self.network, self.parts, path, limits))
+            self.hosts.append(Host(machine, self.network, self.parts, path, limits, movable))
         if self.scale.fleet is not None:
             self.site.probed = {host.machine.host: host for host in self.hosts}
 
@@ -286,13 +300,16 @@ class World:
             await asyncio.sleep(1.0)
             if not self._restless():
                 return self.loop.time()
-        self.tell("world", facts.Said(f"does not come to rest: {self._restless()}"))
+        self._unrest = self._restless()
+        self.tell("world", facts.Said(f"does not come to rest: {self._unrest}"))
         return None
 
     def _restless(self) -> str:
-        number = self.disk.number
+        number, machines = self.disk.number, [host.machine for host in self.hosts]
         asked = (
             ("a service is down", sum(not s.alive for h in self.hosts for s in h.machine.services.values())),
+            ("a guest runs nowhere", sum(not running_on(machines, each) for each in self.scale.guests)),
+            ("a row is not up", number("SELECT count(*) FROM resource WHERE state != 'up'")),
             ("a node is down", sum(host.process is None for host in self.hosts)),
             ("not one server leads", abs(sum(server.alive for server in self.servers) - 1)),
             ("a fault is open", number("SELECT count(*) FROM fault WHERE state != 'cleared'")),
@@ -332,6 +349,7 @@ class World:
         return task
 
     _kept: set[asyncio.Task[None]] = field(default_factory=set)
+    _unrest: str = ""
     _again: list[asyncio.Task[None]] = field(default_factory=list)
     network: Network = field(init=False)
     site: Site = field(init=False)

@@ -159,6 +159,28 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestRuns:
+    """From now on a process of this guest runs on this host, whoever knows it."""
+
+    guest: ResourceId
+    host: HostId
+
+    def __str__(self) -> str:
+        return f"guest {self.guest} runs"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEnded:
+    """The process of this guest on this host has ended."""
+
+    guest: ResourceId
+    host: HostId
+
+    def __str__(self) -> str:
+        return f"guest {self.guest} does not run any more"
+
+
+@dataclass(frozen=True, slots=True)
 class TermTook:
     """A server took the term."""
 
@@ -236,6 +258,8 @@ Fact = (
     | HostBooted
     | FenceBegan
     | Trial
+    | GuestRuns
+    | GuestEnded
     | TermTook
     | Wrote
     | AckSent
@@ -271,11 +295,12 @@ class Witnesses:
 
 @dataclass(slots=True)
 class Story:
-    """The facts of one run, in their order. `calm_s` is when misfortune ended."""
+    """The facts of one run, in their order. `calm_s` is when misfortune ended, `guests` is what can move."""
 
     lines: list[Line] = field(default_factory=list)
     calm_s: float = 0.0
     witnesses: Witnesses = field(default_factory=Witnesses)
+    guests: tuple[ResourceId, ...] = ()
 
     def of(self, kind: type[F]) -> Iterator[tuple[float, F]]:
         """Time and fact, of one kind."""

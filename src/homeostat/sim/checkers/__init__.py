@@ -7,6 +7,7 @@ only, and then a checker says what can be said from it.
 from homeostat.sim.checkers import (
     accused,
     acknowledged,
+    at_home,
     closed_acts,
     committed_intent,
     deaths,
@@ -35,6 +36,7 @@ CHECKERS: tuple[Checker, ...] = (
     accused.check,
     gated.check,
     trials.check,
+    at_home.check,
 )
 
 __all__ = ["CHECKERS", "Checker", "Evidence", "Record", "Violation", "read_record"]

@@ -21,7 +21,7 @@ from homeostat.contracts.events.fleet import (
     RoomArmed,
     TermTaken,
 )
-from homeostat.contracts.events.resources import ActionFinished, ActionIntended
+from homeostat.contracts.events.resources import ActionFinished, ActionIntended, GuestMoved
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Outcome
 from homeostat.fleet.settings import GateSettings
@@ -32,6 +32,7 @@ from homeostat.sim.checkers.evidence import Evidence, Violation, committed_at
 NAME = "no harm but through the gate"
 FENCE = "fence"
 _ROOM = "faults"
+_ROOM_OF_GUESTS = "resources"
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class _Known:
     held: set[HostId] = field(default_factory=set)
     harm_ns: list[int] = field(default_factory=list)
     blind: bool = False
-    armed: bool | None = None
+    armed: dict[str, bool] = field(default_factory=dict)
 
     def take(self, envelope: Envelope) -> None:
         match envelope.event:
@@ -65,8 +66,8 @@ class _Known:
                 self.blind = True
             case EvidenceBack():
                 self.blind = False
-            case RoomArmed(room=room, armed=armed) if room == _ROOM:
-                self.armed = armed
+            case RoomArmed(room=room, armed=armed):
+                self.armed[room] = armed
             case TermTaken():
                 self.harm_ns, self.seen_ns = [], {}
             case _:
@@ -78,13 +79,24 @@ class _Known:
             yield "it was not down"
         if host in self.fenced:
             yield "it was fenced already"
+        yield from self._both(_ROOM, host, gate)
+        if gate is None:
+            return
+        if sum(at_ns - each <= gate.harm_window_s * 1e9 for each in self.harm_ns) >= gate.harm_max:
+            yield f"{gate.harm_max} acts had been done lately"
+
+    def objections_to_a_move(self, host: HostId, gate: GateSettings | None) -> Iterator[str]:
+        """Why the guests of this host may not start elsewhere now. Whether it is fenced is I5."""
+        yield from self._both(_ROOM_OF_GUESTS, host, gate)
+
+    def _both(self, room: str, host: HostId, gate: GateSettings | None) -> Iterator[str]:
         if host in self.held:
             yield "a person held it"
         if self.blind:
             yield "the hosts could not be judged"
-        armed = self.armed
+        armed = self.armed.get(room)
         if armed is None and gate is not None:
-            armed = _ROOM in gate.armed
+            armed = room in gate.armed
         if armed is False:
             yield "the room was not armed"
         if gate is None:
@@ -95,12 +107,10 @@ class _Known:
             dead = sum(abs(died_ns - each) <= window_ns for each in self.seen_ns.values())
             if dead > 1 and dead * 100 >= gate.storm_percent * len(self.hosts):
                 yield f"{dead} of {len(self.hosts)} hosts had died at once"
-        if sum(at_ns - each <= gate.harm_window_s * 1e9 for each in self.harm_ns) >= gate.harm_max:
-            yield f"{gate.harm_max} acts had been done lately"
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
-    """Every intent to fence, and every receipt of a driver."""
+    """Every intent to fence, every receipt of a driver, and every move of a guest."""
     gate = None if evidence.fleet is None else evidence.fleet.gate
     known = _Known()
     succeeded: set[int] = set()
@@ -113,6 +123,10 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                     yield Violation(NAME, envelope.subject, f"event {envelope.seq} intends {action}: {why}")
                 known.harm_ns.append(envelope.at_ns)
                 intents[envelope.seq] = action
+            case GuestMoved(from_host=host):
+                for why in known.objections_to_a_move(host, gate):
+                    said = f"event {envelope.seq} starts it elsewhere: {why}"
+                    yield Violation(NAME, envelope.subject, said)
             case ActionFinished(outcome=Outcome.OK.value) if envelope.cause in intents:
                 succeeded.add(envelope.seq)
             case HostFenced(host=host):

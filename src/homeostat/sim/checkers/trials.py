@@ -19,7 +19,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     committed = committed_at(evidence)
     armed = "faults" in evidence.fleet.gate.armed
     for _, event in evidence.record.of(RoomArmed):
-        armed = event.armed
+        armed = event.armed if event.room == "faults" else armed
     for at_s, trial in evidence.story.of(story.Trial):
 
         def between(kind: type[HostDown] | type[HostFenced], host: HostId, span: tuple[float, float]) -> int:
