@@ -126,6 +126,7 @@ def test_a_service_that_dies_while_the_runner_is_dead_was_down(node: MakeNode) -
     played.reported("web", UP, after=told)
     down, up = played.reports[told:]
     assert down.state is DOWN and down.reason.startswith("went_away_unwatched: ")
+    assert down.mono_ns == 0 < up.mono_ns, "nobody saw when it died, so nobody says how long it was away"
     assert down.intended is not None and up.finished is not None
     assert up.finished.action == down.intended.action
     assert played.service("web") != before

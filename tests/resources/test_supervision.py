@@ -121,6 +121,7 @@ def test_the_first_look_decides_by_what_was_remembered(
     assert told.state is state
     assert told.reason.startswith(f"{why.name.lower()}: ")
     assert (told.intended.verb if told.intended else None) == verb
+    assert told.unwatched is (why is Reason.WENT_AWAY_UNWATCHED)
     if verb is not None:
         assert story.then(OnDisk()) == (Run("start", 20) if verb == "start" else Run("stop", 15))
 

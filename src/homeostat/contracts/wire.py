@@ -103,7 +103,8 @@ class Offer:
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Transition:
-    """One change of one resource. `at_ns` is the node's wall clock, `mono_ns` its CLOCK_BOOTTIME.
+    """One change of one resource. `at_ns` is the node's wall clock, `mono_ns` its CLOCK_BOOTTIME, 0
+    when nobody saw the moment: no length is measured from it.
 
     `level.seq` numbers it within the node's observation store. `intended` and `finished` are the acts that
     the node's runner began or ended with this change.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, exists, func, select, true
+from sqlalchemy import Connection, and_, exists, func, or_, select, true
 
 from homeostat.contracts.nouns import FaultKind, Owner, SetPoint, Standing
+from homeostat.faults.affected import NOBODY
 from homeostat.faults.model import FaultState
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import fault_table
@@ -22,10 +23,14 @@ ROOM = "faults"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of the last hour: the longest outage that ended, the longest that has not; acts that are overdue."""
+    """Of the last hour: the longest outage that ended, the longest that has not; acts that are overdue.
+
+    `unmeasured`: how many ended, or happened to a whole host, of which no single clock saw both ends.
+    """
 
     worst_ended_s: float | None
     longest_open_s: float | None
+    unmeasured: int
     overdue_acts: int
 
 
@@ -54,6 +59,18 @@ def measure(connection: Connection, now_ns: int, owner: Owner | None) -> Measure
     worst_ms = connection.scalar(
         select(func.max(table.outage_ms)).where(is_down, table.cleared_ns > now_ns - WINDOW_S * 10**9)
     )
+    suffers = table.affected.contains(f'"{owner}":[', autoescape=True)
+    of_hosts = and_(
+        table.kind == FaultKind.HOST_DOWN.value,
+        table.affected != NOBODY,
+        true() if owner is None else suffers,
+    )
+    recent = or_(table.cleared_ns.is_(None), table.cleared_ns > now_ns - WINDOW_S * 10**9)
+    unmeasured = connection.scalar(
+        select(func.count())
+        .select_from(fault_table)
+        .where(recent, or_(of_hosts, and_(is_down, table.cleared_ns.is_not(None), table.outage_ms.is_(None))))
+    )
     oldest_ns = connection.scalar(
         select(func.min(table.raised_ns)).where(is_down, table.state == FaultState.OPEN.value)
     )
@@ -69,6 +86,7 @@ def measure(connection: Connection, now_ns: int, owner: Owner | None) -> Measure
     return Measured(
         None if worst_ms is None else worst_ms / 1e3,
         None if oldest_ns is None else max(0, now_ns - oldest_ns) / 1e9,
+        unmeasured or 0,
         overdue or 0,
     )
 
@@ -77,7 +95,9 @@ def promises(found: Measured, settings: FaultsSettings) -> tuple[SetPoint, ...]:
     """Pure: what was measured, beside what was promised."""
     spans_s = [span for span in (found.worst_ended_s, found.longest_open_s) if span is not None]
     worst_s = max(spans_s, default=None)
-    still = "" if found.longest_open_s is None else f"down now, for {found.longest_open_s:.1f} s"
+    standing = Standing.UNKNOWN if found.unmeasured else Standing.KEPT
+    if worst_s is not None and worst_s > settings.back_within_s:
+        standing = Standing.BROKEN
     return (
         SetPoint(
             ROOM,
@@ -85,8 +105,8 @@ def promises(found: Measured, settings: FaultsSettings) -> tuple[SetPoint, ...]:
             settings.back_within_s,
             "s",
             worst_s,
-            Standing.BROKEN if worst_s is not None and worst_s > settings.back_within_s else Standing.KEPT,
-            still or ("nothing died in the last hour" if worst_s is None else "longest of the last hour"),
+            standing,
+            _said(found, worst_s),
         ),
         SetPoint(
             ROOM,
@@ -97,3 +117,11 @@ def promises(found: Measured, settings: FaultsSettings) -> tuple[SetPoint, ...]:
             Standing.BROKEN if found.overdue_acts else Standing.KEPT,
         ),
     )
+
+
+def _said(found: Measured, worst_s: float | None) -> str:
+    if found.longest_open_s is not None:
+        return f"down now, for {found.longest_open_s:.1f} s"
+    if found.unmeasured:
+        return f"{found.unmeasured} in the last hour of which nobody saw both ends, whole hosts among them"
+    return "nothing died in the last hour" if worst_s is None else "longest of the last hour"

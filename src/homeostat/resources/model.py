@@ -151,12 +151,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Report, and go on when that is on disk."""
+    """Report, and go on when that is on disk. `unwatched`: nobody saw when it became so."""
 
     state: ResourceState
     reason: str
     intended: Intent | None = None
     finished: Finish | None = None
+    unwatched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,8 @@ class KeptResource:
 
     async def _tell(self, step: Tell) -> None:
         at_ns, mono_ns = self._seen_ns
+        if step.unwatched:
+            mono_ns = 0
         _log.info("%s: %s, %s", self._resource.id, step.state.value, step.reason)
         news = News(
             step.state, step.reason, at_ns, mono_ns, step.intended, step.finished, self._pid(step.state)

@@ -133,7 +133,9 @@ def _looked(standing: Standing, event: Answered, now: Now, policy: Policy) -> De
             state, text = _found_down(level, event)
             first = state is ResourceState.STARTING and event.answer is Answer.NOT_RUNNING
             intended = _intend(now, policy, "start" if first else "restart", text)
-            return _tell(_acting(standing, intended), state, text, intended, finished)
+            unwatched = level is ResourceState.UP and event.answer is Answer.NOT_RUNNING
+            standing = replace(_acting(standing, intended), level=state, told=text, act=intended)
+            return standing, Tell(state, text, intended, finished, unwatched)
         case _:
             assert_never(event.answer)
 
