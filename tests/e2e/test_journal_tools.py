@@ -140,7 +140,7 @@ def test_a_pruned_journal_is_sound_too(database: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not done.stdout.startswith("events 1 to ")
     damage(database, "INSERT INTO outbox SELECT 'k', 's', 'p', 'f', 'raised', max(seq), 0, 't', 'delivered', "
-           "1, 0, '' FROM journal")  # fmt: skip
+           "1, 0, '', 1 FROM journal")  # fmt: skip
     assert "outbox k: is in the table; no event says so" in verify(database).stderr
 
 
