@@ -342,9 +342,9 @@ PLANTED: dict[str, Planted] = {
         SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "has not been off since", 11
     ),
     "two places": Planted(SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I4, TWICE, 11),
-    "believed off": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), I5, "has not been off since", 76),
+    "believed off": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), GATED, "a receipt is written", 584),
     "old words": Planted(SimParts(path=TakesOldWords), I4, seed=3),
-    "unconfirmed": Planted(SimParts(guest=StartsUnconfirmed), I4, TWICE, 3),
+    "unconfirmed": Planted(SimParts(guest=StartsUnconfirmed), I4, TWICE, 16),
     "kept": Planted(SimParts(guest=KeepsWhatItHad), I4, TWICE, 3),
     "moved by an old answer": Planted(SimParts(placing=AsksLongBefore), GATED, "starts it elsewhere", 11),
     "lost guests": Planted(SimParts(placing=LeavesThemThere), LOST, "not started elsewhere", 7),
