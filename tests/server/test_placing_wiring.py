@@ -34,6 +34,7 @@ class Path:
         self._meanwhile = meanwhile
         self.placed: list[Placement] = []
         self.doubts: dict[HostId, str] = {}
+        self.world = SimpleNamespace(topology=SimpleNamespace(is_down=lambda host: host == N1))
 
     async def record(self, change: Callable[[Any], None]) -> Seq:
         self._meanwhile()
