@@ -40,10 +40,10 @@ def runs(played: PlayedNode) -> bool:
 
 def settled(played: PlayedNode) -> None:
     """Wait until a death of the fixed service has been noticed and repaired: the runner is at work."""
-    number = played.reports[-1].number if played.reports else 0
     played.reported("web", UP)
+    before = len(played.reports)
     played.kill_service("web")
-    played.reported("web", UP, after=number + 1)
+    played.reported("web", UP, after=before)
 
 
 def about_guest(played: PlayedNode) -> list[tuple[ResourceState, int]]:
