@@ -40,7 +40,8 @@ class DiskTarget(BaseModel):
     """Where and how much. The folder should lie on the service's own data device."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    folder: Path
+    folder: Path | None = None
+    """Below `writable_paths` of node.yaml; the first of them when it is not given."""
     size_mib: int = Field(default=2048, ge=1)
     floor_mib: int = Field(default=1024, ge=0)
     """Free space that always stays."""
@@ -140,13 +141,14 @@ def _target(fault: Fault) -> DiskTarget:
 def _room(fault: Fault) -> tuple[Path, int]:
     """The folder and the size of the file. NotAllowed, BadInput, StoreFull."""
     target = _target(fault)
-    try:
-        folder = target.folder.resolve(strict=True)
-    except OSError as error:
-        raise BadInput(
-            "target.folder", str(target.folder), f"a folder that is there ({error.strerror})"
-        ) from error
     permitted = [each.resolve() for each in fault.node.drills.writable_paths]
+    given = target.folder or next(iter(permitted), None)
+    if given is None:
+        raise NotAllowed(f"{fault.node.host}: drills.writable_paths of its node.yaml names no folder")
+    try:
+        folder = given.resolve(strict=True)
+    except OSError as error:
+        raise BadInput("target.folder", str(given), f"a folder that is there ({error.strerror})") from error
     if not any(folder.is_relative_to(each) for each in permitted):
         paths = ", ".join(map(str, permitted)) or "none"
         raise NotAllowed(f"target.folder: {folder} is not below drills.writable_paths of this node: {paths}")
@@ -165,6 +167,7 @@ def _room(fault: Fault) -> tuple[Path, int]:
 def _below(folder: Path) -> Section:
     device = device_of(folder)
     return {
+        "free_bytes": room_of(folder)[0],
         "filesystem": filesystem_of(folder),
         "device": None if device is None else device.name,
         "device_number": None if device is None else device.number,
