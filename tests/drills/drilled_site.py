@@ -1,4 +1,4 @@
-"""A small real site: services behind a balancer, each kept up by a parent, each host with its own node.yaml."""
+"""A small real site: services behind a balancer, kept up by parents; each host has its own node.yaml."""
 
 from __future__ import annotations
 
