@@ -170,12 +170,12 @@ class DrilledSite:
     def _spawn(self, *argv: str) -> None:
         self.processes.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
-    def write_drill(self, drill: dict[str, Any], **changes: Any) -> str:
+    def write_drill(self, given: dict[str, Any], /, **changes: Any) -> str:
         """One's own drill file; its id."""
         folder = self.root / "own"
         folder.mkdir(exist_ok=True)
-        name = str((drill | changes)["drill"])
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(drill | changes, sort_keys=False))
+        name = str((given | changes)["drill"])
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(given | changes, sort_keys=False))
         return name
 
     def argv(self, *words: str) -> list[str]:
