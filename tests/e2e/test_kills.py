@@ -110,13 +110,21 @@ class Torment:
         yield
         switch_on(StateDirectory(self.lab.directory), host)
         yield
-        eventually(lambda: self.is_up(host), 60, f"{host} is back")
+        eventually(lambda: self.is_back(host), 90, f"{host} is back")
         eventually(lambda: self.balanced(host), 60, f"{host} is told well")
         spare.unlink()
 
     def balanced(self, host: HostId) -> bool:
         """Whether nothing is open on a host and every kill there has been told."""
         return self.is_told(host) and not any(f"-{host}" in line for line in self.verdict().wrong)
+
+    def is_back(self, host: HostId) -> bool:
+        """Whether it is up. A leader that came late may have fenced it after it was switched on: then a person
+        switches it on once more."""
+        answer = self.lab.get("/hosts") or {"items": []}
+        if any(row["host"] == host and row["fenced"] for row in answer["items"]):
+            switch_on(StateDirectory(self.lab.directory), host)
+        return self.is_up(host)
 
     def is_up(self, host: HostId) -> bool:
         """Whether the host's service is up there, and its guests are up wherever they are now."""
