@@ -257,9 +257,13 @@ def step_chain(netns: Optional[int], command: str, chain: str) -> Step:
     return {"kind": "chain", "netns": netns, "command": command, "chain": chain}
 
 
-def step_program(name: str, host: str, seen_by: str, says: str) -> Step:
-    """A program that this machine permits is run for a host, until another one says that it is done."""
-    return {"kind": "program", "name": name, "host": host, "seen_by": seen_by, "says": says}
+def step_program(name: str, host: str, seen_by: str, says: str, takes_s: float = 0.0) -> Step:
+    """A program that this machine permits is run for a host; it is undone when `seen_by` prints `says`.
+
+    `takes_s`: so long before the deadline the undo begins, at most half of it.
+    """
+    step = {"kind": "program", "name": name, "host": host, "seen_by": seen_by, "says": says}
+    return {**step, "takes_s": takes_s}
 
 
 def step_nothing(why: str) -> Step:
@@ -417,21 +421,20 @@ def _run_program(root: Path, name: str, host: str, beat: Callable[[], None]) -> 
     if not (_NAME.match(host) and name in programs):
         raise ValueError(f"program {name!r} for host {host!r} is not permitted here")
     argv = [str(word).replace("{host}", host) for word in programs[name]["argv"]]
-    child = subprocess.Popen(
+    end_ns = now_ns() + int(float(programs[name]["timeout_s"]) * 1e9)
+    with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
         universal_newlines=True,
-    )  # fmt: skip
-    end_ns = now_ns() + int(float(programs[name]["timeout_s"]) * 1e9)
-    while True:
-        try:
-            said = child.communicate(timeout=0.5)[0].strip()
-            break
-        except subprocess.TimeoutExpired:
-            beat()
-            if now_ns() > end_ns:
-                child.kill()
-                child.wait()
-                raise OSError(f"{argv[0]}: no end in {programs[name]['timeout_s']} s") from None
+    ) as child:  # fmt: skip
+        said = None
+        while said is None:
+            try:
+                said = child.communicate(timeout=0.5)[0].strip()
+            except subprocess.TimeoutExpired:
+                beat()
+                if now_ns() > end_ns:
+                    child.kill()
+                    raise OSError(f"{argv[0]}: no end in {programs[name]['timeout_s']} s") from None
     if child.returncode != 0:
         raise OSError(f"{argv[0]}: {said[-200:] or child.returncode}")
     return said
@@ -508,13 +511,19 @@ def verify_step(step: Step, root: Optional[Path] = None) -> Dict[str, Any]:
 
 
 def due_ns(ledger: Ledger, renewed_ns: Optional[int], at_ns: int) -> int:
-    """When the undo begins: a margin (a tenth, at most 2 s) before the deadline, so that it ends in it.
+    """When the undo begins: a margin before the deadline, so that it ends in it.
 
     A renewal from the future counts as one of now. Pure.
     """
     last_ns = max(int(ledger["armed_ns"]), min(renewed_ns or 0, at_ns))
+    return last_ns + int((float(ledger["deadline_s"]) - margin_s(ledger)) * 1e9)
+
+
+def margin_s(ledger: Ledger) -> float:
+    """How long the undo may take: a tenth of the deadline, at most 2 s; with programs what they say. Pure."""
     deadline_s = float(ledger["deadline_s"])
-    return last_ns + int((deadline_s - min(2.0, deadline_s / 10)) * 1e9)
+    takes_s = sum(float(step.get("takes_s", 0.0)) for step in ledger.get("steps", []) if "takes_s" in step)
+    return max(min(2.0, deadline_s / 10), min(takes_s, deadline_s / 2))
 
 
 class Keeper:
@@ -598,7 +607,7 @@ class Keeper:
         except (OSError, ValueError, KeyError, TypeError) as error:
             results.append({"step": None, "result": "failed", "reason": f"{path}: {error}"})
         done_ns = now_ns()
-        deadline_ns = due if ledger is None else due + int(min(2.0, float(ledger["deadline_s"]) / 10) * 1e9)
+        deadline_ns = due if ledger is None else due + int(margin_s(ledger) * 1e9)
         undone = all(one["result"] != "failed" for one in results)
         outcome = {
             "fault": fault, "reason": reason, "undone": undone, "within_deadline": done_ns <= deadline_ns,

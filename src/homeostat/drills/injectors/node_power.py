@@ -26,6 +26,8 @@ __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
 
 OFF, ON, STATE = "power-off", "power-on", "power-state"
 _CONNECT_S = 1.0
+_UNDO_TAKES_S = 10.0
+"""Two programs are run."""
 
 
 class PowerTarget(BaseModel):
@@ -61,7 +63,7 @@ def inject(fault: Fault) -> Section:
     argv, program = _argv(fault, OFF), _program(fault, OFF)
     with keepers_words():
         keeper.permit(fault.keeper, _permitted(fault))
-        on_again = keeper.step_program(ON, host, STATE, "on")
+        on_again = keeper.step_program(ON, host, STATE, "on", _UNDO_TAKES_S)
         keeper.arm(fault.keeper, fault.id, fault.order.deadline_s, os.getpid(), [on_again])
         before_ns = keeper.now_ns()
         with _started(argv) as switching:
