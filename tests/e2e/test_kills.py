@@ -119,9 +119,13 @@ class Torment:
         return self.is_told(host) and not any(f"-{host}" in line for line in self.verdict().wrong)
 
     def is_up(self, host: HostId) -> bool:
-        """Whether the server knows the host's three resources and all of them are up."""
+        """Whether the host's service is up there, and its guests are up wherever they are now."""
         answer = self.lab.get("/resources") or {"items": []}
-        return [row["state"] for row in answer["items"] if row["host"] == host] == ["up"] * 3
+        at_home = {f"web-{host}": host}
+        belongs = [row for row in answer["items"] if f"-{host}" in row["id"]]
+        return [row["state"] for row in belongs] == ["up"] * 3 and all(
+            row["host"] == at_home.get(row["id"], row["host"]) for row in belongs
+        )
 
     def is_told(self, host: HostId) -> bool:
         """Whether every kill of a host or of its node process has been told, and its end too."""
