@@ -37,6 +37,7 @@ def report(run: str, drill: str = "service-down", *, lower_ms: float = 380, uppe
     proof = row.model_copy(
         update={
             "requirement": "R0.3", "what": "the fault had its effect", "result": Verdict.PASS,
+            "sentence": "it was proven",
             "monitor": None, "limit_ms": None, "operator": None, "lower_ms": None, "upper_ms": None,
             "literal_ms": None, "samples": None, "layer": None, "detail": "web-n1: pid 100 is gone",
         }
