@@ -175,7 +175,9 @@ async def test_a_halt_is_heard_at_the_next_renewal_and_survives_the_server(store
         with pytest.raises(Conflict) as refused:
             await here.register.begin(run("r-2", owner="blue", by="blue"), BLUE)
         assert "smoke" not in str(refused.value), "why is not every project's business"
-        await here.register.halt(BLUE, "more smoke")
+        kept = await here.register.halt(BLUE, "to resume it myself")
+        assert (kept.by, here.known.claims.halt) == ("admin", kept)
+        await here.register.halt(ADMIN, "more smoke")
         assert await here.verified() == ""
         await here.register.resume(ADMIN)
         await here.register.resume(ADMIN)

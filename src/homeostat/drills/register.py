@@ -147,8 +147,14 @@ class Register:
         await self._parts.add(self._ending(run, owner, "lapsed", ""))
 
     async def halt(self, caller: Caller, why: str) -> Halt:
-        """Every drill stops with its next renewal, none begins. RetryLater."""
+        """Every drill stops with its next renewal, none begins. RetryLater.
+
+        A halt that the caller could not take back stays as it is: who replaced it could resume.
+        """
         async with self._one:
+            there = self._known.claims.halt
+            if there is not None and not caller.may_write(there.owner):
+                return there
             halt = Halt(caller.name, caller.owner, why, self._parts.clock.wall_ns())
             draft = self._about_all(DrillsHalted(caller.name, Owner(caller.owner), why), halt.at_ns)
             adopt = partial(self._adopt_halt, halt)
