@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from homeostat.drills.announcing import Announcing, Noticed
+from homeostat.drills.announcing import Announcing
 from homeostat.drills.asking import Asker
 from homeostat.drills.book import Book, now_ns
-from homeostat.drills.facts import BroughtBack, FaultNoticed
 from homeostat.drills.guards import Watched, down_too_long
 from homeostat.drills.site_lock import halted
-from homeostat.drills.stopping import Beside, Stopped
+from homeostat.drills.stopping import Beside, Stopped, to_its_end
 from homeostat.kernel.errors import HomeostatError, RetryLater
 
 RENEW_S = 1.0
@@ -22,33 +20,26 @@ NOTICE_S = 0.25
 COLLATERAL_S = 0.5
 
 
-async def keep_claim(announcing: Announcing, runs: Path, silent_s: float, beside: Beside) -> None:
+async def keep_claim(announcing: Announcing, runs: Path, beside: Beside) -> None:
     """Say every second that we live; ends the run when drills are halted, here or there."""
-    answered_s = time.monotonic()
     while True:
         words = halted(runs)
         if words is not None:
             beside.end(Stopped("a person", words))
         try:
             told = await announcing.renew()
-            answered_s = time.monotonic()
-            if told is not None:
-                beside.end(Stopped("our own server", told))
-        except RetryLater as error:
-            if time.monotonic() - answered_s > silent_s:
-                beside.end(Stopped("our own server", f"silent for {silent_s:g} s: {error}"))
         except HomeostatError as error:
-            beside.end(Stopped("our own server", str(error)))
+            told = str(error)
+        if told is not None:
+            beside.end(Stopped("our own server", told))
         await asyncio.sleep(RENEW_S)
 
 
 class Listening:
-    """What our own fault manager noticed, each fault once."""
+    """What our own fault manager noticed, and who brought what back, into the history."""
 
     def __init__(self, announcing: Announcing, book: Book) -> None:
         self._announcing, self._book = announcing, book
-        self._not_yet_ns = now_ns()
-        self._known: set[object] = set()
 
     async def listen(self) -> None:
         """Ask again and again, until cancelled."""
@@ -58,19 +49,9 @@ class Listening:
             await asyncio.sleep(NOTICE_S)
 
     async def ask(self) -> None:
-        """Once: what is new came between the last question and this answer."""
-        asked_ns = now_ns()
-        found = await self._announcing.noticed()
-        for each in found:
-            key: object = each.fault if isinstance(each, Noticed) else each
-            if key in self._known:
-                continue
-            self._known.add(key)
-            if isinstance(each, BroughtBack):
-                self._book.note(each)
-            else:
-                self._book.note(FaultNoticed(each.fault, each.kind, self._not_yet_ns, now_ns()))
-        self._not_yet_ns = asked_ns
+        """Once. RetryLater."""
+        for each in await to_its_end(self._announcing.noticed()):
+            self._book.note(each)
 
 
 async def watch_collateral(

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from homeostat.drills.announcing import Announced, Announcing
+from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
 from homeostat.drills.asking import Asker
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
 from homeostat.drills.book import Book, now_ns
@@ -71,7 +71,6 @@ class Parts:
 
     site: Site
     transports: Transports
-    announcing: Announcing
     asker: Asker
     runs: Path
     stop: Stop
@@ -96,6 +95,11 @@ class Ordered:
     unfit: str | None = None
 
 
+def announcing_of(site: Site) -> Announcing:
+    """Our own server, when the site has one; one for each run."""
+    return announcing_to(site.server.url, site.server.token_file) if site.server else Unannounced()
+
+
 def new_run() -> str:
     """An id that sorts by time."""
     return f"r-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -109,13 +113,14 @@ class Run:
         self.folder = parts.runs / self.id
         self._parts, self._ordered, self._drill = parts, ordered, ordered.drill
         self._victim = ordered.victim or ""
+        self.announcing = announcing_of(parts.site)
         self._breaking: Breaking | None = None
         self._window_ended = False
 
     async def execute(self) -> Path:
         """The folder, frozen, judged and cleaned up. Errors only when it may not begin."""
         ordered, parts = self._ordered, self._parts
-        await parts.announcing.begin(self._announced())
+        await self.announcing.begin(self._announced())
         plans = monitor_plans(self._drill, ordered.denser)
         victims = (ordered.victim,) if ordered.victim else ()
         plan = Plan(
@@ -179,8 +184,7 @@ class Run:
         async with AsyncExitStack() as stack:
             beside = await stack.enter_async_context(Beside())
             beside.start(self._stopped(beside), "stop")
-            claim = (self._parts.announcing, self._parts.runs, site.drills.server_silent_s, beside)
-            beside.start(keep_claim(*claim), "claim")
+            beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
             await beside.watched(breaking.plan())
             commands = await beside.watched(self._commands())
             monitors = await stack.enter_async_context(Monitors(commands))
@@ -223,7 +227,7 @@ class Run:
         parts.progress.say(f"{len(drill.monitors)} monitors started; waiting for a clean baseline")
         await beside.watched(measuring.ready(monitors, book, within_s, quiesce))
         await beside.watched(self._allowed(book))
-        listening = Listening(parts.announcing, book)
+        listening = Listening(self.announcing, book)
         if parts.site.server is not None:
             await beside.watched(listening.ask())
             book.note(ListeningForFaults())
@@ -308,7 +312,7 @@ class Run:
         """Wall moments of the fault for our own server's timeline."""
         ahead_ns = time.time_ns() - now_ns()
         try:
-            await self._parts.announcing.injected(injected.before_ns + ahead_ns, injected.after_ns + ahead_ns)
+            await self.announcing.injected(injected.before_ns + ahead_ns, injected.after_ns + ahead_ns)
         except HomeostatError as error:
             self._parts.progress.say(f"our own server was not told of the fault: {error}")
 

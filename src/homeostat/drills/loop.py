@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 
-from homeostat.drills.announcing import Announcing
 from homeostat.drills.asking import Asker
 from homeostat.drills.engine import ORDERS, Ordered, Parts, Run, denser
 from homeostat.drills.history import read_cleanup
@@ -26,7 +24,6 @@ from homeostat.drills.site import Site
 from homeostat.drills.site_lock import halted, only_drill
 from homeostat.drills.stopping import Stop, signals_stop
 from homeostat.drills.transports.opening import Transports
-from homeostat.drills.unannounced import Unannounced
 from homeostat.drills.verification import verify
 from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed, NotFound
 from homeostat.monitors.verdicts import Reason, Verdict
@@ -47,14 +44,6 @@ class Wanted:
     quiesce: Quiesce | None = None
 
 
-def announcing_of(site: Site) -> Announcing:
-    """Our own server, when the site has one."""
-    if site.server is None:
-        return Unannounced()
-    announcing: Announcing = import_module("homeostat.drills.announcing").ServerAnnouncing(site.server)
-    return announcing
-
-
 @asynccontextmanager
 async def opened(
     site: Site, runs: Path, progress: Progress, *, even_halted: bool = False
@@ -65,7 +54,7 @@ async def opened(
     stop = Stop(progress.say)
     with only_drill(runs, f"a drill of site {site.site}"), _orders(runs / ORDERS) as orders:
         async with signals_stop(stop), Asker() as asker, Transports(site, orders) as transports:
-            yield Parts(site, transports, announcing_of(site), asker, runs, stop, progress)
+            yield Parts(site, transports, asker, runs, stop, progress)
 
 
 @contextmanager
@@ -84,7 +73,7 @@ async def looked_at(site: Site, runs: Path, progress: Progress) -> AsyncIterator
     """The same for who only looks: beside a drill that runs, and without telling anybody."""
     with TemporaryDirectory(prefix="homeostat-drill-") as orders:
         async with Asker() as asker, Transports(site, Path(orders)) as transports:
-            yield Parts(site, transports, Unannounced(), asker, runs, Stop(), progress)
+            yield Parts(site, transports, asker, runs, Stop(), progress)
 
 
 async def run_all(parts: Parts, wanted: Wanted) -> list[DrillReport]:
@@ -132,11 +121,11 @@ def only_too_coarse(report: DrillReport) -> bool:
 
 
 async def _one(parts: Parts, ordered: Ordered) -> DrillReport:
-    folder = await Run(parts, ordered).execute()
-    report = report_in(folder)
+    run = Run(parts, ordered)
+    report = report_in(await run.execute())
     parts.progress.say(f"{report.verdict.value}  {report.drill}, run {report.run}")
     try:
-        await parts.announcing.finish(report.model_dump(mode="json"))
+        await run.announcing.finish(report.model_dump(mode="json"))
     except HomeostatError as error:
         parts.progress.say(f"our own server has no report of {report.run}: {error}")
     return report

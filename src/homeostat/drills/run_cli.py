@@ -13,6 +13,7 @@ from homeostat.kernel.errors import BadInput
 from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
 
 if TYPE_CHECKING:
+    from homeostat.drills.announcing import ServerAnnouncing
     from homeostat.drills.loop import Wanted
     from homeostat.drills.reports.model import DrillReport
     from homeostat.drills.site import Site
@@ -108,23 +109,31 @@ def halt(
 
     Example: homeostat drill halt
     """
+    import asyncio
+
     from homeostat.drills import site_lock
 
     with errors_in_one_line():
         runs = _runs(directory)
         site_lock.halt(runs, f"drills are halted: {why}")
         print(f"{runs}: halted; a drill that runs from here ends and undoes")
-        _tell_server(site, directory, "/drills/halt", {"why": why})
+        if (server := _server(site, directory)) is not None:
+            asyncio.run(server.halt(why))
+            print("the server of the site halts them, too")
 
 
 def resume(site: SiteFile = None, directory: Directory = None) -> None:
     """Let drills run again after `homeostat drill halt`. Example: homeostat drill resume"""
+    import asyncio
+
     from homeostat.drills import site_lock
 
     with errors_in_one_line():
         was = site_lock.resume(_runs(directory))
         print("drills may run again" if was else "drills were not halted here")
-        _tell_server(site, directory, "/drills/resume", None)
+        if (server := _server(site, directory)) is not None:
+            asyncio.run(server.resume())
+            print("the server of the site lets them in again")
 
 
 def heal(site: SiteFile = None, directory: Directory = None, as_json: AsJson = False) -> None:
@@ -211,18 +220,11 @@ def _site(given: Path | None, directory: Path | None) -> Site:
     return read_site(path)
 
 
-def _tell_server(site: Path | None, directory: Path | None, path: str, body: object) -> None:
+def _server(site: Path | None, directory: Path | None) -> ServerAnnouncing | None:
     """The site's server, when there is a site with one."""
-    from homeostat.kernel.client import Client
+    from homeostat.drills.announcing import announcing_to
 
     if site is None and not (state_dir(directory) / "site.yaml").exists():
-        return
+        return None
     server = _site(site, directory).server
-    if server is None:
-        return
-    try:
-        token = server.token_file.read_text().strip()
-    except OSError as error:
-        raise BadInput("server.token_file", str(server.token_file), f"a token ({error.strerror})") from None
-    Client(server.url.rstrip("/"), token).call("POST", path, body)
-    print(f"{server.url}: told")
+    return announcing_to(server.url, server.token_file) if server else None

@@ -21,9 +21,5 @@ class DrillsSettings(BaseModel):
     """Seconds until every monitor must have a clean baseline that can decide the drill's limits. Too small: a
     busy machine is refused that would have calmed down."""
 
-    server_silent_s: float = Field(default=10.0, ge=1, le=60)
-    """Seconds without an answer of our own server after which a drill is ended: its claim to the site would
-    lapse, and another drill could begin."""
-
     denser_at_most: int = Field(default=2, ge=0, le=5)
     """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period."""
