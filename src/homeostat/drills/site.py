@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from homeostat.drills.model import Name
 from homeostat.drills.settings import DrillsSettings
 from homeostat.drills.spans import Some
+from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
 from homeostat.kernel.config import load
 
 _URL = r"^(http|tcp)://[^\s/]+(/\S*)?$"
@@ -33,35 +34,6 @@ class SiteServer(_Part):
 
     token_file: Path
     """A file with a token of an admin or operator."""
-
-
-class SshHop(_Part):
-    """One host on the way."""
-
-    address: str = Field(min_length=1)
-    """Name or address."""
-
-    port: int = Field(default=22, ge=1, le=65_535)
-    """Of its SSH server."""
-
-    user: str = Field(min_length=1)
-    """Who logs in."""
-
-    key_file: Path | None = None
-    """A private key. Without it: the agent's."""
-
-    known_hosts_file: Path | None = None
-    """Its host key must be in there. Without it: ~/.ssh/known_hosts. No unknown host is ever talked to."""
-
-
-class SshAccess(SshHop):
-    """A host without a process of ours."""
-
-    sudo: bool = False
-    """Whether commands are run as root by `sudo -n`."""
-
-    jump: SshHop | None = None
-    """The host through which it is reached."""
 
 
 class SitePower(_Part):

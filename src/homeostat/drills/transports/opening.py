@@ -20,7 +20,7 @@ def transport_to(site: Site, host: str, folder: Path) -> HostTransport:
     """The transport to one host; `folder` holds the records of its faults."""
     given = site.hosts[host]
     if given.ssh is not None:
-        transport: HostTransport = import_module(_SSH).SshTransport(host, given, folder)
+        transport: HostTransport = import_module(_SSH).SshTransport(host, given.ssh)
         return transport
     assert given.config is not None
     return LocalTransport(host, given.config, folder)

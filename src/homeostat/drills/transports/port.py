@@ -49,10 +49,7 @@ class HostTransport(Protocol):
         ...
 
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:
-        """The process watch there; its file ends up where `config.sightings_file` says.
-
-        `folder` is for what it is given.
-        """
+        """The process watch there; what it saw ends up in `config.sightings_file`, its own in `folder`."""
         ...
 
     async def close(self) -> None:
