@@ -172,18 +172,18 @@ def test_a_halt_stays_until_it_is_taken_back(tmp_path: Path) -> None:
 
 def test_a_growing_file_is_read_by_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "web.jsonl"
-    followed = FollowedSampler("web", path, 20)
+    followed = FollowedSampler("web", path, 20, 50)
     followed.look()
     assert followed.known_until_ns == 0 and followed.good_since_ns() is None
     samples = [Sample(at * MS, (at + 1) * MS, (at + 3) * MS, Answer.OK) for at in range(0, 200, 20)]
     text = "".join(map(line_of, samples))
     path.write_text(text[:-5])
     followed.look()
-    assert followed.known_until_ns == 160 * MS
+    assert followed.known_until_ns == 110 * MS
     with path.open("a") as file:
         file.write(text[-5:])
     followed.look()
-    assert followed.known_until_ns == 180 * MS and followed.good_since_ns() == 0
+    assert followed.known_until_ns == 130 * MS and followed.good_since_ns() == 0
     row = followed.baseline(0, 5)
     assert row is not None and (row.since_ns, row.lateness_ms, row.rho_ms) == (100 * MS, 1.0, 2.0)
     assert followed.baseline(120 * MS, 5) is None, "not so many since then"
@@ -191,7 +191,7 @@ def test_a_growing_file_is_read_by_whole_lines(tmp_path: Path) -> None:
         file.write(line_of(Sample(200 * MS, 200 * MS, 201 * MS, Answer.REFUSED)))
     followed.look()
     assert followed.baseline(0, 5) is None and followed.good_since_ns() is None
-    assert followed.outage(0, 190 * MS).longest is not None
+    assert followed.outage(0, 190 * MS, 300 * MS).longest is not None
 
 
 # ---- words and decisions ------------------------------------------------------------------------------

@@ -127,13 +127,13 @@ class Breaking:
             if said.proven or time.monotonic() >= end_s:
                 break
             await asyncio.sleep(_UNDO_AGAIN_S)
-        self.undone_ns = now_ns()
         early = self.record.get("undo", {}).get("reason")
         if expected and said.proven and early not in ("asked", None):
             book.note(
                 Broke("fault", f"the keeper of {self._transport.host} undid it before its time: {early}")
             )
         book.note(said)
+        self.undone_ns = now_ns()
         if said.proven:
             ledger.undone(self.fault, said.seen)
 

@@ -61,6 +61,7 @@ from homeostat.monitors.supervision import MonitorCommand, Monitors, sampler
 
 ORDERS = "orders"
 """Below the folder of runs: what hosts and monitors are given, while it is needed."""
+_LOOK_AGAIN_S = 0.5
 _UNDO_WITHIN_S = 15.0
 """After the keeper's own deadline, so much longer is waited for the proof."""
 
@@ -226,7 +227,7 @@ class Run:
         within_s = quiesce.within_ms / 1000 if quiesce else parts.site.drills.ready_within_s
         parts.progress.say(f"{len(drill.monitors)} monitors started; waiting for a clean baseline")
         await beside.watched(measuring.ready(monitors, book, within_s, quiesce))
-        await beside.watched(self._allowed(book))
+        await beside.watched(self._allowed(book, quiesce))
         listening = Listening(self.announcing, book)
         if parts.site.server is not None:
             await beside.watched(listening.ask())
@@ -238,15 +239,22 @@ class Run:
         if parts.site.server is not None:
             await beside.watched(listening.ask())
 
-    async def _allowed(self, book: Book) -> None:
-        """Preconditions as facts; guards. NotBegun when something says no."""
+    async def _allowed(self, book: Book, quiesce: Quiesce | None) -> None:
+        """Preconditions as facts; guards. NotBegun when one says no; in a suite they may take their time."""
         site, drill, looking = self._parts.site, self._drill, self._parts.looking
-        refused = False
-        for number in range(len(drill.preconditions)):
-            seen = await looking.precondition(number, drill, self._victim)
-            book.note(seen)
-            refused = refused or not seen.held
-        if refused:
+        end_s = time.monotonic() + (quiesce.within_ms / 1000 if quiesce else 0.0)
+        while True:
+            seen = [
+                await looking.precondition(each, drill, self._victim)
+                for each in range(len(drill.preconditions))
+            ]
+            held = all(each.held for each in seen)
+            if held or time.monotonic() >= end_s:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        for each in seen:
+            book.note(each)
+        if not held:
             raise NotBegun("preconditions", "not all of them held", said=True)
         hit = hit_services(site, drill, self._victim)
         serving = {name: await looking.serving(name) for name in hit}
@@ -267,7 +275,7 @@ class Run:
         if not hold_ms(drill.fault):
             await self._undo(book, ledger, expected=True)
         after = await self._window(measuring, injected, operating, (canary, beside), (book, ledger))
-        await self._end_window(book)
+        self._window_ends(book, now_ns())
         canary.cancel()
         # Never recovered: then the operations say so.
         await (after or operating.after(book, ledger))
@@ -283,7 +291,7 @@ class Run:
         """Until all has been well for long enough, or the longest; the operations when they were begun."""
         drill, breaking = self._drill, self._breaking
         assert breaking is not None
-        canary, beside = tasks
+        (canary, beside), book = tasks, books[0]
         after: asyncio.Task[None] | None = None
         self._parts.progress.say("measuring until all is well again")
         while True:
@@ -298,14 +306,13 @@ class Run:
             if after is None and may_operate(drill, injected.after_ns, breaking.undone_ns, felt, at_ns):
                 canary.cancel()
                 after = beside.start(operating.after(*books), "operations")
-            over_ns = over_at_ns(
-                drill,
-                injected.after_ns,
-                breaking.undone_ns,
-                measuring.felt(injected, breaking.node_ns(at_ns)),
-            )
+            until_ns = measuring.known_until_ns
+            seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
+            over_ns = over_at_ns(drill, injected.after_ns, breaking.undone_ns, seen)
             done = after is not None and after.done()
-            if done and over_ns is not None and measuring.known_until_ns >= over_ns:
+            if done and over_ns is not None and until_ns >= over_ns:
+                # What comes later is not known to its end yet, and not measured.
+                self._window_ends(book, until_ns)
                 return after
 
     async def _told(self, injected: Injected) -> None:
@@ -322,13 +329,12 @@ class Run:
         within_s = self._parts.site.drills.undo_deadline_s + _UNDO_WITHIN_S
         await to_its_end(self._breaking.undo(book, ledger, within_s, expected=expected))
 
-    async def _end_window(self, book: Book) -> None:
+    def _window_ends(self, book: Book, until_ns: int) -> None:
+        """Once; what is said first holds."""
         assert self._breaking is not None
         if not self._window_ended:
             self._window_ended = True
-            until_ns = now_ns()
-            node_ns = self._breaking.node_ns(until_ns)
-            book.note(WindowEnded(until_ns, node_ns))
+            book.note(WindowEnded(until_ns, self._breaking.node_ns(until_ns)))
 
     async def _end(self, monitors: Monitors, book: Book, ledger: Ledger) -> None:
         """On every way out: undone, the window closed, the monitors ended."""
@@ -336,7 +342,7 @@ class Run:
         if breaking is not None and breaking.stands:
             await self._undo(book, ledger, expected=False)
         if breaking is not None and breaking.injected is not None:
-            await self._end_window(book)
+            self._window_ends(book, now_ns())
         await end_monitors(monitors, book)
 
 

@@ -49,8 +49,9 @@ class Baseline:
 class FollowedSampler:
     """One sampler's file."""
 
-    def __init__(self, name: str, path: Path, period_ms: float) -> None:
+    def __init__(self, name: str, path: Path, period_ms: float, deadline_ms: float) -> None:
         self.name, self.period_ms = name, period_ms
+        self._deadline_ns = round(deadline_ms * _NS_PER_MS)
         self._tail = _Tail(path)
         self._samples: list[Sample] = []
 
@@ -60,8 +61,11 @@ class FollowedSampler:
 
     @property
     def known_until_ns(self) -> int:
-        """Up to when everything that was due is known; 0 before the first sample."""
-        return self._samples[-1].scheduled_ns if self._samples else 0
+        """Up to when everything that was due is known: a sample is written at its end, within its deadline.
+
+        0 before the first sample.
+        """
+        return max(0, self._samples[-1].scheduled_ns - self._deadline_ns) if self._samples else 0
 
     def baseline(self, from_ns: int, samples: int) -> Baseline | None:
         """The last so many samples in a row, all good, none due before then; None while there are not."""
@@ -85,10 +89,10 @@ class FollowedSampler:
             since_ns = each.scheduled_ns
         return since_ns
 
-    def outage(self, since_ns: int, fault_ns: int) -> Outage:
-        """What has been seen so far."""
+    def outage(self, since_ns: int, fault_ns: int, until_ns: int) -> Outage:
+        """What has been seen up to then."""
         period_ns = round(self.period_ms * _NS_PER_MS)
-        return measure(self._samples, Sampling(period_ns, fault_ns, self.known_until_ns, since_ns))
+        return measure(self._samples, Sampling(period_ns, fault_ns, until_ns, since_ns))
 
 
 @dataclass(frozen=True, slots=True)

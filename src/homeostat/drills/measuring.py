@@ -30,7 +30,9 @@ class Measuring:
         self._drill = drill
         self._since: dict[str, int] = {}
         self._samplers = {
-            each.id: FollowedSampler(each.id, folder / plans[each.id].file, plans[each.id].period_ms)
+            each.id: FollowedSampler(
+                each.id, folder / plans[each.id].file, plans[each.id].period_ms, each.deadline_ms
+            )
             for each in drill.monitors
             if each.kind != "process"
         }
@@ -89,19 +91,19 @@ class Measuring:
         """Up to when everything is known."""
         return min((each.known_until_ns for each in self._samplers.values()), default=now_ns())
 
-    def felt(self, injected: Injected, node_now_ns: int) -> list[Felt]:
-        """Of everything that a check asks about, whether it decides or not."""
+    def felt(self, injected: Injected, until_ns: int, node_until_ns: int) -> list[Felt]:
+        """What everything that a check asks about has seen up to then, whether it decides or not."""
         names = [
             name for each in self._drill.checks if isinstance(each, ServiceOutage) for name in each.monitors
         ]
         watched = [each.monitor for each in self._drill.checks if isinstance(each, ProcessRecovery)]
         return [
-            *(self._felt_by(name, injected) for name in dict.fromkeys(names)),
-            *(self._gone(name, injected, node_now_ns) for name in dict.fromkeys(watched)),
+            *(self._felt_by(name, injected, until_ns) for name in dict.fromkeys(names)),
+            *(self._gone(name, injected, node_until_ns) for name in dict.fromkeys(watched)),
         ]
 
     def felt_by_users(self, injected: Injected) -> list[Felt]:
-        """Of the endpoints that decide; of every deciding monitor when no endpoint is asked."""
+        """By the endpoints that decide, up to now; by every deciding monitor when no endpoint is asked."""
         deciding = [
             name
             for each in self._drill.checks
@@ -110,14 +112,14 @@ class Measuring:
         ]
         targets = {each.id: each.target for each in self._drill.monitors}
         endpoints = [name for name in deciding if targets[name].on == "endpoint"]
-        return [self._felt_by(name, injected) for name in dict.fromkeys(endpoints or deciding)]
+        at_ns = now_ns()
+        return [self._felt_by(name, injected, at_ns) for name in dict.fromkeys(endpoints or deciding)]
 
-    def _felt_by(self, name: str, injected: Injected) -> Felt:
-        sampler = self._samplers[name]
-        return felt_of(sampler.outage(self._since[name], injected.before_ns))
+    def _felt_by(self, name: str, injected: Injected, until_ns: int) -> Felt:
+        return felt_of(self._samplers[name].outage(self._since[name], injected.before_ns, until_ns))
 
-    def _gone(self, name: str, injected: Injected, node_now_ns: int) -> Felt:
-        outage = self._watches[name].outage(injected.node_before_ns, node_now_ns)
+    def _gone(self, name: str, injected: Injected, node_until_ns: int) -> Felt:
+        outage = self._watches[name].outage(injected.node_before_ns, node_until_ns)
         match outage.state:
             case ProcessState.NO_MATCH | ProcessState.NOT_KILLED:
                 return NOTHING

@@ -149,6 +149,12 @@ def _answers_at(plan: LabPlan, host: HostId) -> list[str]:
     return [f"{LOOPBACK}:{plan.ports[name]}" for name in (f"machine-{host}", *mine)]
 
 
+def _node_line(plan: LabPlan, host: HostId) -> str:
+    """Of a node process: the command line becomes the process that it starts."""
+    becomes = (plan.python, "-m", "homeostat.node", str(plan.state.node_config_file(host)))
+    return f"{_exactly(node_argv(plan, host))}|{_exactly(becomes)}"
+
+
 def _exactly(argv: tuple[str, ...]) -> str:
     """The command line of a profile that only this command has."""
     return re.escape(" ".join(argv))
@@ -234,7 +240,7 @@ def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
             "writable_paths": [str(plan.state.host(host))],
             "profiles": {
                 **{each.id: {"resource": each.id} for each in RESOURCES if each.host == host},
-                NODE_PROFILE: {"command_line": _exactly(node_argv(plan, host))},
+                NODE_PROFILE: {"command_line": _node_line(plan, host)},
             },
         },
     }
