@@ -55,7 +55,7 @@ async def delete_made(asker: Asker, folder: Path, ledger: Ledger) -> CleanedUp:
 async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
     """Whether it runs on the host that was hit; what keeps it up has a few seconds more."""
     step = f"restart_if_down {service}"
-    if victim not in parts.site.services[service].on:
+    if victim not in parts.site.services[service].hosts:
         return CleanedUp(step, True, f"it is not on {victim or 'any host that was hit'}")
     end_s = time.monotonic() + BACK_WITHIN_S
     while True:

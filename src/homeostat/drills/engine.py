@@ -212,7 +212,7 @@ class Run:
         ]
         for monitor in drill.monitors:
             if monitor.kind == "process":
-                presence = site.services[str(monitor.target.service)].on[self._victim]
+                presence = site.services[str(monitor.target.service)].hosts[self._victim]
                 name = f"look-{self.id}-{monitor.id}"
                 matched = await self._parts.looking.matched(self._victim, presence.profile, name)
                 config = watch_of(monitor, plans[monitor.id], str(folder), matched)

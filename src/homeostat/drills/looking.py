@@ -39,7 +39,7 @@ class Looking:
             raise BadInput(f"services.{target.service}.endpoint", None, "the address that somebody holds")
         hosts = candidates(self._site, target)
         asked = [
-            self._transports[host].holds(service.on[host].profile, service.holder, service.endpoint)
+            self._transports[host].holds(service.hosts[host].profile, service.holder, service.endpoint)
             for host in hosts
         ]
         found = await asyncio.gather(*asked)
@@ -47,7 +47,7 @@ class Looking:
 
     async def serving(self, service: str) -> list[Serving]:
         """Every host's part of a service: asked where it answers, else whether its processes are there."""
-        on = sorted(self._site.services[service].on.items())
+        on = sorted(self._site.services[service].hosts.items())
         return list(await asyncio.gather(*(self._serves(host, each) for host, each in on)))
 
     async def _serves(self, host: str, presence: Presence) -> Serving:
