@@ -101,7 +101,10 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
         ({"hosts": {"n1": {}}}, "config (a node.yaml on this machine) or ssh"),
         ({"hosts": {"n1": {"config": "x", "power": {"host": "n1"}}}}, "hosts.n1.power.host"),
         ({"services": {"web": {"hosts": {"n9": {"profile": "web"}}}}}, "services.web.hosts.n9"),
-        ({"services": {"web": {"holder": "address", "hosts": {"n1": {"profile": "web"}}}}}, "needs an endpoint"),
+        (
+            {"services": {"web": {"holder": "address", "hosts": {"n1": {"profile": "web"}}}}},
+            "needs an endpoint",
+        ),
         ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
         ({"services": {"web": {"hosts": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
     ],
