@@ -233,6 +233,7 @@ class Run:
             await beside.watched(listening.ask())
             book.note(ListeningForFaults())
             beside.start(listening.listen(), "listening")
+        await beside.watched(measuring.steady(book, within_s))
         watched = collateral(parts.site, drill, self._victim)
         beside.start(watch_collateral(parts.asker, watched, beside), "collateral")
         await beside.watched(self._broken(measuring, beside, book, ledger))

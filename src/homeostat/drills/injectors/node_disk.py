@@ -1,4 +1,4 @@
-"""Keep a disk busy with direct writes of 8 KiB, round and round one bounded file.
+"""Keep a disk busy with large direct writes, round and round one bounded file.
 
 The file is at most 2 GiB and a tenth of what is free, free space never falls below a floor, and the file is
 removed by path *and* inode. Proven from /proc/diskstats where the filesystem has a device of its own; where
@@ -63,7 +63,7 @@ def plan(fault: Fault) -> Section:
     folder, size = _room(fault)
     path = folder / f"homeostat-drill-{fault.id}-{secrets.token_hex(4)}"
     return {
-        "does": f"direct writes of 8 KiB, round {size // MIB} MiB of {path}",
+        "does": f"direct writes round {size // MIB} MiB of {path}",
         "path": str(path),
         "size": size,
         "undo": [
