@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.block_device import (
@@ -26,7 +25,6 @@ from homeostat.drills.injectors.block_device import (
 from homeostat.drills.injectors.node_matching import process_of
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
 from homeostat.drills.injectors.workers import let_go, start_workers
-from homeostat.kernel.config import checked
 from homeostat.kernel.errors import BadInput, NotAllowed, StoreFull
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
@@ -36,15 +34,15 @@ LARGEST = 2048 * MIB
 BUSY = 0.9
 
 
-class DiskTarget(BaseModel):
+@dataclass(frozen=True)
+class DiskTarget:
     """Where and how much. The folder should lie on the service's own data device."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     folder: Path
-    size_mib: int = Field(default=2048, ge=1)
-    floor_mib: int = Field(default=1024, ge=0)
+    size_mib: int
+    floor_mib: int
     """Free space that always stays."""
-    window_s: float = Field(default=1.0, ge=0.2, le=60)
+    window_s: float
     """How long /proc/diskstats is watched."""
 
 
@@ -134,7 +132,15 @@ def prove(fault: Fault) -> Section:
 
 
 def _target(fault: Fault) -> DiskTarget:
-    return checked(DiskTarget, fault.order.target)
+    words = fault.target
+    target = DiskTarget(
+        Path(words.needed("folder")),
+        words.whole("size_mib", 2048, 1),
+        words.whole("floor_mib", 1024, 0),
+        words.number("window_s", 1.0, 0.2, 60),
+    )
+    words.end()
+    return target
 
 
 def _room(fault: Fault) -> tuple[Path, int]:
@@ -146,7 +152,7 @@ def _room(fault: Fault) -> tuple[Path, int]:
         raise BadInput(
             "target.folder", str(target.folder), f"a folder that is there ({error.strerror})"
         ) from error
-    permitted = [each.resolve() for each in fault.node.drills.writable_paths]
+    permitted = [each.resolve() for each in fault.node.writable_paths]
     if not any(folder.is_relative_to(each) for each in permitted):
         paths = ", ".join(map(str, permitted)) or "none"
         raise NotAllowed(f"target.folder: {folder} is not below drills.writable_paths of this node: {paths}")
