@@ -12,6 +12,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.block_device import (
@@ -38,7 +39,8 @@ BUSY = 0.9
 class DiskTarget:
     """Where and how much. The folder should lie on the service's own data device."""
 
-    folder: Path
+    folder: Optional[Path]
+    """Below the writable paths of the host's file; the first of them when it is not given."""
     size_mib: int
     floor_mib: int
     """Free space that always stays."""
@@ -134,7 +136,7 @@ def prove(fault: Fault) -> Section:
 def _target(fault: Fault) -> DiskTarget:
     words = fault.target
     target = DiskTarget(
-        Path(words.needed("folder")),
+        words.path("folder"),
         words.whole("size_mib", 2048, 1),
         words.whole("floor_mib", 1024, 0),
         words.number("window_s", 1.0, 0.2, 60),
@@ -146,13 +148,14 @@ def _target(fault: Fault) -> DiskTarget:
 def _room(fault: Fault) -> tuple[Path, int]:
     """The folder and the size of the file. NotAllowed, BadInput, StoreFull."""
     target = _target(fault)
-    try:
-        folder = target.folder.resolve(strict=True)
-    except OSError as error:
-        raise BadInput(
-            "target.folder", str(target.folder), f"a folder that is there ({error.strerror})"
-        ) from error
     permitted = [each.resolve() for each in fault.node.writable_paths]
+    given = target.folder or next(iter(permitted), None)
+    if given is None:
+        raise NotAllowed(f"{fault.node.host}: drills.writable_paths of its {fault.node.file} names no folder")
+    try:
+        folder = given.resolve(strict=True)
+    except OSError as error:
+        raise BadInput("target.folder", str(given), f"a folder that is there ({error.strerror})") from error
     if not any(folder.is_relative_to(each) for each in permitted):
         paths = ", ".join(map(str, permitted)) or "none"
         raise NotAllowed(f"target.folder: {folder} is not below drills.writable_paths of this node: {paths}")
@@ -171,6 +174,7 @@ def _room(fault: Fault) -> tuple[Path, int]:
 def _below(folder: Path) -> Section:
     device = device_of(folder)
     return {
+        "free_bytes": room_of(folder)[0],
         "filesystem": filesystem_of(folder),
         "device": None if device is None else device.name,
         "device_number": None if device is None else device.number,

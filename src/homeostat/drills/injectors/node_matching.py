@@ -56,6 +56,11 @@ def matched(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
     return found
 
 
+def processes_of(node: Permitted, name: str) -> tuple[Process, ...]:
+    """The processes of a profile now, none when there are none. BadInput for a name that nobody knows."""
+    return tuple(sorted(_find(node, profile_of(node, ProcessTarget(name, {}, allow_collateral=True)))))
+
+
 def still(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
     """The planned processes, when they are exactly those that match now. NotFound otherwise."""
     planned = tuple(process_of(each) for each in fault.section("plan")["matched"])
