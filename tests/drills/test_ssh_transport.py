@@ -76,8 +76,12 @@ async def test_what_was_frozen_goes_on(ssh: SshHost) -> None:
         record = await ssh.transport.verb(verb, record)
     assert record["prove"]["proven"] and state(victim) == "T"
     await ssh.transport.renew(record["fault"])
+    ssh.permit(enabled=False)  # what was broken before is undone all the same, by a new connection too
+    await ssh.transport.close()
     for verb in ("undo", "verify_undone"):
         record = await ssh.transport.verb(verb, record)
+    with pytest.raises(NotAllowed, match=r"drills.enabled is off"):
+        await ssh.transport.verb("plan", ssh.order("node_freeze", {"command_line": f"{VICTIM} 600"}))
     assert record["undo"]["reason"] == "asked" and record["verify_undone"]["undone"]
     assert state(victim) == "S"
 

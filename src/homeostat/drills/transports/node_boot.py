@@ -44,10 +44,8 @@ def words_of(host: str, path: str) -> Dict[str, Any]:
         words = json.loads(text)
     except ValueError as error:
         raise Unfit("NotAllowed", "%s: %s there is no JSON: %s" % (host, path, error))
-    if not isinstance(words, dict) or words.get("enabled") is not True:
-        raise Unfit(
-            "NotAllowed", "%s: drills.enabled is off in its %s; nothing is broken here" % (host, path)
-        )
+    if not isinstance(words, dict):
+        raise Unfit("NotAllowed", "%s: %s there is no object" % (host, path))
     return words
 
 
@@ -115,9 +113,18 @@ def boot(host: str, path: str, digest: str) -> str:
         remedy = "%s: its python3 is %s; install %s and name it in ssh.python" % (host, found, oldest)
         raise Unfit("NotAllowed", remedy)
     os.umask(0o077)
-    state = private(host, state_of(host, words_of(host, path)))
-    folder = os.path.join(private(host, os.path.join(state, "shipped")), digest)
-    if digest_of(files_in(folder)) != digest:
+    words = words_of(host, path)
+    shipped = os.path.join(state_of(host, words), "shipped")
+    folder = os.path.join(shipped, digest)
+    there = digest_of(files_in(folder)) == digest
+    # What was broken while drills were on may still be undone; each verb asks the file again.
+    if words.get("enabled") is not True and not there:
+        raise Unfit(
+            "NotAllowed", "%s: drills.enabled is off in its %s; nothing is broken here" % (host, path)
+        )
+    private(host, os.path.dirname(shipped))
+    private(host, shipped)
+    if not there:
         print(json.dumps({"needed": digest}), flush=True)
         unpack(sys.stdin.buffer.read(), folder, digest)
     return folder

@@ -58,8 +58,16 @@ def _served(asked: Dict[str, Any], host: str, file: str) -> object:
     if what == "renew":
         return keeper.renew(root, asked["fault"])
     if what == "heal":
-        return [keeper.undo(root, fault) for fault in keeper.status(root)["open"]]
+        return [_healed(root, fault) for fault in keeper.status(root)["open"]]
     raise BadInput("ask", what, "clock, holds, status, renew or heal")
+
+
+def _healed(root: Path, fault: str) -> Dict[str, Any]:
+    """What came of one fault; one that cannot be undone now stops no other."""
+    try:
+        return keeper.undo(root, fault)
+    except keeper.KeeperError as error:
+        return {"fault": fault, "undone": False, "within_deadline": False, "reason": str(error), "steps": []}
 
 
 def verb(host: str, file: str) -> None:
