@@ -282,6 +282,18 @@ async def test_who_holds_the_address_is_seen_there(ssh: SshHost) -> None:
         await ssh.transport.holds("lb", "listens", "web")
 
 
+async def test_what_the_shells_own_files_print_is_passed_over(ssh: SshHost, tmp_path: Path) -> None:
+    python = tmp_path / "talking-python"
+    python.write_text(f'#!/bin/sh\necho "Welcome to c1!"\nexec {ssh.access().python} "$@"\n')
+    python.chmod(0o755)
+    ssh.broken.victim(VICTIM)
+    transport = SshTransport("c1", ssh.access(python=str(python)))
+    record = ssh.order("node_kill", {"command_line": f"{VICTIM} 600"})
+    assert len((await transport.verb("plan", record))["plan"]["matched"]) == 1
+    assert await transport.clock_ns() > 0
+    await transport.close()
+
+
 async def test_what_was_sent_is_kept_and_mended(ssh: SshHost) -> None:
     await ssh.transport.clock_ns()
     (folder,) = (ssh.state / "shipped").iterdir()

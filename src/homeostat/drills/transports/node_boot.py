@@ -100,8 +100,9 @@ def unpack(body: bytes, folder: str, digest: str) -> None:
         zipfile.ZipFile(io.BytesIO(body)).extractall(fresh)
         if digest_of(files_in(fresh)) != digest:
             raise Unfit("RetryLater", "what arrived is not what was sent; try again")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(fresh, folder)
+        if digest_of(files_in(folder)) != digest:  # nobody else has brought it meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -68,7 +68,7 @@ class SshLink:
             try:
                 async with asyncio.timeout(ANSWER_S):
                     serving.stdin.write(json.dumps({"ask": what, **more}).encode() + b"\n")
-                    line = await serving.stdout.readline()
+                    line = await first_line(serving)
             except TimeoutError:
                 # A late answer must not be taken for that of the next question.
                 await self.close()
@@ -117,11 +117,11 @@ async def _boot(host: str, access: SshAccess, connection: SshConnection) -> str:
     argv = [*_FLAGS, "-c", BOOT.read_text(), host, str(access.permitted_file), sent.digest]
     process = await connection.start(argv)
     try:
-        line = await process.stdout.readline()
+        line = await first_line(process)
         if line.startswith(b'{"needed"'):
             process.stdin.write(sent.body)
             process.stdin.write_eof()
-            line = await process.stdout.readline()
+            line = await first_line(process)
         else:
             process.stdin.write_eof()
         said = await process.stderr.read()
@@ -135,6 +135,13 @@ async def _boot(host: str, access: SshAccess, connection: SshConnection) -> str:
     if "error" in found:
         raise error_of(found["error"])
     return str(found["folder"])
+
+
+async def first_line(process: asyncssh.SSHClientProcess[bytes]) -> bytes:
+    """The next line of ours; what the shell's own files print is none. Empty at the end."""
+    while (line := await process.stdout.readline()) and not line.startswith((b"{", b"[")):
+        pass
+    return line
 
 
 def error_of(said: dict[str, Any]) -> HomeostatError:

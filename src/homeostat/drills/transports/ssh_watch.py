@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import asyncssh
 
-from homeostat.drills.transports.ssh_link import error_of, open_link
+from homeostat.drills.transports.ssh_link import error_of, first_line, open_link
 from homeostat.drills.transports.ssh_settings import SshAccess
 from homeostat.kernel.config import checked
 from homeostat.kernel.errors import GiveUp
@@ -40,7 +40,7 @@ async def follow(given: dict[str, Any], file: BinaryIO, voice: BinaryIO) -> None
         process.stdin.write(json.dumps(given["watch"]).encode() + b"\n")
         letting_go = asyncio.create_task(_let_go(process, stopping), name="let go of the watch")
         try:
-            while line := await process.stdout.readline():
+            while line := await first_line(process):
                 if line.startswith(_SIGHTING):
                     file.write(line)
                 elif line.startswith(_ERROR):
