@@ -119,7 +119,7 @@ class Torment:
         return self.is_told(host) and not any(f"-{host}" in line for line in self.verdict().wrong)
 
     def is_back(self, host: HostId) -> bool:
-        """Whether it is up. A leader that came late may have fenced it after it was switched on: then a person
+        """Whether it is up. A late leader may have fenced it after it was switched on: then a person
         switches it on once more."""
         answer = self.lab.get("/hosts") or {"items": []}
         if any(row["host"] == host and row["fenced"] for row in answer["items"]):

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple, TypeVar
 
 from homeostat.drills.injectors.words import Words
 
-KINDS = ("node_kill", "node_freeze", "node_cpu", "node_disk", "node_network")
+T = TypeVar("T")
+KINDS = ("node_kill", "node_freeze", "node_cpu", "node_disk", "node_network", "node_power")
 """What can be broken."""
 
 
@@ -27,6 +28,22 @@ class Profile:
     cgroup: Optional[str] = None
     resource: Optional[str] = None
     shared: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that may be run here for a host."""
+
+    argv: Tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class PoweredHost:
+    """A host whose power is switched here."""
+
+    answers_at: Tuple[str, ...]
+    """`address:port` of what answers there while it is on."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,10 @@ class Permitted:
     shipped: Mapping[str, Profile] = field(default_factory=dict)
     pid_files: Mapping[str, Path] = field(default_factory=dict)
     """Of the resources of this host's runner, by id."""
+    programs: Mapping[str, Program] = field(default_factory=dict)
+    """By name, for node_power."""
+    power: Mapping[str, PoweredHost] = field(default_factory=dict)
+    """Other hosts whose power is switched here."""
 
     @property
     def keeper(self) -> Path:
@@ -84,7 +105,7 @@ def read_permitted(host: str, file: str, state_dir: Path, words: Words) -> Permi
     """The words of the `drills:` part. BadInput."""
     enabled = words.flag("enabled")
     injectors, paths = words.texts("injectors"), words.texts("writable_paths")
-    own = words.words("profiles")
+    own, programs, power = words.words("profiles"), words.words("programs"), words.words("power")
     words.end()
     for kind in injectors:
         if kind not in KINDS:
@@ -97,15 +118,41 @@ def read_permitted(host: str, file: str, state_dir: Path, words: Words) -> Permi
         injectors=injectors,
         writable_paths=tuple(map(Path, paths)),
         own={} if own is None else read_profiles(own),
+        programs={} if programs is None else _each(programs, _program),
+        power={} if power is None else _each(power, _powered),
     )
 
 
 def read_profiles(words: Words) -> Mapping[str, Profile]:
     """Profiles by name. BadInput."""
+    return _each(words, read_profile)
+
+
+def _each(words: Words, read: Callable[[Words], T]) -> Dict[str, T]:
     found = {}
     for name in words.names():
         inner = words.words(name)
         if inner is None:
-            raise words.wrong(name, None, "a mapping with one way to find its processes")
-        found[name] = read_profile(inner)
+            raise words.wrong(name, None, "it must be a mapping")
+        found[name] = read(inner)
+    return found
+
+
+def _program(words: Words) -> Program:
+    found = Program(words.texts("argv"), words.number("timeout_s", 20.0, 0.001, 120))
+    words.end()
+    if not found.argv:
+        raise words.wrong("argv", None, "the program and its words")
+    return found
+
+
+def _powered(words: Words) -> PoweredHost:
+    found = PoweredHost(words.texts("answers_at"))
+    words.end()
+    if not found.answers_at:
+        raise words.wrong("answers_at", None, "at least one address:port")
+    for each in found.answers_at:
+        address, _, port = each.rpartition(":")
+        if not address or not port.isdigit() or not 0 < int(port) < 65_536:
+            raise words.wrong("answers_at", each, "it must be address:port")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Dict
 
-from homeostat.drills.injectors import node_cpu, node_disk, node_freeze, node_kill, node_network
+from homeostat.drills.injectors import node_cpu, node_disk, node_freeze, node_kill, node_network, node_power
 from homeostat.drills.injectors.permitted import Permitted
 from homeostat.drills.injectors.record import Fault, Injector, Section, order_of
 
@@ -16,6 +16,7 @@ INJECTORS: Mapping[str, Injector] = {
     "node_cpu": node_cpu,
     "node_disk": node_disk,
     "node_network": node_network,
+    "node_power": node_power,
 }
 _HARMLESS = ("undo", "verify_undone", "prove")
 """What goes on when the host permits nothing any more, or is halted."""
