@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from homeostat.contracts.events import access, faults, fleet, notices, resources
+from homeostat.contracts.events import access, drills, faults, fleet, notices, resources
 from homeostat.contracts.nouns import Mark
 from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope
@@ -143,6 +143,28 @@ def _of_clouds(event: object | None) -> str:
             return f"cloud {event.cloud} shows host {event.host} as it is"
         case fleet.HostMarked():
             return f"cloud {event.cloud} shows what runs on {event.host} as it is seen"
+        case _:
+            return _of_drills(event)
+
+
+def _of_drills(event: object | None) -> str:
+    match event:
+        case drills.DrillBegan():
+            where = ", ".join((*event.hosts, *event.resources))
+            return f"{event.by} begins drill {event.drill} ({event.run}) on site {event.site}: {where}"
+        case drills.DrillInjected():
+            took_ms = (event.after_ns - event.before_ns) / 1e6
+            return f"drill {event.run} broke it at {iso(event.before_ns)}, within {took_ms:.0f} ms"
+        case drills.DrillEnded(how="reported"):
+            return f"drill {event.run} is over: {event.verdict}"
+        case drills.DrillEnded():
+            return f"drill {event.run} is over without a verdict: {event.reason}"
+        case drills.DrillReported():
+            return f"drill {event.run} reported after all: {event.verdict}"
+        case drills.DrillsHalted():
+            return f"{event.by} halted all drills: {event.why}"
+        case drills.DrillsResumed():
+            return f"{event.by} lets drills begin again"
         case _:
             return ""
 
