@@ -97,7 +97,7 @@ async def _hop(
     known = hop.known_hosts
     if not os.access(known, os.R_OK):
         raise BadInput("ssh.known_hosts_file", str(known), f"a file with the host key of {hop.address}")
-    keys = [str(hop.key_file)] if hop.key_file is not None else ()
+    keys = [str(hop.key_file.expanduser())] if hop.key_file is not None else ()
     try:
         return await asyncssh.connect(
             hop.address,
