@@ -467,7 +467,9 @@ def test_a_wrong_word_is_one_line(host: BrokenHost) -> None:
         ("node_kill", {"comand_line": "x"}),
         ("node_kill", {}),
         ("node_network", {"does": "latency"}),
-        ("node_disk", {}),
+        ("node_disk", {"folder": 7}),
+        ("node_cpu", {"window_s": "long"}),
+        ("node_network", {"does": "cut", "ports": [70000]}),
         ("node_everything", {}),
     ):
         answer = host.run("plan", host.order(injector, target))
