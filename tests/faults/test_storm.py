@@ -134,5 +134,5 @@ async def test_a_host_that_dies_again_in_the_same_fault_is_refused_again(store: 
             await until(lambda refused=refused: kinds(store, "node/n1").count("ActRefused") == refused + 1)  # type: ignore[misc]
             it.here.bus.say("node.n1.heartbeat", Heartbeat(N1, "b1", incarnation, 0, digest({})))
             await until(lambda: not it.here.path.world.topology.is_down(N1))
-            assert not it.aftermath._due()
+            assert not it.aftermath.due()
         assert it.here.path.refused == 0

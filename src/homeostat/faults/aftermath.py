@@ -89,7 +89,7 @@ class Aftermath:
             while True:
                 await self._close_what_was_left()
                 await self._tell_of_storm()
-                for host in self._due():
+                for host in self.due():
                     self._running.add(host)
                     group.create_task(self._about(host), name=f"aftermath {host}")
                 await asyncio.sleep(LOOK_S)
@@ -130,7 +130,8 @@ class Aftermath:
         then = "when nothing runs on one, say so: homeostat host fenced HOST --receipt TEXT"
         return f"{stopped[hosts[0]]}; nothing is done about {named}; {then}"
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
+        """Hosts that are down, without a receipt, and that nobody acts on just now."""
         if self._parts.fence is None:
             return []
         now_s, topology = self._now_s(), self._parts.path.world.topology
