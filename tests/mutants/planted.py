@@ -339,9 +339,9 @@ PLANTED: dict[str, Planted] = {
         SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "which is not fenced", 3
     ),
     "not off": Planted(
-        SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "has not been off since", 11
+        SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I5, "has not been off since", 180
     ),
-    "two places": Planted(SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I4, TWICE, 11),
+    "two places": Planted(SimParts(placing=MovesWithoutAReceipt, path=BelievesThePlacing), I4, TWICE, 180),
     "believed off": Planted(SimParts(aftermath=_TakesSilenceForAReceipt), GATED, "a receipt is written", 584),
     "old words": Planted(SimParts(path=TakesOldWords), I4, seed=3),
     "unconfirmed": Planted(SimParts(guest=StartsUnconfirmed), I4, TWICE, 16),
