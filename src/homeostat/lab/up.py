@@ -176,5 +176,5 @@ def _coloured() -> bool:
 def _yaml(value: object) -> bytes:
     import yaml  # 20 ms that only a start pays
 
-    head = "# Written by `homeostat up` at every start; changes are lost. For the server: server.local.yaml.\n"
+    head = "# Written by `homeostat up` at every start; what you want goes into server.local.yaml.\n"
     return (head + yaml.safe_dump(value, sort_keys=False, width=1000)).encode()
