@@ -11,6 +11,9 @@ from pathlib import Path
 
 from homeostat.contracts.nouns import HostId
 
+PROGRAM = (sys.executable, "-m", "homeostat.cli")
+"""How a child runs our own command line."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
@@ -21,7 +24,7 @@ class UpSettings:
 
     state_dir: Path
     renew_ports: bool = False
-    program: tuple[str, ...] = (sys.executable, "-m", "homeostat.cli")
+    program: tuple[str, ...] = PROGRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,15 @@ class StateDirectory:
     @property
     def consumer_file(self) -> Path:
         return self.root / "consumer.json"
+
+    @property
+    def site_file(self) -> Path:
+        """What of this lab can be drilled, and how its hosts are reached."""
+        return self.root / "site.yaml"
+
+    @property
+    def balancer_lock_file(self) -> Path:
+        return self.root / "balancer.lock"
 
     @property
     def logs(self) -> Path:
@@ -99,8 +111,12 @@ class StateDirectory:
     def admin_token_file(self) -> Path:
         return self.server / "admin.token"
 
+    @property
+    def hosts(self) -> Path:
+        return self.root / "hosts"
+
     def host(self, host: HostId) -> Path:
-        return self.root / "hosts" / host
+        return self.hosts / host
 
     def off_file(self, host: HostId) -> Path:
         """While it is there the host is off: nothing of it is started."""

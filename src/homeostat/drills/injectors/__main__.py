@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from homeostat.drills.injectors import node_cpu, node_disk, node_freeze, node_kill, node_network
+from homeostat.drills.injectors import node_cpu, node_disk, node_freeze, node_kill, node_network, node_power
 from homeostat.drills.injectors.record import Fault, Injector, Order, Section
 from homeostat.drills.node_settings import InjectorKind, read_drilled_node
 from homeostat.kernel.config import checked
@@ -27,6 +27,7 @@ INJECTORS: Mapping[InjectorKind, Injector] = {
     InjectorKind.node_cpu: node_cpu,
     InjectorKind.node_disk: node_disk,
     InjectorKind.node_network: node_network,
+    InjectorKind.node_power: node_power,
 }
 VERBS = ("probe", "plan", "inject", "prove", "undo", "verify_undone")
 _GOOD = {"probe": "able", "prove": "proven", "undo": "undone", "verify_undone": "undone"}

@@ -123,7 +123,7 @@ def verify_undone(fault: Fault) -> Section:
         found = keeper.outcome(fault.keeper, fault.id)
     if found is None:
         return {"undone": False, "reason": "the keeper has not undone it yet", "steps": []}
-    looks = [keeper.verify_step(each["step"]) for each in found["steps"]]
+    looks = [keeper.verify_step(each["step"], fault.keeper) for each in found["steps"]]
     return {
         "undone": found["undone"] and all(look["undone"] for look in looks),
         "reason": found["reason"],
