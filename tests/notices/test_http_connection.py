@@ -23,6 +23,8 @@ from notices_parts import LOOPBACK, QUICK
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 LAB = Guard(LOOPBACK)
+PATIENT = QUICK.model_copy(update={"connect_timeout_s": 10.0, "total_timeout_s": 20.0})
+"""No deadline is what is tested here, and the machine may be busy."""
 
 
 async def here(_host: str) -> tuple[Address, ...]:
@@ -62,7 +64,7 @@ async def serving(wire: Wire, context: ssl.SSLContext | None = None) -> AsyncIte
 
 
 async def ask(wire: Wire, times: int = 1, path: str = "/hook") -> list[Reply]:
-    made = WebhookTransport(LAB, here, QUICK)
+    made = WebhookTransport(LAB, here, PATIENT)
     async with serving(wire) as port:
         try:
             return [
@@ -113,7 +115,7 @@ async def test_a_connection_that_cannot_be_trusted_again_is_not_used_again(answe
 
 async def test_one_that_was_closed_while_nobody_used_it_costs_nobody_an_attempt() -> None:
     wire = Wire(OK, closes=True)
-    made = WebhookTransport(LAB, here, QUICK)
+    made = WebhookTransport(LAB, here, PATIENT)
     async with serving(wire) as port:
         for _ in range(3):
             assert await made.post(Post(f"http://127.0.0.1:{port}", {}, b"{}")) == Answered(200, None, "OK")
@@ -157,7 +159,7 @@ def test_it_runs_on_the_loop_of_the_server() -> None:
 
 async def test_a_header_is_never_two() -> None:
     wire = Wire(OK)
-    made = WebhookTransport(LAB, here, QUICK)
+    made = WebhookTransport(LAB, here, PATIENT)
     async with serving(wire) as port:
         for value in ("a\r\nX: b", "a\nX: b", "a\r", "a\0"):
             reply = await made.post(Post(f"http://127.0.0.1:{port}", {"K": value}, b"{}"))
@@ -170,7 +172,7 @@ async def test_the_second_address_is_tried_when_the_first_refuses() -> None:
     async def two(_host: str) -> tuple[Address, ...]:
         return (ip_address("127.0.0.77"), ip_address("127.0.0.1"))
 
-    made = WebhookTransport(LAB, two, QUICK)
+    made = WebhookTransport(LAB, two, PATIENT)
     async with serving(Wire(OK)) as port:
         assert await made.post(Post(f"http://two.example:{port}", {}, b"{}")) == Answered(200, None, "OK")
         await made.close()
@@ -206,7 +208,7 @@ async def test_https_trusts_the_machines_authorities_and_only_the_name(
 
     async def post(name: str, port: int) -> Reply:
         tls.cache_clear()
-        made = WebhookTransport(LAB, here, QUICK)
+        made = WebhookTransport(LAB, here, PATIENT)
         try:
             return await made.post(Post(f"https://{name}:{port}/", {}, b"{}"))
         finally:

@@ -45,6 +45,8 @@ _SAID_LENGTH = 200
 _CHECKED_MAX = 10_000
 _IDLE_S = 15.0
 """So long an unused connection is kept at least."""
+_IDLE_MAX = 256
+"""Unused connections in all: a process may often have a thousand open files."""
 
 
 class SystemLookup:
@@ -109,6 +111,7 @@ class WebhookTransport:
         self._checked: dict[str, tuple[Target, str]] = {}
         self._room = asyncio.Semaphore(settings.workers)
         self._places: dict[str, _Place] = {}
+        self._idle_count = 0
         self._pruning: asyncio.TimerHandle | None = None
         self._closed = False
         tls()  # now: nobody waits for it yet
@@ -201,18 +204,20 @@ class WebhookTransport:
         """The one that was used last: the others may grow old."""
         while place.idle:
             found = place.idle.pop()
+            self._idle_count -= 1
             if found.usable:
                 return found
             found.abort()
         return None
 
     def _give_back(self, place: _Place, connection: Connection) -> None:
-        if self._closed or not connection.usable:
+        if self._closed or not connection.usable or self._idle_count >= _IDLE_MAX:
             connection.abort()
             return
         loop = asyncio.get_running_loop()
         connection.idle_since_s = loop.time()
         place.idle.append(connection)
+        self._idle_count += 1
         if self._pruning is None:
             self._pruning = loop.call_later(_IDLE_S, self._prune)
 
@@ -223,6 +228,7 @@ class WebhookTransport:
         for name, place in list(self._places.items()):
             while place.idle and (place.idle[0].idle_since_s <= until_s or not place.idle[0].usable):
                 place.idle.popleft().abort()
+                self._idle_count -= 1
             if not place.idle and not place.users:
                 del self._places[name]
         left = any(place.idle for place in self._places.values())
