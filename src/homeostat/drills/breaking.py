@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from homeostat.drills.book import Book, now_ns
@@ -19,7 +20,11 @@ from homeostat.drills.stopping import Beside, NotBegun, Stopped, to_its_end
 from homeostat.drills.transports.port import HostTransport
 from homeostat.kernel.errors import GiveUp, HomeostatError, RetryLater
 
+Late = Callable[[], Awaitable[str | None]]
+
 _UNDO_AGAIN_S = 1.0
+_STAYS_S = 5.0
+"""So long nobody may be left who does what the fault did."""
 _SHOWN = 100
 
 
@@ -118,15 +123,32 @@ class Breaking:
         host = self._transport.host
         return Stopped(f"host {host}", "it was halted there") if halted else NotBegun("fault", words)
 
-    async def undo(self, book: Book, ledger: Ledger, within_s: float, *, expected: bool) -> None:
-        """Have it undone and look; both ways a fact. `expected`: the fault should still stand."""
+    async def undo(
+        self, book: Book, ledger: Ledger, within_s: float, *, expected: bool, late: Late | None = None
+    ) -> Undone:
+        """Have it undone and look; both ways a fact. `expected`: the fault should still stand.
+
+        `late` says who may still come and do what the fault did; until nobody is left it is undone again.
+        """
         self._undoing = True
-        end_s = time.monotonic() + within_s
+        end_s, again = time.monotonic() + within_s, 0
+        settled_s: float | None = None
+        coming: str | None = None
         while True:
             said = await self._undo_once()
-            if said.proven or time.monotonic() >= end_s:
+            again += "again" in self.record.get("undo", {})
+            if late is not None:
+                coming = "it is not proven yet" if not said.proven else await late()
+            now_s = time.monotonic()
+            settled_s = now_s if coming is not None or settled_s is None else settled_s
+            stays = late is None or now_s - settled_s >= _STAYS_S
+            if (said.proven and stays) or now_s >= end_s:
                 break
             await asyncio.sleep(_UNDO_AGAIN_S)
+        if again:
+            said = replace(said, seen=f"{said.seen}; somebody did the same again: undone {again} more")
+        if coming is not None and said.proven:
+            said = replace(said, seen=f"{said.seen}; {coming}")
         early = self.record.get("undo", {}).get("reason")
         if expected and said.proven and early not in ("asked", None):
             book.note(
@@ -136,6 +158,7 @@ class Breaking:
         self.undone_ns = now_ns()
         if said.proven:
             ledger.undone(self.fault, said.seen)
+        return said
 
     async def _undo_once(self) -> Undone:
         try:

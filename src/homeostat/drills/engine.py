@@ -15,6 +15,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import (
     Aborted,
     Broke,
+    BroughtBack,
     Injected,
     ListeningForFaults,
     Plan,
@@ -40,7 +42,7 @@ from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.looking import Looking
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.model import Drill, Quiesce, hold_ms
+from homeostat.drills.model import Drill, HostOff, Quiesce, hold_ms
 from homeostat.drills.operating import Operating
 from homeostat.drills.preparation import (
     acting_host,
@@ -327,8 +329,15 @@ class Run:
     async def _undo(self, book: Book, ledger: Ledger, *, expected: bool) -> None:
         """To its end, whoever ends the run meanwhile."""
         assert self._breaking is not None
-        within_s = self._parts.site.drills.undo_deadline_s + _UNDO_WITHIN_S
-        await to_its_end(self._breaking.undo(book, ledger, within_s, expected=expected))
+        drills, fault = self._parts.site.drills, self._drill.fault
+        within_s = drills.undo_deadline_s + _UNDO_WITHIN_S
+        off = isinstance(fault, HostOff)
+        late = partial(self._parts.looking.fenced_late, self._victim) if off else None
+        undoing = self._breaking.undo(book, ledger, within_s, expected=expected, late=late)
+        said = await to_its_end(undoing)
+        if off and said.proven:
+            at = acting_host(self._parts.site, fault, self._victim)
+            book.note(BroughtBack(f"power of {self._victim}", f"the undo of this drill, at {at}"))
 
     def _window_ends(self, book: Book, until_ns: int) -> None:
         """Once; what is said first holds."""

@@ -62,7 +62,9 @@ class Measuring:
         before, end_s = dict(self._since), time.monotonic() + within_s
         while (wrong := self._not_ready(None)) is not None:
             if time.monotonic() > end_s:
-                raise NotBegun("baseline", f"broken before the fault, and not whole in {within_s:g} s: {wrong}")
+                raise NotBegun(
+                    "baseline", f"broken before the fault, and not whole in {within_s:g} s: {wrong}"
+                )
             await asyncio.sleep(LOOK_S)
         for name, each in self._samplers.items():
             good_ns = each.good_since_ns()
