@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-BLOCK = 1 << 20
+BLOCK = 4 << 20
 """Small blocks would keep the processor busy and not the disk."""
 WRITERS = 8
 _SECTOR = 4096
@@ -48,7 +48,7 @@ def write_round(file: str, given: argparse.Namespace) -> None:
         number = 0
         while now_ns() < given.until and not failed:
             try:
-                if number % 8 == 0:
+                if number % 2 == 0:
                     _check_floor(handle, given.floor)
                 os.pwrite(handle, block, (first + number % parts) * size)
             except OSError as error:
