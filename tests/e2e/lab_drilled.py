@@ -70,7 +70,9 @@ class Tool:
             fresh = self.runs()[before:]
             return fresh[0] if fresh and self.facts(fresh[0], "Injected") else None
 
-        return eventually(stands, 60, "a fault is injected")
+        run = eventually(stands, 60, "a fault is injected")
+        assert run is not None
+        return run
 
 
 def rows(report: dict[str, Any], words: str) -> list[dict[str, Any]]:

@@ -18,9 +18,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 DRILLS = 7
 _HEAD = """# Every drill of the lab, once
 
-Command: `.venv/bin/pytest tests/e2e/test_lab_suite.py -m slow -s`, which starts a lab, types `homeostat drill suite run lab` and writes
-this page. Bounds, first to last failure (as the source documents reckon an outage), and latencies are of each run's own evidence;
-the latency is the 99th percentile from the moment that a request was due.
+Command: `.venv/bin/pytest tests/e2e/test_lab_suite.py -m slow -s`: it starts a lab, types
+`homeostat drill suite run lab`, and writes this page. Bounds, first to last failure (as the source documents
+reckon an outage) and latencies are of each run's own evidence; a latency is the 99th percentile, from the
+moment at which a request was due.
 
 """
 

@@ -196,8 +196,17 @@ def section_words(section: Mapping[str, Any], verdict: str) -> str:
         for name, value in section.items()
         if name != verdict and not name.endswith("_ns") and value not in ([], None, "")
     }
-    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    words = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in told.items())
     return words or ("seen" if section[verdict] else "not seen")
+
+
+def _plain(value: Any) -> str:
+    """A value as people write it, not as Python does."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return " and ".join(map(_plain, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def undo_words(record: Mapping[str, Any]) -> str:
