@@ -65,7 +65,8 @@ def test_a_service_that_is_kept_up_passes(site: DrilledSite) -> None:
 def test_without_recovery_it_fails(site: DrilledSite) -> None:
     for host in HOSTS:
         site.returns_after(host, "never")
-        again = ["sh", "-c", f"echo 0 > {site.root / host / 'control'}"]
+        control = site.root / host / "control"
+        again = ["sh", "-c", f"echo 0 > {control}.new && mv {control}.new {control}"]
         site.permit(host, programs={"restart-web": {"argv": again}})
     checks = [DRILL["checks"][0], {**DRILL["checks"][1], "limit": "4s"}, DRILL["checks"][2]]
     window = {"effect_within": "700ms", "settle": "500ms", "longest": "6s"}
@@ -76,7 +77,7 @@ def test_without_recovery_it_fails(site: DrilledSite) -> None:
     assert row["censored"] and row["lower_ms"] >= 4000
     assert ran.row("1 operation after")["result"] == "PASS", "the others still serve"
     (step,) = ran.report["cleanup"]
-    assert step["ok"] and "started by restart-web" in step["seen"], "after the verdict"
+    assert step["ok"] and "started by restart-web" in step["seen"], step
 
 
 @pytest.mark.slow
