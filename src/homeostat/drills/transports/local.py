@@ -107,7 +107,7 @@ class LocalTransport:
 
     async def holds(self, profile: str, how: str, endpoint: str) -> bool:
         """See the port."""
-        return await asyncio.to_thread(holds, self._node(), profile, how, address_of(endpoint))
+        return await asyncio.to_thread(holds, self._node().permitted(), profile, how, address_of(endpoint))
 
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:
         """See the port."""
