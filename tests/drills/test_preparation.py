@@ -105,6 +105,7 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
             {"services": {"web": {"holder": "address", "hosts": {"n1": {"profile": "web"}}}}},
             "needs an endpoint",
         ),
+        ({"drills": {"undo_deadline_s": 10, "renew_s": 4}}, "at most a third"),
         ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
         ({"services": {"web": {"hosts": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
     ],
