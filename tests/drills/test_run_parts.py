@@ -209,7 +209,10 @@ def test_what_was_hit_is_said_exactly() -> None:
 
 def test_proofs_are_told_in_a_line() -> None:
     assert section_words({"proven": True, "left": [], "gone_by_ns": 7}, "proven") == "seen"
-    assert section_words({"proven": False, "left": [7]}, "proven") == "left [7]"
+    assert section_words({"proven": False, "left": [7]}, "proven") == "left 7"
+    cores = [{"cpu": 0, "busy": 1.0, "full": True}, {"cpu": 1, "busy": 0.5, "full": False}]
+    words = "cores cpu 0 busy 1.0 full yes and cpu 1 busy 0.5 full no"
+    assert section_words({"proven": False, "cores": cores}, "proven") == words
     outcome = {
         "reason": "asked",
         "steps": [

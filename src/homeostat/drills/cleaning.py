@@ -74,7 +74,7 @@ async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
     if not isinstance(transport, Restarting):
         return CleanedUp(step, False, f"it is down on {victim}; start it there")
     try:
-        by = await transport.restart(parts.site.services[service].on[victim].profile)
+        by = await transport.restart(parts.site.services[service].hosts[victim].profile)
     except HomeostatError as error:
         return CleanedUp(step, False, f"it is down on {victim}, and not started: {error}")
     seen = await _back(parts, service, victim)
