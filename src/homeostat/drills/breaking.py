@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from homeostat.drills.book import Book, now_ns
@@ -20,12 +20,16 @@ from homeostat.drills.stopping import Beside, NotBegun, Stopped, to_its_end
 from homeostat.drills.transports.port import HostTransport
 from homeostat.kernel.errors import GiveUp, HomeostatError, RetryLater
 
-Late = Callable[[], Awaitable[str | None]]
-
 _UNDO_AGAIN_S = 1.0
-_STAYS_S = 5.0
-"""So long nobody may be left who does what the fault did."""
 _SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Who may do what the fault did, after its undo: `ask` says who; for `stays_s` nobody may be on the way."""
+
+    ask: Callable[[], Awaitable[str | None]]
+    stays_s: float = 5.0
 
 
 class Breaking:
@@ -138,10 +142,10 @@ class Breaking:
             said = await self._undo_once()
             again += "again" in self.record.get("undo", {})
             if late is not None:
-                coming = "it is not proven yet" if not said.proven else await late()
+                coming = "it is not proven yet" if not said.proven else await late.ask()
             now_s = time.monotonic()
             settled_s = now_s if coming is not None or settled_s is None else settled_s
-            stays = late is None or now_s - settled_s >= _STAYS_S
+            stays = late is None or now_s - settled_s >= late.stays_s
             if (said.proven and stays) or now_s >= end_s:
                 break
             await asyncio.sleep(_UNDO_AGAIN_S)

@@ -23,7 +23,7 @@ from homeostat.drills.announcing import Announced, Announcing, Unannounced, anno
 from homeostat.drills.asking import Asker
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
 from homeostat.drills.book import Book, now_ns
-from homeostat.drills.breaking import Breaking
+from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
 from homeostat.drills.evidence import read_evidence
@@ -334,7 +334,7 @@ class Run:
         drills, fault = self._parts.site.drills, self._drill.fault
         within_s = drills.undo_deadline_s + _UNDO_WITHIN_S
         off = isinstance(fault, HostOff)
-        late = partial(self._parts.looking.fenced_late, self._victim) if off else None
+        late = Late(partial(self._parts.looking.fenced_late, self._victim)) if off else None
         undoing = self._breaking.undo(book, ledger, within_s, expected=expected, late=late)
         said = await to_its_end(undoing)
         if off and said.proven:
