@@ -26,7 +26,7 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Who may do what the fault did, after its undo: `ask` says who; for `stays_s` nobody may be on the way."""
+    """Who may do what the fault did, after its undo. `ask` says who; nobody must be for `stays_s`."""
 
     ask: Callable[[], Awaitable[str | None]]
     stays_s: float = 5.0
