@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 
-.PHONY: help up test lint format bench slow e2e docs setup clean
+.PHONY: help up test lint format bench slow e2e docs setup clean testbed testbed-down testbed-test
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -24,7 +24,7 @@ up: setup ## start everything embedded: server, NATS, SQLite, the lab
 
 test: setup ## all tests but the slow ones, and how much of the code they ran
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage run -m pytest -m "not slow and not openstack"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -38,6 +38,15 @@ bench: setup ## one benchmark beside its peer: make bench B=told, QUICK=1 for a 
 e2e: setup ## only the tests on a running lab
 	$(BIN)/pytest tests/e2e -m "not slow"
 
+testbed: setup ## a real OpenStack with two controllers on this machine (root; docs/testbed.md)
+	$(BIN)/python -m testbed up
+
+testbed-down: setup ## end it; only its cache stays
+	$(BIN)/python -m testbed down
+
+testbed-test: setup ## start it, kill its start half-way, compare the machine before and after (root, minutes)
+	$(BIN)/pytest -m openstack -s tests/testbed
+
 docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_drill_schema.py
@@ -45,14 +54,14 @@ docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_benchmarks.py
 
 lint: setup ## types, layers, format
-	$(BIN)/ruff format --check src tests docs bench
-	$(BIN)/ruff check src tests docs bench
+	$(BIN)/ruff format --check src tests docs bench testbed
+	$(BIN)/ruff check src tests docs bench testbed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 format: setup ## put the code in shape
-	$(BIN)/ruff format src tests docs bench
-	$(BIN)/ruff check --fix src tests docs bench
+	$(BIN)/ruff format src tests docs bench testbed
+	$(BIN)/ruff check --fix src tests docs bench testbed
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
