@@ -57,16 +57,21 @@ def _listen(plan: Plan, api: Api) -> str:
 
 
 def keepalived_conf(plan: Plan, node: Node) -> str:
-    """Its whole configuration on one controller. The address moves when haproxy is gone for a second."""
+    """Its whole configuration on one controller. The address moves when haproxy is gone for a second.
+
+    Not when a busy machine lets keepalived itself wait: hence its priority and the timeout of its question.
+    """
     peers = " ".join(plan.address(each) for each in CONTROLLERS if each is not node)
     return f"""global_defs {{
   enable_script_security
   script_user root
   vrrp_garp_master_refresh 10
+  vrrp_priority -10
 }}
 vrrp_script haproxy_lives {{
   script "/usr/bin/pgrep -x haproxy"
   interval 1
+  timeout 3
   fall 1
   rise 2
   weight -{_LOSS}

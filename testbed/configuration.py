@@ -65,6 +65,9 @@ def uwsgi_ini(address: str, api: Api) -> str:
         "thunder-lock": True,
         "so-keepalive": True,
         "add-header": "Connection: close",
+        # Every check of a balancer would be a line.
+        "disable-logging": True,
+        "log-5xx": True,
     }
     return render_ini({"uwsgi": settings})
 

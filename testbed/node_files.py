@@ -16,7 +16,7 @@ from testbed.balancing import haproxy_cfg, keepalived_conf
 from testbed.configuration import SHARED, configuration_files, uwsgi_files
 from testbed.places import Places
 from testbed.plan import NODES, Node, Plan, Role
-from testbed.services import AFTER_KEYSTONE, VENV, profiles
+from testbed.services import AFTER_KEYSTONE, KEYSTONE, VENV, profiles
 from testbed.supervision import LOGS, supervisord_conf
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -33,8 +33,13 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 """
 _AFTER_KEYSTONE = """#!/bin/bash
 # after-keystone COMMAND...: becomes COMMAND once keystone has answered since this node's start.
-asked='import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)'
-until [ -e /run/keystone-answered ] || python3 -c "$asked" {url} 2>/dev/null; do sleep 1; done
+# Without any program of its own: two dozen of these wait at once, and keystone needs the CPU.
+asked() {{
+  exec 3<>/dev/tcp/{address}/{port} || return
+  printf 'GET /v3 HTTP/1.0\\r\\n\\r\\n' >&3
+  read -r -t 5 -u 3 line && [[ $line == *' 200 '* ]]
+}} 2>/dev/null
+until [ -e /run/keystone-answered ] || (asked); do sleep 1; done
 touch /run/keystone-answered
 exec "$@"
 """
@@ -78,7 +83,7 @@ def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
         "/etc/ssh/ssh_host_ed25519_key.pub": File(keys.host_public),
         "/root/.ssh/authorized_keys": File(keys.authorized, 0o600),
         "/etc/supervisor/testbed.conf": File(supervisord_conf(plan, node)),
-        AFTER_KEYSTONE: File(_AFTER_KEYSTONE.format(url=shlex.quote(plan.url(5000, "/v3"))), 0o755),
+        AFTER_KEYSTONE: File(_AFTER_KEYSTONE.format(address=plan.vip, port=KEYSTONE.port), 0o755),
         DRILLED: File(drilled_node(node)),
     }
     match node.role:
