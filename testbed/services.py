@@ -121,13 +121,14 @@ def is_restarted(plan: Plan, node: Node, program: Program) -> bool:
 def profiles() -> dict[str, str]:
     """Service -> regular expression of its whole command lines, and of no other service's.
 
-    neutron-server names its workers itself; `neutron-rpc-server` names one "neutron-server: rpc worker".
+    Some name their processes themselves, and `neutron-rpc-server` has a "neutron-server: rpc worker".
     """
     python = rf"{re.escape(_BIN)}/python[\d.]* "
     found = {each.name: python + re.escape(each.command) for each in APIS}
     found["neutron-server"] += r"|neutron-server: api worker.*"
     for agent in _AGENTS:
-        found[agent.name] = python + re.escape(agent.command.removeprefix(f"{AFTER_KEYSTONE} "))
+        command = re.escape(agent.command.removeprefix(f"{AFTER_KEYSTONE} "))
+        found[agent.name] = rf"{python}{command}|{agent.name}: (master process|ServiceWrapper worker).*"
     found["neutron-rpc-server"] += r"|neutron-server: (rpc|periodic|service) worker.*"
     found["haproxy"] = r"/usr/sbin/haproxy .*"
     found["keepalived"] = r"/usr/sbin/keepalived .*"

@@ -84,7 +84,10 @@ def _running_as(node: Node) -> dict[str, str]:
 
 def test_a_profile_matches_its_own_service_and_no_other() -> None:
     lines = _running_as(CONTROLLERS[0])
-    lines["neutron-rpc-server (its worker)"] = "neutron-server: rpc worker"
+    for agent in ("nova-conductor", "heat-engine"):
+        lines[f"{agent} (its worker)"] = f"{agent}: ServiceWrapper worker(0)"
+        lines[f"{agent} (its master)"] = f"{agent}: master process [{VENV}/bin/{agent} --config-file a.conf]"
+    lines["neutron-rpc-server (its worker)"] = f"neutron-server: rpc worker ({VENV}/bin/python3 ... a.conf)"
     for name, pattern in profiles().items():
         matched = {line for line, text in lines.items() if re.fullmatch(pattern, text)}
         expected = {line for line in lines if line.split(" (")[0] == name}
