@@ -58,7 +58,12 @@ def _debian_words() -> str:
 
 
 def _openstack_words() -> str:
-    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    return hashlib.sha256("\n".join(_pins()).encode()).hexdigest()
+
+
+def _pins() -> list[str]:
+    """`name==version` of everything."""
+    return sorted(line.split()[0] for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
 
 
 def _stage(places: Places, name: str, words: str, make: Callable[[], None]) -> None:
@@ -135,7 +140,7 @@ def _openstack(places: Places, say: Say) -> None:
 
 def _only_pinned(places: Places) -> None:
     """A folder from an older set must not bring a second version of anything."""
-    pins = {line.split("==")[0] for line in REQUIREMENTS.read_text().splitlines() if "==" in line}
+    pins = _pins()
     wheels = list(places.wheels.glob("*.whl"))
     if len(wheels) != len(pins):
         raise TestbedFailed(
