@@ -54,6 +54,15 @@ class Places:
         return self.state / "root"
 
     @property
+    def unfinished_root(self) -> Path:
+        """It becomes `root` when all packages are in it."""
+        return self.state / "root.partial"
+
+    def stamp(self, stage: str) -> Path:
+        """What a stage of the root was made of; absent while it is made."""
+        return self.state / f"{stage}.stamp"
+
+    @property
     def logs(self) -> Path:
         """Of preparing; the nodes' own logs are on their disks."""
         return self.state / "logs"

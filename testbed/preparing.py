@@ -44,8 +44,10 @@ Say = Callable[[str], None]
 
 def prepare_root(places: Places, say: Say) -> None:
     """Make what is missing of the shared root. TestbedFailed names the stage and quotes its log."""
-    _stage(places, "debian", _debian_words(), lambda: _debian(places, say))
-    _stage(places, "openstack", _openstack_words(), lambda: _openstack(places, say))
+    debian, openstack = _debian_words(), _openstack_words()
+    made_once(places.stamp("debian"), debian, places.root, lambda: _debian(places, say))
+    made_once(places.stamp("wheels"), openstack, places.wheels, lambda: _wheels(places, say))
+    made_once(places.stamp("openstack"), openstack, places.root, lambda: _openstack(places, say))
 
 
 def root_words() -> str:
@@ -66,9 +68,9 @@ def _pins() -> list[str]:
     return sorted(line.split()[0] for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
 
 
-def _stage(places: Places, name: str, words: str, make: Callable[[], None]) -> None:
-    stamp = places.state / f"{name}.stamp"
-    if stamp.exists() and stamp.read_text() == words and places.root.exists():
+def made_once(stamp: Path, words: str, folder: Path, make: Callable[[], None]) -> None:
+    """Call `make` unless its result stands in `folder` under the same words. Cut off, it leaves no stamp."""
+    if stamp.exists() and stamp.read_text() == words and folder.exists():
         return
     stamp.unlink(missing_ok=True)
     make()
@@ -78,9 +80,9 @@ def _stage(places: Places, name: str, words: str, make: Callable[[], None]) -> N
 def _debian(places: Places, say: Say) -> None:
     if shutil.which("debootstrap") is None:
         raise TestbedFailed("debootstrap: not found; install it (apt-get install debootstrap)")
-    for made in (places.root, places.state / "openstack.stamp"):
+    for made in (places.root, places.stamp("openstack")):
         shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
-    base = places.state / "base.partial"
+    base = places.unfinished_root
     if base.exists():
         shutil.rmtree(base)
     say(f"root: Debian {SUITE} by debootstrap (about a minute)")
@@ -112,40 +114,36 @@ def _mirror() -> str | None:
     return None
 
 
-def _openstack(places: Places, say: Say) -> None:
-    """The wheels are fetched by the machine's own pip, with its settings; the venv is made offline."""
-    wanted = output_of([str(places.root / "usr/bin/readlink"), str(places.root / "usr/bin/python3")]).strip()
+def _wheels(places: Places, say: Say) -> None:
+    """Fetched by the machine's own pip, with its settings. Those of another set would be two of a kind."""
+    wanted = (places.root / "usr/bin/python3").readlink().name
     mine = f"python{sys.version_info.major}.{sys.version_info.minor}"
     if wanted != mine:
         raise TestbedFailed(
             f"python: this is {mine}, but wheels are needed for the {wanted} of Debian {SUITE}; "
             f"make the virtual environment with {wanted}"
         )
+    if places.wheels.exists():
+        shutil.rmtree(places.wheels)
     say("root: wheels from PyPI (about a minute)")
     fetch = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--require-hashes"]
     fetch += ["--requirement", str(REQUIREMENTS), "--wheel-dir", str(places.wheels)]
-    fetched_s = run_logged("wheels", contained(fetch), places.logs / "wheels.log")
-    say(f"root: OpenStack into {VENV} (wheels took {fetched_s:.0f} s)")
+    took_s = run_logged("wheels", contained(fetch), places.logs / "wheels.log")
+    say(f"root: wheels took {took_s:.0f} s")
+
+
+def _openstack(places: Places, say: Say) -> None:
+    """The virtual environment, without any registry."""
+    say(f"root: OpenStack into {VENV} (about a minute)")
     inside = (
         f"rm -rf {VENV} && python3 -m venv {VENV} && {VENV}/bin/pip install --no-index --no-deps "
         f"--no-compile --find-links /mnt/wheels $(ls /mnt/wheels/*.whl)"
     )
     log = places.logs / "openstack.log"
-    _only_pinned(places)
     took_s = run_logged("OpenStack", in_root(places, places.root, ["sh", "-c", inside]), log)
     compiled = ["sh", "-c", f"{VENV}/bin/python -m compileall -q -j 0 {VENV}/lib || true"]
     took_s += run_logged("byte code", in_root(places, places.root, compiled), places.logs / "compile.log")
     say(f"root: OpenStack took {took_s:.0f} s")
-
-
-def _only_pinned(places: Places) -> None:
-    """A folder from an older set must not bring a second version of anything."""
-    pins = _pins()
-    wheels = list(places.wheels.glob("*.whl"))
-    if len(wheels) != len(pins):
-        raise TestbedFailed(
-            f"{places.wheels}: holds {len(wheels)} wheels for {len(pins)} pins; remove that folder and repeat"
-        )
 
 
 def in_root(places: Places, root: Path, argv: list[str]) -> list[str]:

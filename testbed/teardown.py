@@ -61,10 +61,9 @@ def take_down(places: Places) -> None:
     for mount in reversed(_mounts(places)):
         succeeds(["umount", "--lazy", mount])
     _await_detached(places)
-    if places.run.exists():
-        shutil.rmtree(places.run)
-    for part in (*places.state.glob("**/*.partial"),):
-        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    for folder in (places.run, places.unfinished_root):
+        if folder.exists():
+            shutil.rmtree(folder)
     if left := leftovers(places):
         raise TestbedFailed(f"not everything could be removed: {left}")
 
