@@ -6,6 +6,8 @@ The nodes reach each other and the machine, nothing else. Each function may be r
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from testbed.commands import output_of, succeeds
@@ -67,20 +69,18 @@ def namespaces() -> list[str]:
     return sorted(path.name for path in _NAMED.glob(f"{MARK}-*")) if _NAMED.is_dir() else []
 
 
-def processes_in(namespace: str) -> set[int]:
-    """Every process of the machine whose network is this one."""
-    try:
-        there = (_NAMED / namespace).stat().st_ino
-    except FileNotFoundError:
-        return set()
+def processes_in(names: Sequence[str]) -> set[int]:
+    """Every process of the machine whose network is one of these namespaces."""
+    inodes = set()
+    for name in names:
+        with suppress(FileNotFoundError):
+            inodes.add((_NAMED / name).stat().st_ino)
     found = set()
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if (folder / "ns/net").stat().st_ino == there:
+        if inodes and folder.name.isdigit():
+            with suppress(OSError):
+                if (folder / "ns/net").stat().st_ino in inodes:
                     found.add(int(folder.name))
-            except OSError:
-                continue
     return found
 
 

@@ -172,10 +172,14 @@ def stop_node(places: Places, node: Node, *, gently: bool) -> None:
 def end_all(folders: Sequence[Path], namespaces: Sequence[str]) -> None:
     """Kill everything in these cgroups and networks until nothing is left. They are ours alone."""
     until = time.monotonic() + _STOPPED_WITHIN_S
-    while left := cgroups.pids(folders) | {pid for each in namespaces for pid in fabric.processes_in(each)}:
-        left -= {os.getpid()}
-        for pid in left:
-            _kill_member(pid, folders, namespaces)
+    while left := _members(folders, namespaces):
+        # Numbers are reused: who is still a member while we hold its handle is the one that we mean.
+        handles = {pid: handle for pid in left if (handle := _handle(pid)) is not None}
+        for pid in handles.keys() & _members(folders, namespaces):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handles[pid], signal.SIGKILL)
+        for handle in handles.values():
+            os.close(handle)
         if time.monotonic() > until:
             raise TestbedFailed(
                 f"processes {sorted(left)}: they do not end after SIGKILL; look at their state"
@@ -184,19 +188,15 @@ def end_all(folders: Sequence[Path], namespaces: Sequence[str]) -> None:
         _reap()
 
 
-def _kill_member(pid: int, folders: Sequence[Path], namespaces: Sequence[str]) -> None:
-    """Through a pidfd, and only if the process is a member while we hold it: the number may be reused."""
+def _members(folders: Sequence[Path], namespaces: Sequence[str]) -> set[int]:
+    return (cgroups.pids(folders) | fabric.processes_in(namespaces)) - {os.getpid()}
+
+
+def _handle(pid: int) -> int | None:
     try:
-        handle = os.pidfd_open(pid)
+        return os.pidfd_open(pid)
     except OSError:
-        return
-    try:
-        still = pid in cgroups.pids(folders) or any(pid in fabric.processes_in(each) for each in namespaces)
-        if still:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-    finally:
-        os.close(handle)
+        return None
 
 
 def _reap() -> None:

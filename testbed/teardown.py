@@ -42,9 +42,8 @@ def leftovers(places: Places) -> Leftovers:
     """Looked for on the machine, not in our own files."""
     namespaces = fabric.namespaces()
     folders = cgroups.remaining()
-    inside = {pid for name in namespaces for pid in fabric.processes_in(name)}
     return Leftovers(
-        processes=sorted(cgroups.pids(folders) | inside),
+        processes=sorted(cgroups.pids(folders) | fabric.processes_in(namespaces)),
         namespaces=namespaces,
         links=fabric.links(),
         cgroups=[str(each) for each in folders],
