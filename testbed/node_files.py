@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,8 @@ def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
             found["/usr/local/sbin/run-rabbitmq"] = File(_RABBITMQ, 0o755)
             found["/etc/rabbitmq/rabbitmq.conf"] = File(_rabbitmq_conf(plan))
         case Role.compute:
+            # nova refuses to start when the database knows this host and this file is another's or gone.
+            found["/var/lib/nova/compute_id"] = File(f"{uuid.uuid5(uuid.NAMESPACE_DNS, node.name)}\n")
             found["/usr/local/lib/testbed/l2_agent.py"] = File((PROGRAMS / "l2_agent.py").read_text())
     return found
 

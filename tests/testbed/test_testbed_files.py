@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from testbed.balancing import haproxy_cfg, keepalived_conf
 from testbed.configuration import configuration_files, render_ini
 from testbed.node_files import Keys, drilled_node, first_script, node_files
 from testbed.places import Places
-from testbed.plan import CONTROLLERS, NODES, Checks, Node, Plan, Secrets
+from testbed.plan import CONTROLLERS, NODES, Checks, Node, Plan, Role, Secrets
 from testbed.services import APIS, Program, programs
 from testbed.supervision import restless, supervisord_conf
 
@@ -69,6 +70,15 @@ def test_keystone_has_all_three_folders_of_keys() -> None:
         keystone[each]["key_repository"] for each in ("fernet_tokens", "fernet_receipts", "credential")
     }
     assert folders == {"/srv/shared/keystone/fernet-keys", "/srv/shared/keystone/credential-keys"}
+
+
+def test_a_compute_node_is_the_same_for_nova_at_every_start() -> None:
+    compute = next(each for each in NODES if each.role is Role.compute)
+    ids = {
+        node_files(plan, compute, KEYS)["/var/lib/nova/compute_id"]
+        for plan in (PLAN, replace(PLAN, network="10.9.8"))
+    }
+    assert len(ids) == 1
 
 
 def test_a_private_key_is_nobody_elses() -> None:
