@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+WORKERS ?=
 
 .PHONY: help up test lint format bench slow e2e docs setup clean testbed testbed-down testbed-test
 .DEFAULT_GOAL := help
@@ -22,14 +23,16 @@ $(VENV)/.synced: pyproject.toml uv.lock
 up: setup ## start everything embedded: server, NATS, SQLite, the lab
 	@$(BIN)/homeostat up
 
+# make test WORKERS=2: a file stays with one worker, so that what its tests share is made once; in the order of the folders, or the
+# files with few long tests would come last. One test alone: .venv/bin/pytest FILE.
 test: setup ## all tests but the slow ones, and how much of the code they ran
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow and not openstack"
+	$(BIN)/coverage run -m pytest -m "not slow and not openstack" $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 slow: setup ## long kills and crashes, 2000 simulated seeds
-	$(BIN)/pytest -m slow -s
+	$(BIN)/pytest -m "slow and not openstack" -s
 
 B ?= told
 bench: setup ## one benchmark beside its peer: make bench B=told, QUICK=1 for a short one

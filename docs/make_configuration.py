@@ -16,7 +16,9 @@ HEAD = """# Configuration
 One YAML file a process. An unknown field is refused; `homeostat config check FILE` prints the merged result, or the first
 field that is wrong. For the server, environment variables win over the file: `HOMEOSTAT__API__PORT=8701` is `api.port`.
 
-`homeostat up` writes all of these files itself, below its state directory.
+`homeostat up` writes all of these files itself, below its state directory, at every start. To try another setting of the server
+there, write it into `server.local.yaml` in the state directory, for instance `faults: {flap_max: 3}`, and start `up` again: it is
+laid over what `up` writes, section by section, and a list replaces a list. For one start alone, an environment variable does.
 
 This page is made from the settings by `make docs`.
 """

@@ -12,6 +12,8 @@ import typer
 from homeostat import __version__
 from homeostat.drills.cli import commands as drill_commands
 from homeostat.drills.node_cli import halt, resume
+from homeostat.drills.run_cli import add_to as add_drill_runs
+from homeostat.drills.runs_cli import runs, trends
 from homeostat.faults.cli import commands as fault_commands
 from homeostat.faults.cli import explain, timeline
 from homeostat.faults.what_if_cli import commands as what_if_commands
@@ -56,10 +58,13 @@ app.add_typer(silence_commands, name="silence")
 app.add_typer(notice_commands, name="notice")
 app.add_typer(host_commands, name="host")
 app.add_typer(what_if_commands, name="what-if")
+add_drill_runs(drill_commands)
 app.add_typer(drill_commands, name="drill")
 app.add_typer(lab_commands, name="lab")
 node_commands.command("halt")(halt)
 node_commands.command("resume")(resume)
+drill_commands.command("runs")(runs)
+drill_commands.command("trends")(trends)
 app.add_typer(journal_commands, name="journal")
 app.command("explain")(explain)
 app.command("arm")(arm)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from homeostat import __version__
 from homeostat.contracts.nouns import SetPoint, Standing
+from homeostat.drills import api as drills
 from homeostat.faults import api as faults
 from homeostat.faults import what_if_api as what_if
 from homeostat.fleet import api as fleet
@@ -28,7 +29,7 @@ from homeostat.notices import subscriptions_api as subscriptions
 from homeostat.resources import api as resources
 from homeostat.tokens_api import router as tokens_router
 from homeostat.web import api as console_links
-from homeostat.web import pages, silence_pages
+from homeostat.web import drill_pages, pages, silence_pages
 
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own number."""
@@ -80,8 +81,8 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    rooms = (fleet, hosts, resources, faults, what_if, subscriptions, notices, silences)
-    console = (console_links.router, pages.front, pages.router, silence_pages.router)
+    rooms = (fleet, hosts, resources, faults, what_if, subscriptions, notices, silences, drills)
+    console = (console_links.router, pages.front, pages.router, silence_pages.router, drill_pages.router)
     for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)
     return app

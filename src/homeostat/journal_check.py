@@ -1,9 +1,9 @@
 """A full replay: what the journal says must be in the tables, compared with what is there.
 
 Reads only, in one transaction, so that it may run beside a server. What it follows: the numbers themselves,
-causes, faults, notices, acts, arming, tokens and subscriptions. The levels of resources and nodes are their
-nodes' and not events one by one; they are not compared. A row whose beginning retention has removed is not
-judged.
+causes, faults, notices, acts, arming, tokens, subscriptions and drills. The levels of resources and nodes are
+their nodes' and not events one by one; they are not compared. A row whose beginning retention has removed is
+not judged.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ from sqlalchemy import Connection, Table, select
 
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.access import TokenIssued, TokenRevoked
+from homeostat.contracts.events.drills import (
+    DrillBegan,
+    DrillEnded,
+    DrillReported,
+    DrillsHalted,
+    DrillsResumed,
+)
 from homeostat.contracts.events.faults import FaultCleared, FaultRaised
 from homeostat.contracts.events.fleet import JournalPruned, RoomArmed
 from homeostat.contracts.events.notices import (
@@ -28,6 +35,7 @@ from homeostat.contracts.events.notices import (
     SubscriptionRemoved,
 )
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended
+from homeostat.drills.store import HALT_SCOPE, claim_table, halt_table, run_table
 from homeostat.faults.model import FaultState
 from homeostat.faults.store import fault_table
 from homeostat.fleet.store import action_table, arming_table
@@ -47,6 +55,9 @@ TABLES: Mapping[str, tuple[Table, str, str | None]] = {
     "arming": (arming_table, "room", None),
     "token": (database.token, "name", None),
     "subscription": (subscription, "name", None),
+    "drill_run": (run_table, "run", "began_seq"),
+    "drill_claim": (claim_table, "site", "began_seq"),
+    "drill_halt": (halt_table, "scope", None),
 }
 """Name: the table, its key, and the column with the number of the event that began a row."""
 
@@ -114,9 +125,28 @@ class Replay:
                 return self._begin("action", event.action, seq, intended)
             case ActionFinished():
                 return self._end("action", event.action, seq, {"outcome": event.outcome})
+            case DrillBegan() | DrillEnded() | DrillReported():
+                return self._drill(seq, event)
             case _:
                 self._set(event)
         return ""
+
+    def _drill(self, seq: int, event: DrillBegan | DrillEnded | DrillReported) -> str:
+        """A run begins, ends or reports; its claim comes and goes with it."""
+        claims = self.rows["drill_claim"]
+        match event:
+            case DrillBegan():
+                told = {"site": event.site, "owner": event.owner, "by": event.by, "began_seq": seq}
+                wrong = self._begin("drill_claim", event.site, seq, {"run": event.run, "began_seq": seq})
+                running = {"drill": event.drill, "ended_seq": None, "how": "running", "verdict": ""}
+                return wrong or self._begin("drill_run", event.run, seq, {**told, **running})
+            case DrillEnded():
+                for site in [each for each, row in claims.items() if row["run"] == event.run]:
+                    del claims[site]
+                ended = {"ended_seq": seq, "how": event.how, "verdict": event.verdict}
+                return self._end("drill_run", event.run, seq, ended)
+            case DrillReported():
+                return self._end("drill_run", event.run, seq, {"verdict": event.verdict})
 
     def _set(self, event: object) -> None:
         """Events that say what is so, and not what has begun or ended."""
@@ -132,6 +162,10 @@ class Replay:
                 rows["token"][event.token] = {"role": event.role, "owner": event.owner}
             case TokenRevoked():
                 rows["token"].pop(event.token, None)
+            case DrillsHalted():
+                rows["drill_halt"][HALT_SCOPE] = {"by": event.by, "owner": event.owner, "why": event.why}
+            case DrillsResumed():
+                rows["drill_halt"].pop(HALT_SCOPE, None)
             case SubscriptionCreated():
                 rows["subscription"][event.subscription] = {"owner": event.owner}
             case SubscriptionRemoved():

@@ -16,12 +16,15 @@ from pathlib import Path
 
 import structlog
 
+from homeostat.drills import node_keeper
+from homeostat.drills.node_settings import keeper_folder
 from homeostat.fleet.node_link import LinkSettings, NodeLink
 from homeostat.fleet.node_observations import ObservationStore
 from homeostat.fleet.node_roles import Role, RoleCommand
 from homeostat.kernel import logs
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.config import load
+from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.locks import only_owner
 from homeostat.kernel.loops import Task, run_tasks
 from homeostat.kernel.terminal import errors_in_one_line
@@ -63,6 +66,7 @@ async def run(settings: NodeSettings, commands: Sequence[RoleCommand]) -> None:
             await run_tasks(
                 [
                     Task("bus", parts.bus.run, forever=True),
+                    Task("undo keeper", lambda: keep_again(keeper_folder(settings.state_dir))),
                     *parts.link.tasks(),
                     *(Task(f"role.{role.name}", role.run) for role in parts.roles),
                     Task("stop", lambda: _stop_in_order(settings, parts, asked, stopping)),
@@ -71,6 +75,21 @@ async def run(settings: NodeSettings, commands: Sequence[RoleCommand]) -> None:
             )
         finally:
             parts.store.close()
+
+
+async def keep_again(folder: Path) -> None:
+    """See that the undo keeper lives when a fault is open: host, guard and keeper may all have died since.
+
+    Whatever node.yaml permits now: what is broken must be undone.
+    """
+    faults = node_keeper.Folder(folder).open_faults()
+    if not faults:
+        return
+    try:
+        life = await asyncio.to_thread(node_keeper.start, folder)
+        _log.warning("still broken by a drill; the undo keeper has it", faults=faults, keeper=life["pid"])
+    except node_keeper.KeeperError as error:
+        raise RetryLater(str(error)) from error
 
 
 def roles_of(settings: NodeSettings, config: Path) -> tuple[RoleCommand, ...]:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from homeostat.acting import Acting
 from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint
+from homeostat.drilling import Drilling
 from homeostat.faults.api import FaultsApi
 from homeostat.faults.loop import FaultPath
 from homeostat.faults.promises import FaultPromises
@@ -67,6 +68,7 @@ class Shown:
     path: FaultPath
     outside: OutsideProbes
     acting: Acting
+    drilling: Drilling
     registry: Registry
     dead_man: DeadMan | None
     lag: LoopLag
@@ -125,7 +127,8 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
         settings.api.body_max_bytes,
         {
             "topology": lambda: path.world.topology,
-            "faults": FaultsApi(store.readers, store.journal, telling.subscriptions),
+            "faults": FaultsApi(store.readers, store.journal, telling.subscriptions, telling.known_drills),
+            "drills": shown.drilling.api,
             "notices": NoticesApi(
                 enrol=path.enrol,
                 readers=store.readers,

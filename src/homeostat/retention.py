@@ -3,8 +3,8 @@ over.
 
 One number decides: everything up to it is older than the setting, read by every loop, and below every open
 item; what lies behind it stays whole. The search is a reader's, the removal is by key and the appender's, a
-bounded batch at a time, others first. The last event of the journal is never removed: the next ones count
-from its number.
+bounded batch at a time, others first. A drill goes with the last of its faults. The last event of the journal
+is never removed: the next ones count from its number.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from homeostat.contracts.events.fleet import JournalPruned
+from homeostat.drills.store import run_table
 from homeostat.faults.model import FaultState
 from homeostat.faults.store import fault_table
 from homeostat.fleet.store import action_table
@@ -97,6 +98,7 @@ KINDS = (
         "faults", fault_table, fault_table.c.id, fault_table.c.raised_seq,
         fault_table.c.state == FaultState.CLEARED.value,
     ),
+    Kind("drills", run_table, run_table.c.run, run_table.c.ended_seq, run_table.c.ended_seq.is_not(None)),
     Kind("events", database.journal, database.journal.c.seq, database.journal.c.seq, true()),
 )  # fmt: skip
 """In this order: a journal outlives what is derived from it."""

@@ -15,6 +15,7 @@ import uvloop
 from homeostat.acting import acting_of
 from homeostat.contracts.events.fleet import LoopCrashed
 from homeostat.contracts.nouns import INFRASTRUCTURE
+from homeostat.drilling import drilling_of
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.fleet.settings import FleetSettings
 from homeostat.http_api import bind, listen
@@ -85,6 +86,7 @@ async def serve(settings: ServerSettings) -> None:
             )
         )
         acting = await acting_of(settings, store, path, clock)
+        drilling = drilling_of(store, telling.known_drills, path, clock)
         await path.listen()
         await path.load()
         pauses.shorten()
@@ -92,7 +94,7 @@ async def serve(settings: ServerSettings) -> None:
         dead_man = dead_man_of(settings, store.leader.epoch, clock, health)
         tail = Tail(store.journal)
         retention = Retention(store.appender, store.readers, clock, settings.retention)
-        shown = Shown(store, telling, path, outside, acting, registry, dead_man, lag, tail)
+        shown = Shown(store, telling, path, outside, acting, drilling, registry, dead_man, lag, tail)
         app = api_of(settings, shown)
         await run_tasks(
             [
@@ -105,6 +107,7 @@ async def serve(settings: ServerSettings) -> None:
                 Task("marking", acting.marker.run, forever=True),
                 Task("aftermath", acting.aftermath.run, forever=True),
                 Task("placing", acting.placing.run, forever=True),
+                Task("drill claims", drilling.register.run, forever=True),
                 Task("delivery", telling.delivery.run, forever=True),
                 Task("retention", retention.run, forever=True),
                 Task("open pages", tail.run, forever=True),

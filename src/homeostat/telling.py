@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from homeostat.drills.known import KnownDrills
 from homeostat.faults.herald import Herald, recall
 from homeostat.kernel.clock import Clock
 from homeostat.leadership import Store
@@ -32,6 +33,7 @@ class Telling:
     delivery: Delivery
     herald: Herald
     streams: Streams
+    known_drills: KnownDrills
 
 
 @asynccontextmanager
@@ -45,7 +47,9 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
     own_guard = guard(settings.notices.allowed_networks, settings.listeners())
     lookup = SystemLookup()
     transport = WebhookTransport(own_guard, lookup, settings.notices)
-    recalled = partial(recall, store.readers)
+    known_drills = KnownDrills(store.readers, clock)
+    await known_drills.reload()
+    recalled = partial(recall, store.readers, known_drills)
     delivery = Delivery(
         DeliveryParts(store.appender, store.readers, subscriptions, transport, recalled, clock),
         settings.notices,
@@ -59,8 +63,9 @@ async def open_telling(settings: ServerSettings, store: Store, clock: Clock) -> 
             TargetCheck(own_guard, lookup, settings.notices.connect_timeout_s),
             transport,
             delivery,
-            Herald(subscriptions, delivery, store.readers, silences),
+            Herald(subscriptions, delivery, store.readers, silences, known_drills),
             streams,
+            known_drills,
         )
     finally:
         await transport.close()

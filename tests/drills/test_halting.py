@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from broken_host import BrokenHost, state
+from broken_host import OURS, BrokenHost, state
 
 from homeostat.drills.node_settings import PROFILES, DrilledNode, InjectorKind
 from homeostat.kernel.config import checked
@@ -25,8 +25,8 @@ def tell(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.seed("order homeostat node halt works without server and NATS")
 def test_halt_undoes_and_refuses_until_resume(host: BrokenHost) -> None:
-    victim = host.victim("hd-api")
-    target = {"command_line": "hd-api 600"}
+    victim = host.victim(f"{OURS}-api")
+    target = {"command_line": f"{OURS}-api 600"}
     plan, later = host.order("node_freeze", target, 3000.0), host.order("node_freeze", target)
     for verb in ("plan", "inject", "prove"):
         host.good(verb, plan)
@@ -52,7 +52,7 @@ def test_drills_are_off_unless_a_node_says_on_and_the_lab_does() -> None:
     plan = LabPlan(StateDirectory(Path("/lab")), PREFERRED_PORTS, "python")
     for host in HOSTS:
         drills = checked(NodeSettings, node_settings(plan, host)).drills
-        assert drills.enabled and set(drills.injectors) == set(InjectorKind)
+        assert drills.enabled and set(drills.injectors) == set(InjectorKind) - {InjectorKind.node_power}
         assert drills.writable_paths == (Path(f"/lab/hosts/{host}"),)
         assert drills.profiles[f"web-{host}"].resource == f"web-{host}"
 

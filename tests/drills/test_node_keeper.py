@@ -67,6 +67,18 @@ def test_the_undo_begins_before_the_deadline_and_no_renewal_lies_in_the_future(
     assert due < at_ns + deadline_s * 1e9
 
 
+@given(deadline_s=st.floats(0.1, 3600), takes_s=st.floats(0, 100))
+def test_an_undo_that_takes_long_begins_earlier_but_not_before_half_of_the_deadline(
+    deadline_s: float, takes_s: float
+) -> None:
+    steps = [keeper.step_program("power-on", "n2", "power-state", "on", takes_s), keeper.step_nothing("why")]
+    ledger = {"armed_ns": 0, "deadline_s": deadline_s, "steps": steps}
+    short = keeper.margin_s({**ledger, "steps": []})
+    assert short == min(2.0, deadline_s / 10)
+    assert keeper.margin_s(ledger) == max(short, min(takes_s, deadline_s / 2))
+    assert keeper.due_ns(ledger, None, 0) >= int(deadline_s / 2 * 1e9) - 1
+
+
 def armed(host: BrokenHost, fault: str, steps: list[keeper.Step], deadline_s: float = 30.0) -> None:
     """A fault whose injector is done."""
     injector = host.victim(f"hd-injector-{fault}")

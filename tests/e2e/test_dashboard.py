@@ -14,7 +14,7 @@ from running_lab import Lab, eventually
 
 pytestmark = pytest.mark.e2e
 
-PAGES = ("", "faults", "journal", "subscriptions", "silences")
+PAGES = ("", "faults", "drills", "journal", "subscriptions", "silences")
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ class Torment:
         yield
         switch_on(StateDirectory(self.lab.directory), host)
         yield
-        eventually(lambda: self.is_up(host), 60, f"{host} is back")
+        eventually(lambda: self.is_back(host), 90, f"{host} is back")
         eventually(lambda: self.balanced(host), 60, f"{host} is told well")
         spare.unlink()
 
@@ -118,10 +118,22 @@ class Torment:
         """Whether nothing is open on a host and every kill there has been told."""
         return self.is_told(host) and not any(f"-{host}" in line for line in self.verdict().wrong)
 
+    def is_back(self, host: HostId) -> bool:
+        """Whether it is up. A late leader may have fenced it after it was switched on: then a person
+        switches it on once more."""
+        answer = self.lab.get("/hosts") or {"items": []}
+        if any(row["host"] == host and row["fenced"] for row in answer["items"]):
+            switch_on(StateDirectory(self.lab.directory), host)
+        return self.is_up(host)
+
     def is_up(self, host: HostId) -> bool:
-        """Whether the server knows the host's three resources and all of them are up."""
+        """Whether the host's service is up there, and its guests are up wherever they are now."""
         answer = self.lab.get("/resources") or {"items": []}
-        return [row["state"] for row in answer["items"] if row["host"] == host] == ["up"] * 3
+        at_home = {f"web-{host}": host}
+        belongs = [row for row in answer["items"] if f"-{host}" in row["id"]]
+        return [row["state"] for row in belongs] == ["up"] * 3 and all(
+            row["host"] == at_home.get(row["id"], row["host"]) for row in belongs
+        )
 
     def is_told(self, host: HostId) -> bool:
         """Whether every kill of a host or of its node process has been told, and its end too."""

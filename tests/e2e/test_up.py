@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 def test_a_stop_leaves_no_process_and_no_listening_port(tmp_path: Path, number: signal.Signals) -> None:
     lab = start(tmp_path / "state")
     during = footprint(lab.directory)
-    assert len(during.pids) >= 19, "up, NATS, server, 3 nodes, 3 runners, balancer, consumer, 9 services"
+    assert len(during.pids) >= 20, "up, NATS, server, 3 nodes, 3 runners, 2 balancers, consumer, 9 services"
     assert len(during.ports) >= 13, "API, NATS, balancer, consumer, 9 services"
     assert lab.stop(number) == 0, lab.output()
     eventually(lambda: not footprint(lab.directory).pids, 5, "no process of the lab lives")
@@ -33,7 +33,7 @@ def test_after_kill_9_of_up_the_next_one_takes_over_the_living_and_tells_of_the_
     first = start(tmp_path / "state")
     services = {name: first.service(name) for name in ("web-n1", "web-n2", "guest-n3-a")}
     victim = first.service("guest-n3-b")
-    children = [first.child(name) for name in ("server", "nats", "node-n1", "balancer")]
+    children = [first.child(name) for name in ("server", "nats", "node-n1", "balancer-edge1")]
     up = identify(first.process.pid)
     assert up is not None
     assert victim is not None

@@ -28,10 +28,11 @@ from homeostat.contracts.wire import (
     digest,
     encode,
 )
-from homeostat.faults.herald import Herald
+from homeostat.faults.herald import NO_TAGS, Herald
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import fault_table
+from homeostat.faults.tags import Tags
 from homeostat.fleet.settings import FleetSettings
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
@@ -78,12 +79,14 @@ class Offers:
     store: Store
     offered: list[Notice] = field(default_factory=list)
     committed: list[int] = field(default_factory=list)
+    pictures: dict[str, Any] = field(default_factory=dict)
 
     def catch_up(self, subscriptions: tuple[str, ...]) -> None:
         """Nothing is behind here."""
 
     def offer(self, notices: tuple[Notice, ...], pictures: Any) -> None:
         self.offered += notices
+        self.pictures |= pictures
         self.committed.append(self.store.rows(select(func.count()).select_from(fault_table))[0][0])
 
 
@@ -137,6 +140,7 @@ async def running(
     *errors: Exception,
     term_left_s: Callable[[], float] = lambda: math.inf,
     fleet: FleetSettings = FLEET,
+    tags: Tags = NO_TAGS,
 ) -> AsyncIterator[Running]:
     appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
@@ -152,7 +156,7 @@ async def running(
         readers=store.readers,
         bus=bus,  # type: ignore[arg-type]
         clock=SystemClock(),
-        herald=Herald(subscriptions, offers, store.readers, silences),  # type: ignore[arg-type]
+        herald=Herald(subscriptions, offers, store.readers, silences, tags),  # type: ignore[arg-type]
         faults=FaultsSettings(clear_after_s=0.1),
         fleet=fleet,
         epoch=1,

@@ -13,10 +13,12 @@ import pytest
 from lab_waiting import until
 
 from homeostat.contracts.nouns import HostId
+from homeostat.drills import node_keeper as keeper
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.processes import Identity, identify, is_alive
-from homeostat.lab.leftovers import MARK
+from homeostat.lab.leftovers import MARK, end_all, keepers
 from homeostat.lab.machines import HOST_MARK, is_on, of_lab, processes, switch_off, switch_on
+from homeostat.lab.plan import EDGES
 from homeostat.lab.settings import StateDirectory
 
 N1, N2 = HostId("n1"), HostId("n2")
@@ -81,6 +83,36 @@ def test_a_directory_without_a_lab_and_a_host_that_is_not_there_are_named(tmp_pa
     (tmp_path / "lab.json").write_text("{}")
     with pytest.raises(NotFound, match="n1, n2, n3"):
         of_lab(tmp_path, "n9")
+    for edge in EDGES:
+        with pytest.raises(NotFound, match=f"{edge} has no power switch"):
+            of_lab(tmp_path, edge)
+    with pytest.raises(NotFound, match="no host 'up'"):
+        of_lab(tmp_path, "up")
+
+
+def test_the_undo_keeper_of_a_host_ends_with_it_and_no_other(state: StateDirectory) -> None:
+    lives = [keeper.start(state.host(host) / "keeper") for host in (N1, N2)]
+    mine, other = (Identity(life["pid"], life["start_ticks"]) for life in lives)
+    try:
+        assert mine in processes(state, N1) and len(processes(state, N1)) == 2, "the keeper and its guard"
+        switch_off(state, N1)
+        assert not is_alive(mine) and is_alive(other)
+    finally:
+        end_all(lambda: keepers(state.root), grace_s=0.0)
+
+
+def test_the_switch_says_on_off_and_what_lies_between(state: StateDirectory) -> None:
+    def switch(verb: str) -> str:
+        argv = [sys.executable, "-m", "homeostat.lab.power", "--dir", str(state.root), verb, "n2"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip()
+
+    assert switch("state") == "on"
+    with sleeping(**{MARK: str(state.root), HOST_MARK: "n2"}) as node:
+        state.off_file(N2).touch()
+        assert switch("state") == "going off"
+        assert switch("off") == "off" and not is_alive(node)
+    assert switch("on") == "on" and switch("on") == "on", "again does no harm"
 
 
 def test_the_power_switch_gives_a_receipt_or_says_why_not(state: StateDirectory) -> None:

@@ -26,7 +26,7 @@ from homeostat.lab.settings import StateDirectory
 from homeostat.lab.up import write_files
 
 PROGRAM = str(Path(__file__).with_name("up_program.py"))
-CHILDREN = {"nats", "server", "balancer", "consumer"} | {
+CHILDREN = {"nats", "server", "balancer-edge1", "balancer-edge2", "consumer"} | {
     f"{what}-{host}" for what in ("node", "machine") for host in HOSTS
 }
 
@@ -104,7 +104,14 @@ def test_from_nothing_to_green_and_back_to_nothing(lab: Up) -> None:
         names = {json.loads(get(lab.ports["balancer"])[1])["name"] for _ in range(9)}
         assert names == {"web-n1", "web-n2", "web-n3"}
         assert "nats-server v2." in lab.said()
-        for name in ("lab.json", "credentials.json", "client.json", "children.json", "nats/nats.conf"):
+        for name in (
+            "lab.json",
+            "site.yaml",
+            "credentials.json",
+            "client.json",
+            "children.json",
+            "nats/nats.conf",
+        ):
             assert (lab.state.root / name).stat().st_mode & 0o777 == 0o600, name
         assert lab.state.root.stat().st_mode & 0o777 == 0o700
         secrets = json.loads(lab.state.credentials_file.read_text())

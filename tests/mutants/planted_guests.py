@@ -20,7 +20,7 @@ from homeostat.sim.guests import SimGuest
 class MovesWithoutAReceipt(Placing):
     """I5: a host that is down is emptied, fenced or not."""
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
         topology = self._parts.topology()
         nodes = topology.nodes.values()
         return [node.host for node in nodes if node.down_ns is not None and guests_of(topology, node.host)]
@@ -98,5 +98,5 @@ class AsksLongBefore(Placing):
 class LeavesThemThere(Placing):
     """Lost guests: those of a dead host start nowhere."""
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
         return []

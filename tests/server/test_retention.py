@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select, update
 from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.events.fleet import AgentReturned, JournalPruned
 from homeostat.contracts.nouns import HostId
+from homeostat.drills.store import run_table
 from homeostat.faults.store import fault_table
 from homeostat.fleet.store import action_table
 from homeostat.kernel import database
@@ -63,6 +64,14 @@ def act(number: int, outcome: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def drill(number: int, ended: int | None) -> dict[str, Any]:
+    return {
+        "run": f"r-{number}", "drill": "d", "suite": "", "site": f"s-{number}", "hosts": "[]",
+        "resources": "[]", "seed": 0, "owner": "p", "by": "p", "began_seq": number, "began_ns": OLD_NS,
+        "ended_seq": ended, "how": "running" if ended is None else "reported", "verdict": "",
+    }  # fmt: skip
+
+
 def fill(store: Store, table: Any, rows: Sequence[dict[str, Any]]) -> None:
     with store.engine.begin() as connection:
         connection.execute(insert(table), list(rows))
@@ -101,16 +110,18 @@ async def test_what_is_old_and_over_goes_in_small_batches(store: Store) -> None:
     fill(store, fault_table, [fault(1, "cleared", OLD_NS), fault(45, "cleared", YOUNG_NS)])
     fill(store, outbox, [notice(n, "delivered") for n in range(2, 22)] + [notice(46, "given_up")])
     fill(store, action_table, [act(3, "ok"), act(47, "failed")])
+    fill(store, run_table, [drill(4, 30), drill(5, 45), drill(6, None)])
     counts, sizes = await prune(store)
-    assert counts == {"notices": 20, "acts": 1, "faults": 1, "events": 40, "silences": 0}
+    assert counts == {"notices": 20, "acts": 1, "faults": 1, "drills": 1, "events": 40, "silences": 0}
     assert max(sizes) == 7
     assert store.seqs() == list(range(41, 52))
     assert [row.id for row in store.rows(select(fault_table))] == ["f-45"]
     assert [row.key for row in store.rows(select(outbox))] == ["k-46"]
     assert [row.id for row in store.rows(select(action_table))] == ["a-47"]
+    assert sorted(row.run for row in store.rows(select(run_table))) == ["r-5", "r-6"]
     (told,) = await Journal(store.readers, CATALOGUE).read(Seq(50))
     assert told.event == JournalPruned(through=40)
-    assert (await prune(store)) == ({"notices": 0, "acts": 0, "faults": 0, "events": 0, "silences": 0}, [])
+    assert (await prune(store)) == (dict.fromkeys(counts, 0), [])
 
 
 @pytest.mark.seed("order retention: pruned only below every cursor and open item")

@@ -16,6 +16,7 @@ FOUND = {
     225: "a node process that fell silent twice in one life jammed the fault path",
     286: "an answer to a resync that was overtaken put an old level back",
     711: "a host was fenced whose death was never committed",
+    2032: "the check of the gate held a storm against a host that had its receipt before the storm",
     2237: "a deposed server whose delivery was told so while it was being cancelled never ended",
 }
 

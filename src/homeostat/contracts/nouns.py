@@ -114,3 +114,12 @@ def resource_subject(resource: ResourceId) -> str:
 def fault_subject(fault: FaultId) -> str:
     """The journal's subject of a fault."""
     return f"fault/{fault}"
+
+
+def drill_subject(run: str) -> str:
+    """The journal's subject of a run of a drill."""
+    return f"drill/{run}"
+
+
+DRILLS_SUBJECT = "drills"
+"""The journal's subject of what concerns all drills."""

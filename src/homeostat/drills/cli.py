@@ -1,4 +1,4 @@
-"""homeostat drill: look at drills before they run, and at runs after they did. Nothing is injected here."""
+"""homeostat drill: look at drills before they run, and at runs after they did. Running is `run_cli`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(
     help="What is broken on purpose, and what that proved.",
-    epilog="Exit codes of verify and report: 0 PASS · 10 FAIL · 11 INCONCLUSIVE · 12 ERROR · 13 ABORTED.",
+    epilog="Exit codes of a run and its report: 0 PASS · 10 FAIL · 11 INCONCLUSIVE · 12 ERROR · 13 ABORTED.",
     no_args_is_help=True,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -169,7 +169,7 @@ def _say(reports: list[DrillReport], form: Format, out: Path | None) -> None:
     if text is None and out is not None:
         raise BadInput("--out", str(out), "a --format that is a file: json, junit or html")
     if text is None:
-        _on_console(reports)
+        on_console(reports)
     elif out is None:
         print(text, end="")
     else:
@@ -201,7 +201,8 @@ def _text(reports: list[DrillReport], form: Format) -> str | None:
             return html(reports, repeats_of(reports))
 
 
-def _on_console(reports: list[DrillReport]) -> None:
+def on_console(reports: list[DrillReport]) -> None:
+    """One after the other, then what several of one drill say together."""
     from homeostat.drills.repeats import statement
     from homeostat.drills.reports.console import show as show_report
     from homeostat.drills.reports.together import repeats_of

@@ -37,13 +37,17 @@ _AFTER_THE_VERDICT = (LEDGER, CLEANUP)
 class Log:
     """An append-only file of numbered facts; each is on disk when `note` returns."""
 
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        self._path, self._number, self._last_ns = path, 0, 0
+    def __init__(self, path: Path, *, goes_on: bool = False) -> None:
+        """A new one; with `goes_on`, what a dead tool left, without the line that it did not end."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (0 if goes_on else os.O_EXCL)
+        left = read_log(path) if goes_on else ()
+        self._path, self._number = path, len(left)
+        self._last_ns = left[-1].at_ns if left else 0
         try:
             self._file: BinaryIO | None = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)
         except FileExistsError:
             raise AlreadyRunning(f"{path} is there already: a history is written once") from None
+        self._file.truncate(sum(len(encode(each)) for each in left))
 
     def note(self, fact: Fact, at_ns: int) -> Entry:
         """Add a fact. CorruptState when the log is closed or time would go back."""
@@ -69,9 +73,9 @@ class Log:
 class Recording:
     """A run's folder while it runs. Made by `begin`; with `with`, its files are closed whatever happens."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, goes_on: bool = False) -> None:
         self.folder = folder
-        self._history = Log(folder / HISTORY)
+        self._history = Log(folder / HISTORY, goes_on=goes_on)
         self._cleanup: Log | None = None
 
     @classmethod
@@ -84,6 +88,11 @@ class Recording:
         (folder / SAMPLES).mkdir(mode=0o700)
         write_json(folder / PLAN, plan_record(plan))
         return cls(folder)
+
+    @classmethod
+    def reopened(cls, folder: Path) -> Recording:
+        """A run whose tool died before its end. The caller knows that nobody else writes it."""
+        return cls(folder, goes_on=True)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +110,7 @@ class Recording:
         """The end of the evidence: verdict and hashes are on disk. The digest of the evidence."""
         self._history.close()
         write_json(self.folder / VERDICT, verdict)
-        return self._sealed(without=_AFTER_THE_VERDICT)
+        return _sealed(self.folder, without=_AFTER_THE_VERDICT)
 
     def cleaned_up(self, step: CleanedUp, at_ns: int) -> None:
         """What the clean-up did; only after the verdict."""
@@ -115,14 +124,20 @@ class Recording:
         """Everything is done; the last files get their hashes, too."""
         if self._cleanup is not None:
             self._cleanup.close()
-        return self._sealed(without=())
+        return _sealed(self.folder, without=())
 
-    def _sealed(self, without: tuple[str, ...]) -> str:
-        hashes = {name: digest for name, digest in _hashes(self.folder).items() if name not in without}
-        write_json(self.folder / MANIFEST, {"format": FORMAT, "closed": not without, "sha256": hashes})
-        for name in hashes:
-            (self.folder / name).chmod(_READ_ONLY)
-        return evidence_digest(hashes)
+
+def close_frozen(folder: Path) -> str:
+    """The end of a run whose tool died in the clean-up: its verdict is there and stays."""
+    return _sealed(folder, without=())
+
+
+def _sealed(folder: Path, without: tuple[str, ...]) -> str:
+    hashes = {name: digest for name, digest in _hashes(folder).items() if name not in without}
+    write_json(folder / MANIFEST, {"format": FORMAT, "closed": not without, "sha256": hashes})
+    for name in hashes:
+        (folder / name).chmod(_READ_ONLY)
+    return evidence_digest(hashes)
 
 
 def evidence_digest(hashes: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ Below its state folder (0700): `faults/<id>.json` is the ledger of one fault, on
 folder) before each act that it undoes; `<id>.renewed` the moment of the last renewal; `<id>.undo` asks for
 the undo now; `halted` undoes everything and refuses new faults; `outcomes/<id>.json` is what came of it.
 `doorbell` wakes the keeper, `keeper.json` is its sign of life, `keeper.lock` its claim to the folder.
+`programs.json` holds what its host permits to be run for other hosts.
 
 Invariants. A step is data of a fixed list of kinds, never a command line. A process is touched only by pid
 *and* start ticks *and* boot id, through a pidfd. A step that fails stops no other, and is tried again. Time
@@ -189,6 +190,7 @@ class Folder:
             self.root / "doorbell",
         )
         self.halted, self.log = self.root / "halted", self.root / "keeper.log"
+        self.programs = self.root / "programs.json"
 
     def make(self) -> None:
         """The folders and the doorbell."""
@@ -253,6 +255,15 @@ def step_table(netns: Optional[int], table: str) -> Step:
 def step_chain(netns: Optional[int], command: str, chain: str) -> Step:
     """Our own chain of iptables or ip6tables, and the jumps to it."""
     return {"kind": "chain", "netns": netns, "command": command, "chain": chain}
+
+
+def step_program(name: str, host: str, seen_by: str, says: str, takes_s: float = 0.0) -> Step:
+    """A program that this machine permits is run for a host; it is undone when `seen_by` prints `says`.
+
+    `takes_s`: so long before the deadline the undo begins, at most half of it.
+    """
+    step = {"kind": "program", "name": name, "host": host, "seen_by": seen_by, "says": says}
+    return {**step, "takes_s": takes_s}
 
 
 def step_nothing(why: str) -> Step:
@@ -397,6 +408,55 @@ def _chain(step: Step) -> str:
     return "undone"
 
 
+def permit(root: Path, programs: Dict[str, Dict[str, Any]]) -> None:
+    """Put down what may be run: by name `argv`, in which `{host}` stands for the host, and `timeout_s`."""
+    folder = Folder(root)
+    folder.make()
+    _write(folder.programs, programs)
+
+
+def _run_program(root: Path, name: str, host: str, beat: Callable[[], None]) -> str:
+    """What a permitted program prints. OSError when it fails, hangs or is none."""
+    programs = _read(Folder(root).programs) or {}
+    if not (_NAME.match(host) and name in programs):
+        raise ValueError(f"program {name!r} for host {host!r} is not permitted here")
+    argv = [str(word).replace("{host}", host) for word in programs[name]["argv"]]
+    end_ns = now_ns() + int(float(programs[name]["timeout_s"]) * 1e9)
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
+        universal_newlines=True,
+    ) as child:  # fmt: skip
+        said = None
+        while said is None:
+            try:
+                said = child.communicate(timeout=0.5)[0].strip()
+            except subprocess.TimeoutExpired:
+                beat()
+                if now_ns() > end_ns:
+                    child.kill()
+                    raise OSError(f"{argv[0]}: no end in {programs[name]['timeout_s']} s") from None
+    if child.returncode != 0:
+        raise OSError(f"{argv[0]}: {said[-200:] or child.returncode}")
+    return said
+
+
+def _program_kind(root: Optional[Path], beat: Callable[[], None]) -> Kind:
+    """The kind of step that needs to know whose keeper asks."""
+
+    def seen(step: Step) -> bool:
+        if root is None:
+            raise ValueError("only a keeper runs programs")
+        return _run_program(root, step["seen_by"], step["host"], beat) == str(step["says"])
+
+    def undo(step: Step) -> str:
+        if root is None:
+            raise ValueError("only a keeper runs programs")
+        _run_program(root, step["name"], step["host"], beat)
+        return "undone"
+
+    return Kind(undo, seen)
+
+
 class Kind(NamedTuple):
     """How a step is undone (`undone` or `already`), and how it is seen that it is."""
 
@@ -415,12 +475,21 @@ KINDS: Dict[str, Kind] = {
 }
 
 
-def undo_step(step: Step, beat: Callable[[], None] = lambda: None) -> Dict[str, Any]:
-    """Undo one step and look whether it is. Whatever goes wrong is in the result, nothing is raised."""
+def _kind_of(step: Step, root: Optional[Path], beat: Callable[[], None]) -> Kind:
+    return _program_kind(root, beat) if step["kind"] == "program" else KINDS[step["kind"]]
+
+
+def undo_step(
+    step: Step, beat: Callable[[], None] = lambda: None, root: Optional[Path] = None
+) -> Dict[str, Any]:
+    """Undo one step and look whether it is. Whatever goes wrong is in the result, nothing is raised.
+
+    `root` is the folder of the keeper whose host permits the programs.
+    """
     result, reason = "failed", None
     beat()
     try:
-        kind = KINDS[step["kind"]]
+        kind = _kind_of(step, root, beat)
         result = kind.undo(step)
         if not within(2.0, lambda: kind.verify(step)):
             result, reason = "failed", "still in effect 2 s after the undo"
@@ -429,10 +498,11 @@ def undo_step(step: Step, beat: Callable[[], None] = lambda: None) -> Dict[str, 
     return {"step": step, "result": result, "reason": reason}
 
 
-def verify_step(step: Step) -> Dict[str, Any]:
+def verify_step(step: Step, root: Optional[Path] = None) -> Dict[str, Any]:
     """Whether nothing of a step's effect is left; looks only."""
     try:
-        return {"step": step, "undone": KINDS[step["kind"]].verify(step), "reason": None}
+        undone = _kind_of(step, root, lambda: None).verify(step)
+        return {"step": step, "undone": undone, "reason": None}
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
         return {"step": step, "undone": False, "reason": f"{type(error).__name__}: {error}"}
 
@@ -441,13 +511,19 @@ def verify_step(step: Step) -> Dict[str, Any]:
 
 
 def due_ns(ledger: Ledger, renewed_ns: Optional[int], at_ns: int) -> int:
-    """When the undo begins: a margin (a tenth, at most 2 s) before the deadline, so that it ends in it.
+    """When the undo begins: a margin before the deadline, so that it ends in it.
 
     A renewal from the future counts as one of now. Pure.
     """
     last_ns = max(int(ledger["armed_ns"]), min(renewed_ns or 0, at_ns))
+    return last_ns + int((float(ledger["deadline_s"]) - margin_s(ledger)) * 1e9)
+
+
+def margin_s(ledger: Ledger) -> float:
+    """How long the undo may take: a tenth of the deadline, at most 2 s; with programs what they say. Pure."""
     deadline_s = float(ledger["deadline_s"])
-    return last_ns + int((deadline_s - min(2.0, deadline_s / 10)) * 1e9)
+    takes_s = sum(float(step.get("takes_s", 0.0)) for step in ledger.get("steps", []) if "takes_s" in step)
+    return max(min(2.0, deadline_s / 10), min(takes_s, deadline_s / 2))
 
 
 class Keeper:
@@ -527,11 +603,11 @@ class Keeper:
                 results.append(undo_step({**ledger["actor"], "kind": "kill"}, self.beat))
                 ledger = _read(path)  # what it still wrote before it died
             for step in reversed(list(ledger["steps"]) if ledger is not None else []):
-                results.append(undo_step(step, self.beat))
+                results.append(undo_step(step, self.beat, self._folder.root))
         except (OSError, ValueError, KeyError, TypeError) as error:
             results.append({"step": None, "result": "failed", "reason": f"{path}: {error}"})
         done_ns = now_ns()
-        deadline_ns = due if ledger is None else due + int(min(2.0, float(ledger["deadline_s"]) / 10) * 1e9)
+        deadline_ns = due if ledger is None else due + int(margin_s(ledger) * 1e9)
         undone = all(one["result"] != "failed" for one in results)
         outcome = {
             "fault": fault, "reason": reason, "undone": undone, "within_deadline": done_ns <= deadline_ns,

@@ -10,6 +10,10 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from homeostat.contracts.roles import pid_file_of
+from homeostat.drills.injectors import permitted
+from homeostat.drills.injectors.permitted import Permitted, read_profiles
+from homeostat.drills.injectors.words import Words
 from homeostat.kernel.config import checked, load
 
 PROFILES = Path(__file__).with_name("profiles.yaml")
@@ -23,6 +27,7 @@ class InjectorKind(StrEnum):
     node_cpu = "node_cpu"
     node_disk = "node_disk"
     node_network = "node_network"
+    node_power = "node_power"
 
 
 class Profile(BaseModel):
@@ -62,6 +67,41 @@ class Profile(BaseModel):
             raise ValueError("exactly one of command_line, pid_file, cgroup, resource must be given")
         return self
 
+    def found(self) -> permitted.Profile:
+        """The same for the injectors."""
+        return permitted.Profile(self.command_line, self.pid_file, self.cgroup, self.resource, self.shared)
+
+
+class Program(BaseModel):
+    """A program that may be run here for a host. In one process: whoever ends it ends all of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    argv: tuple[str, ...] = Field(min_length=1)
+    """The program and its words; `{host}` in a word stands for the host. No shell reads it."""
+
+    timeout_s: float = Field(default=20.0, gt=0, le=120)
+    """Seconds after which it is killed, and has failed. Too small: a slow switch is never seen to obey. Too
+    large: a hanging one keeps the undo of other faults of this host waiting."""
+
+
+class PoweredHost(BaseModel):
+    """A host whose power is switched here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    answers_at: tuple[str, ...] = Field(min_length=1)
+    """`address:port` of what answers there while it is on; all of that is silent when it is off."""
+
+    @field_validator("answers_at")
+    @classmethod
+    def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            address, _, port = each.rpartition(":")
+            if not address or not port.isdigit() or not 0 < int(port) < 65_536:
+                raise ValueError(f"it must be address:port, not {each!r}")
+        return given
+
 
 class DrillSettings(BaseModel):
     """What this host permits."""
@@ -72,7 +112,7 @@ class DrillSettings(BaseModel):
     """Whether anything may be broken here on purpose. Off: every injector refuses."""
 
     injectors: tuple[InjectorKind, ...] = ()
-    """Which kinds: node_kill, node_freeze, node_cpu, node_disk, node_network."""
+    """Which kinds: node_kill, node_freeze, node_cpu, node_disk, node_network, node_power."""
 
     writable_paths: tuple[Path, ...] = ()
     """Folders in which node_disk may write its file, of at most 2 GiB and a tenth of what is free."""
@@ -81,6 +121,18 @@ class DrillSettings(BaseModel):
     """Services by name; they win over shipped ones. Each has exactly one of `command_line` (a regular
     expression for the whole of it), `pid_file`, `cgroup`, `resource`; `shared: true` says that other services
     live in the same processes."""
+
+    programs: dict[str, Program] = Field(default_factory=dict)
+    """Programs by name, for node_power: `power-off`, `power-on` (which must do no harm when it is on) and
+    `power-state` (which prints `on` or `off`, and `off` only when nothing of the host runs)."""
+
+    power: dict[str, PoweredHost] = Field(default_factory=dict)
+    """Other hosts whose power is switched here, for node_power."""
+
+
+def keeper_folder(state_dir: Path) -> Path:
+    """The folder of the undo keeper of the host with this state directory."""
+    return state_dir.absolute() / "keeper"
 
 
 class _Resource(BaseModel):
@@ -106,16 +158,39 @@ class DrilledNode(BaseModel):
     @property
     def keeper(self) -> Path:
         """The state folder of this host's undo keeper."""
-        return self.state_dir.absolute() / "keeper"
-
-    def profile(self, name: str) -> Profile | None:
-        """The node's own profile, else the shipped one."""
-        return self.profiles().get(name)
+        return keeper_folder(self.state_dir)
 
     def profiles(self) -> dict[str, Profile]:
         """All of them by name."""
-        shipped: dict[str, dict[str, Any]] = yaml.safe_load(PROFILES.read_text())
-        return {name: checked(Profile, given) for name, given in shipped.items()} | self.drills.profiles
+        return {name: checked(Profile, given) for name, given in shipped_words().items()} | (
+            self.drills.profiles
+        )
+
+    def permitted(self) -> Permitted:
+        """The same for the injectors."""
+        resources = self.runner.resources
+        return Permitted(
+            host=self.host,
+            file="node.yaml",
+            state_dir=self.state_dir,
+            enabled=self.drills.enabled,
+            injectors=tuple(map(str, self.drills.injectors)),
+            writable_paths=self.drills.writable_paths,
+            own={name: each.found() for name, each in self.drills.profiles.items()},
+            programs={
+                name: permitted.Program(each.argv, each.timeout_s)
+                for name, each in self.drills.programs.items()
+            },
+            power={name: permitted.PoweredHost(each.answers_at) for name, each in self.drills.power.items()},
+            shipped=read_profiles(Words(shipped_words())),
+            pid_files={each.id: each.pid_file or pid_file_of(self.state_dir, each.id) for each in resources},
+        )
+
+
+def shipped_words() -> dict[str, dict[str, Any]]:
+    """The shipped profiles as they are written."""
+    words: dict[str, dict[str, Any]] = yaml.safe_load(PROFILES.read_text())
+    return words
 
 
 def read_drilled_node(path: Path) -> DrilledNode:

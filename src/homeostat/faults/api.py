@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import Connection, func, select
 
-from homeostat.contracts.events.faults import FaultInhibited
+from homeostat.contracts.events.faults import FaultInhibited, FaultRaised
 from homeostat.contracts.nouns import (
     INFRASTRUCTURE,
     FaultId,
@@ -22,11 +22,12 @@ from homeostat.contracts.nouns import (
 )
 from homeostat.faults.affected import read
 from homeostat.faults.checkpoints import Numbering, Timeline
-from homeostat.faults.explanation import Explained, explained
-from homeostat.faults.herald import picture_of
+from homeostat.faults.explanation import Explained, arrivals, explained
+from homeostat.faults.herald import NO_TAGS, picture_of
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.ownership import owners
 from homeostat.faults.store import FaultQuery, fault_table, load, load_latest
+from homeostat.faults.tags import Tags
 from homeostat.faults.timeline import timeline
 from homeostat.fleet.store import action_table, resource_table
 from homeostat.kernel.access import Caller, Role
@@ -42,6 +43,7 @@ from homeostat.notices.subscriptions import Subscriptions
 LIMIT_MAX = 1000
 SEQ_DIGITS_MAX = 18
 INJECTIONS_WITHIN = 5000
+ARRIVALS_AMONG = 5000
 NS_MAX = 2**62
 
 
@@ -52,6 +54,7 @@ class FaultsApi:
     readers: Readers
     journal: Journal
     subscriptions: Subscriptions
+    tags: Tags = NO_TAGS
 
 
 class AffectedView(BaseModel):
@@ -63,7 +66,10 @@ class AffectedView(BaseModel):
 
 
 class FaultView(BaseModel):
-    """A fault. `outage_ms` is null when no single clock saw both ends."""
+    """A fault. `outage_ms` is null when no single clock saw both ends.
+
+    `drill` is the run that broke it on purpose, null when none did.
+    """
 
     id: str
     kind: FaultKind
@@ -77,6 +83,7 @@ class FaultView(BaseModel):
     cleared_reason: str
     outage_ms: float | None
     affected: list[AffectedView]
+    drill: str | None
 
 
 class FaultList(BaseModel):
@@ -86,9 +93,10 @@ class FaultList(BaseModel):
 
 
 class Explanation(BaseModel):
-    """The chain of causes, in the journal's order."""
+    """The chain of causes, in the journal's order. `drills`: the runs that broke it on purpose."""
 
     id: str
+    drills: list[str]
     items: list[Explained]
 
 
@@ -129,7 +137,7 @@ async def list_faults(  # noqa: PLR0913 - a query has this many fields
         until_ns=_ns_of(raised_until),
     )
     faults = await parts.readers.read(lambda conn: load_latest(conn, wanted, limit))
-    seen = [_view(caller, fault) for fault in faults if _may_read(caller, fault)]
+    seen = [_view(caller, parts, fault) for fault in faults if _may_read(caller, fault)]
     # What suffers and is somebody else's is not there, so nobody finds a fault by it.
     return FaultList(items=[each for each in seen if resource is None or _names(each, resource)])
 
@@ -140,13 +148,17 @@ async def show_fault(fault: Id, caller: CurrentCaller, parts: Parts) -> FaultVie
     found = await parts.readers.read(lambda conn: load(conn, [FaultId(fault)]))
     if not found or not _may_read(caller, found[0]):
         raise NotFound(f"there is no fault {fault!r}, or it is not yours to read")
-    return _view(caller, found[0])
+    return _view(caller, parts, found[0])
 
 
 @router.get("/explain/{id}")
 async def explain(id: Id, caller: CurrentCaller, parts: Parts) -> Explanation:
     """The chain of causes around a fault, an act, or an event's number; of a resource the newest."""
-    return Explanation(id=id, items=explained(await chain_of(id, caller, parts)))
+    chain = await chain_of(id, caller, parts)
+    raised = [each.event.fault for each in chain if isinstance(each.event, FaultRaised)]
+    faults = await parts.readers.read(lambda conn: load(conn, raised)) if raised else []
+    drills = {run for fault in faults if (run := _drill(parts, fault)) is not None}
+    return Explanation(id=id, drills=sorted(drills), items=explained(chain))
 
 
 async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
@@ -157,9 +169,10 @@ async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
     if _is_number(id) and caller.role is not Role.ADMIN:  # it may be anybody's event
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
     seq, projects = await parts.readers.read(lambda conn: _locate(conn, id))
-    chain = [] if seq is None or not any(map(caller.may_read, projects)) else await parts.journal.chain(seq)
-    if not chain:
+    found = [] if seq is None or not any(map(caller.may_read, projects)) else await parts.journal.chain(seq)
+    if not found:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
+    chain = [*found, *await _arrivals(parts, found)]
     known = await parts.readers.read(lambda conn: owners(conn, chain))
     return [each for each in chain if any(map(caller.may_read, known.projects(each)))]
 
@@ -186,6 +199,14 @@ async def show_timeline(
             f"the journal has no timeline of {fault!r}{who} (any more), or it is not yours to read"
         )
     return folded
+
+
+async def _arrivals(parts: FaultsApi, chain: list[Envelope]) -> list[Envelope]:
+    """When the guests that moved in this chain ran again, looked for among the next thousands of starts."""
+    first = next((each.seq for each in chain if each.kind == "GuestMoved"), None)
+    if first is None:
+        return []
+    return arrivals(chain, await parts.journal.read(first, ARRIVALS_AMONG, kinds={"ResourceUp"}))
 
 
 async def _injections(parts: FaultsApi, about: str, raised: Seq) -> list[Envelope]:
@@ -254,7 +275,11 @@ def _may_read(caller: Caller, fault: Fault) -> bool:
     return any(map(caller.may_read, concerned(picture_of(fault))))
 
 
-def _view(caller: Caller, fault: Fault) -> FaultView:
+def _drill(parts: FaultsApi, fault: Fault) -> str | None:
+    return parts.tags.run_of(fault.about, fault.host, fault.owner, fault.raised_seq) or None
+
+
+def _view(caller: Caller, parts: FaultsApi, fault: Fault) -> FaultView:
     return FaultView(
         id=fault.id,
         kind=fault.kind,
@@ -272,4 +297,5 @@ def _view(caller: Caller, fault: Fault) -> FaultView:
             for each in read(fault.affected)
             if caller.may_read(each.owner)
         ],
+        drill=_drill(parts, fault),
     )

@@ -51,7 +51,7 @@ def ls(  # noqa: PLR0913 - a query has this many fields
     if as_json:
         show_json(answer)
         return
-    columns = ("id", "kind", "about", "owner", "state", "raised", "outage", "reason")
+    columns = ("id", "kind", "about", "owner", "state", "raised", "outage", "drill", "reason")
     show_table(columns, [_for_people(row) for row in answer["items"]], "no fault that you may read")
 
 
@@ -81,6 +81,8 @@ def explain(
         return
     rows = [{**row, "at": when(row["at"]), "after": f"{row['after_ms']:g} ms"} for row in answer["items"]]
     show_table(("seq", "cause", "at", "after", "by", "what"), rows, "nothing is known")
+    for run in answer["drills"]:
+        print(f"broken on purpose by the drill {run}: homeostat drill runs")
 
 
 def timeline(

@@ -33,6 +33,7 @@ from homeostat.faults.inspection import on_drift, on_tick, on_transition
 from homeostat.faults.marks import MarkAct, on_mark_ended, on_mark_intended, on_marked
 from homeostat.faults.presence import Moment, on_goodbye, on_heartbeat, on_silence
 from homeostat.faults.store import fault_changed, fault_raised
+from homeostat.fleet.additions import Addition
 from homeostat.fleet.assignment import Placement
 from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.gate import Asked, Refusal
@@ -63,6 +64,7 @@ class Entry:
     assign: set[HostId] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     enrolments: list[tuple[Enrolment, Local]] = field(default_factory=list)
+    additions: list[tuple[Addition, int]] = field(default_factory=list)
 
     def observations(self, message: Observations, received_ns: int) -> None:
         """Take in what a node saw, once and in its order; ask again where something is missing."""
@@ -207,6 +209,13 @@ class Entry:
     def hold(self, host: HostId, reason: str, by: str) -> None:
         """No harm to this host, or (empty reason) again."""
         self._take(on_hold(self.world, host, (reason, by), self._moment()))
+
+    def add(self, addition: Addition) -> None:
+        """What another room has to say, behind all faults: called when nothing else will be decided."""
+        first = len(self.events)
+        self.additions.append((addition, first))
+        self.events += addition.events
+        self.changes += addition.changes(first)
 
     def enrol(self, enrolment: Enrolment) -> None:
         """A subscription is made, changed or removed."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
-from homeostat.contracts.events import access, faults, fleet, notices, resources
+from homeostat.contracts.events import access, drills, faults, fleet, notices, resources
 from homeostat.contracts.nouns import Mark
 from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope
@@ -144,6 +144,28 @@ def _of_clouds(event: object | None) -> str:
         case fleet.HostMarked():
             return f"cloud {event.cloud} shows what runs on {event.host} as it is seen"
         case _:
+            return _of_drills(event)
+
+
+def _of_drills(event: object | None) -> str:
+    match event:
+        case drills.DrillBegan():
+            where = ", ".join((*event.hosts, *event.resources))
+            return f"{event.by} begins drill {event.drill} ({event.run}) on site {event.site}: {where}"
+        case drills.DrillInjected():
+            took_ms = (event.after_ns - event.before_ns) / 1e6
+            return f"drill {event.run} broke it at {iso(event.before_ns)}, within {took_ms:.0f} ms"
+        case drills.DrillEnded(how="reported"):
+            return f"drill {event.run} is over: {event.verdict}"
+        case drills.DrillEnded():
+            return f"drill {event.run} is over without a verdict: {event.reason}"
+        case drills.DrillReported():
+            return f"drill {event.run} reported after all: {event.verdict}"
+        case drills.DrillsHalted():
+            return f"{event.by} halted all drills: {event.why}"
+        case drills.DrillsResumed():
+            return f"{event.by} lets drills begin again"
+        case _:
             return ""
 
 
@@ -166,6 +188,24 @@ class Explained(BaseModel):
     kind: str
     by: str
     what: str
+
+
+def arrivals(chain: Sequence[Envelope], ups: Iterable[Envelope]) -> list[Envelope]:
+    """Where the story of guests that moved ends: of `ups` the first of each on its new host, after the move.
+
+    A start has a chain of its own, with its node's acts: nothing in the journal says that the move caused it.
+    """
+    moved: dict[str, tuple[int, str]] = {}
+    for each in chain:
+        if isinstance(each.event, resources.GuestMoved):
+            moved[each.subject] = (each.seq, each.event.host)
+    found: dict[str, Envelope] = {}
+    for up in sorted(ups, key=lambda each: each.seq):
+        since, host = moved.get(up.subject, (up.seq, ""))
+        if isinstance(up.event, resources.ResourceUp) and up.event.host == host and up.seq > since:
+            found.setdefault(up.subject, up)
+    known = {each.seq for each in chain}
+    return [each for each in found.values() if each.seq not in known]
 
 
 def explained(chain: Sequence[Envelope]) -> list[Explained]:

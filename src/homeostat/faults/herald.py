@@ -14,6 +14,7 @@ from homeostat.faults.affected import read
 from homeostat.faults.decision import Telling
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import load
+from homeostat.faults.tags import NoTags, Tags
 from homeostat.kernel.database import Readers
 from homeostat.kernel.journal import Change, Draft, Local, Receipt
 from homeostat.notices import silence_store
@@ -48,8 +49,11 @@ class Announcement:
     enrolments: tuple[Enrolment, ...] = ()
 
 
-def picture_of(fault: Fault) -> FaultPicture:
-    """All that a notice says about a fault."""
+NO_TAGS = NoTags()
+
+
+def picture_of(fault: Fault, tags: Tags = NO_TAGS) -> FaultPicture:
+    """All that a notice says about a fault; without `tags`, not whether a drill is to blame."""
     return FaultPicture(
         id=fault.id,
         kind=fault.kind,
@@ -63,15 +67,17 @@ def picture_of(fault: Fault) -> FaultPicture:
         cleared_reason=fault.cleared_reason,
         outage_ms=fault.outage_ms,
         host=fault.host,
+        drill=tags.run_of(fault.about, fault.host, fault.owner, fault.raised_seq),
     )
 
 
 NOTHING = Announcement((), (), (), {})
 
 
-async def recall(readers: Readers, faults: Sequence[FaultId]) -> Mapping[FaultId, FaultPicture]:
+async def recall(readers: Readers, tags: Tags, faults: Sequence[FaultId]) -> Mapping[FaultId, FaultPicture]:
     """Pictures read again from the tables: after a restart, and for notices that did not fit into memory."""
-    return {fault.id: picture_of(fault) for fault in await readers.read(lambda conn: load(conn, faults))}
+    found = await readers.read(lambda conn: load(conn, faults))
+    return {fault.id: picture_of(fault, tags) for fault in found}
 
 
 class Herald:
@@ -83,10 +89,11 @@ class Herald:
         delivery: Delivery,
         readers: Readers,
         silences: Silences | None = None,
+        tags: Tags = NO_TAGS,
     ) -> None:
-        """Without `silences` there are none."""
+        """Without `silences` there are none, without `tags` no drills."""
         self._subscriptions, self._delivery, self._readers = subscriptions, delivery, readers
-        self._silences = silences or Silences(readers)
+        self._silences, self._tags = silences or Silences(readers), tags
         self._heard: dict[FaultId, frozenset[str]] = {}
         self._held: dict[FaultId, tuple[Notice, ...]] = {}
         self._looked = (-1, 0)
@@ -100,6 +107,7 @@ class Herald:
         wanted = tuple(faults)
         await self._subscriptions.reload()
         await self._silences.reload()
+        await self._tags.reload()
         self._heard = dict(await self._readers.read(lambda conn: notice_store.heard(conn, wanted)))
         self._held = dict(await self._readers.read(lambda conn: silence_store.held(conn, wanted)))
         self._looked = (-1, 0)
@@ -114,7 +122,7 @@ class Herald:
         pictures: dict[FaultId, FaultPicture] = {}
         for telling in tellings:
             fault, transition = telling.fault, Transition(telling.transition)
-            pictures[fault.id] = picture = picture_of(fault)
+            pictures[fault.id] = picture = picture_of(fault, self._tags)
             cause = Cause(telling.cause, first_index + len(drafts), telling.at_ns, fault.trace)
             everybody = self._subscriptions.that_may_hear(concerned(picture))
             if transition is Transition.RAISED:
@@ -162,7 +170,7 @@ class Herald:
             fault = there.get(self._to_look.popleft())
             if fault is None or fault.state is not FaultState.OPEN or fault.id not in self._held:
                 continue
-            picture = picture_of(fault)
+            picture = picture_of(fault, self._tags)
             free = [each for each in self._held[fault.id] if self._is_free(each, picture, now_ns)]
             free, later = free[: OWED_MAX - len(notices)], free[OWED_MAX - len(notices) :]
             if free:
@@ -217,7 +225,8 @@ class Herald:
 
         They are matched as they were in `told`, and as they become from the next entry on.
         """
-        pictures = [picture_of(each) for each in sorted(faults, key=lambda each: each.raised_ns)]
+        by_age = sorted(faults, key=lambda each: each.raised_ns)
+        pictures = [picture_of(each, self._tags) for each in by_age]
         for enrolment, place in enrolments:
             row, draft = enrolment.subscription, enrolment.draft
             told = replace(told, enrolments=(*told.enrolments, enrolment))

@@ -38,6 +38,7 @@ from homeostat.faults.herald import Herald
 from homeostat.faults.model import Fault
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import load_open, load_raised
+from homeostat.fleet.additions import Addition
 from homeostat.fleet.liveness import Link
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.settings import FleetSettings
@@ -71,10 +72,11 @@ ASSIGNING_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something that another loop wants in the journal, and who waits for it."""
+    """Something that another loop wants in the journal, and who waits for it. `last`: behind all faults."""
 
     change: Callable[[Entry], None]
     done: asyncio.Future[Seq]
+    last: bool = False
 
 
 Message = Observations | Levels | Goodbye
@@ -163,14 +165,18 @@ class FaultPath:
         """Configured hosts that no row tells of: nobody knows what runs there."""
         return sorted(self._configured - self.world.topology.nodes.keys())
 
-    async def record(self, change: Callable[[Entry], None]) -> Seq:
+    async def record(self, change: Callable[[Entry], None], *, last: bool = False) -> Seq:
         """Put a change of another loop into the next entry; the number of its last event when committed.
 
-        RetryLater when it was not; 0 when it made no event.
+        RetryLater when it was not; 0 when it made no event. With `last`, it stands behind all else there.
         """
         done: asyncio.Future[Seq] = asyncio.get_running_loop().create_future()
-        await self._inbox.put((Request(change, done), self._parts.clock.mono_ns()))
+        await self._inbox.put((Request(change, done, last), self._parts.clock.mono_ns()))
         return await done
+
+    async def add(self, addition: Addition) -> Seq:
+        """Write something that must have its place among the faults. RetryLater when it was not."""
+        return await self.record(lambda entry: entry.add(addition), last=True)
 
     async def enrol(self, enrolment: Enrolment) -> None:
         """Write a change of a subscription, in its place among the faults. RetryLater when it was not."""
@@ -224,22 +230,12 @@ class FaultPath:
         entry = self.ENTRY(
             self.world, clock.wall_ns(), clock.mono_ns(), faults.clear_after_s, faults.host_clear_after_s
         )
-        waiting: list[tuple[Request, int]] = []
-        for message, received_ns in batch:
-            match message:
-                case Observations():
-                    entry.observations(message, received_ns)
-                case Levels():
-                    entry.levels(message)
-                case Goodbye():
-                    entry.goodbye(message)
-                case Request():
-                    before = len(entry.events)
-                    message.change(entry)
-                    waiting.append((message, len(entry.events) if len(entry.events) > before else 0))
+        waiting = [each for message in batch for each in _taken(entry, *message)]
         if sweep:
             self._sweep(entry)
         entry.tick()
+        last = (each for each, _ in batch if isinstance(each, Request) and each.last)
+        waiting += [(each, _changed(entry, each)) for each in last]
         self._complain(entry.refused)
         if await self._commit(entry, waiting):
             return
@@ -334,6 +330,8 @@ class FaultPath:
                 return False
             seqs = receipt.seqs
             self.world.settle(seqs)
+            for addition, first in entry.additions:
+                addition.adopt(seqs[first : first + len(addition.events)])
             herald.tell(told, receipt)
             herald.tell(owed, receipt)
             if any(isinstance(draft.event, HOST_EVENTS) for draft in entry.events):
@@ -451,6 +449,29 @@ class FaultPath:
 def detected_ns(telling: Telling) -> int:
     """When the monitor knew: of a host when its witnesses agreed, of anything else the source's own stamp."""
     return telling.at_ns if telling.fault.kind is FaultKind.HOST_DOWN else telling.fault.raised_ns
+
+
+def _taken(entry: Entry, message: Message | Request, received_ns: int) -> list[tuple[Request, int]]:
+    """Take a message in; who waits for it, and how many events there are then."""
+    match message:
+        case Observations():
+            entry.observations(message, received_ns)
+        case Levels():
+            entry.levels(message)
+        case Goodbye():
+            entry.goodbye(message)
+        case Request(last=False):
+            return [(message, _changed(entry, message))]
+        case Request():
+            pass  # behind all others
+    return []
+
+
+def _changed(entry: Entry, request: Request) -> int:
+    """How many events there are with those of the request; 0 when it has none."""
+    before = len(entry.events)
+    request.change(entry)
+    return len(entry.events) if len(entry.events) > before else 0
 
 
 def _refuse_request(request: Request, error: BaseException) -> None:

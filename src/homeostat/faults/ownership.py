@@ -13,6 +13,14 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
+from homeostat.contracts.events.drills import (
+    DrillBegan,
+    DrillEnded,
+    DrillInjected,
+    DrillReported,
+    DrillsHalted,
+    DrillsResumed,
+)
 from homeostat.contracts.events.fleet import HostBack, HostDown, HostMarked
 from homeostat.contracts.events.notices import SilenceCreated, SilenceEnded, SubscriptionCreated
 from homeostat.contracts.nouns import INFRASTRUCTURE
@@ -43,6 +51,10 @@ class Owners:
             return frozenset({str(named)})
         match event:
             case SubscriptionCreated() | SilenceCreated() | SilenceEnded():
+                return frozenset({event.owner})
+            case DrillBegan() | DrillInjected() | DrillEnded() | DrillReported():
+                return frozenset({event.owner})
+            case DrillsHalted() | DrillsResumed():
                 return frozenset({event.owner})
             case HostDown() | HostMarked() | HostBack():
                 return self.traces.get(envelope.trace, _ADMINISTRATORS)

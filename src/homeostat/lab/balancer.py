@@ -3,22 +3,32 @@
 `python -m homeostat.lab.balancer --port 8080 web-n1=127.0.0.1:8801 ...`. A refused connection goes to the
 next back end at once; a check every 200 ms takes dead ones out and brings them back. It does not repeat
 requests: what a back end had accepted when it died is lost, as with any TCP balancer.
+
+Several with the same `--lock` share the one address: who has the lock listens, the others check the back
+ends and wait, and one of them listens as soon as the kernel gives the dead holder's lock away. A holder that
+is frozen keeps the address.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
+import fcntl
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 _CHECK_S = 0.2
 _CONNECT_S = 0.5
 _CONNECTIONS_MAX = 512
 _CHUNK = 64 * 1024
+_BIND_S, _BIND_RETRY_S = 5.0, 0.002
+"""The kernel may give a dead holder's lock away before it has closed its socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +150,84 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-async def run(port: int, backends: Sequence[Backend]) -> None:
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The port that is served, the lock that gives the right to, and a file to say that we are there."""
+
+    port: int
+    lock: Path | None = None
+    ready_file: Path | None = None
+
+
+async def run(address: Address, backends: Sequence[Backend]) -> None:
     """Balance until SIGTERM or SIGINT; connections still open then are cut."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     balancer = Balancer(backends)
-    await asyncio.start_server(balancer.serve, "127.0.0.1", port)
-    checks = [asyncio.create_task(balancer.check(each), name=f"check {each.name}") for each in backends]
+    tasks = [asyncio.create_task(balancer.check(each), name=f"check {each.name}") for each in backends]
+    tasks.append(asyncio.create_task(_hold(address, balancer), name="hold"))
     end = asyncio.create_task(stopped.wait(), name="end")
-    done, _ = await asyncio.wait([end, *checks], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([end, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
+
+
+async def _hold(address: Address, balancer: Balancer) -> None:
+    """Wait for the right to the address, then listen for ever."""
+    patience_s = 0.0
+    if address.lock is not None:
+        handle = os.open(address.lock, os.O_RDWR | os.O_CREAT, 0o600)  # kept open as long as we live
+        if not _locked_at_once(handle):
+            print(f"stands by for port {address.port}", flush=True)
+            _say_ready(address)
+            await _locked(handle)
+        print(f"holds port {address.port}", flush=True)
+        patience_s = _BIND_S
+    listening = await _listen(address.port, balancer, patience_s)
+    _say_ready(address)
+    await asyncio.Event().wait()
+    del listening  # asyncio closes a server that nobody knows
+
+
+def _locked_at_once(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _locked(handle: int) -> None:
+    """Until the kernel gives us the lock: within a millisecond of the end of who has it."""
+    loop, ours = asyncio.get_running_loop(), asyncio.Event()
+
+    def wait() -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(ours.set)
+
+    threading.Thread(target=wait, name="standby", daemon=True).start()
+    await ours.wait()
+
+
+async def _listen(port: int, balancer: Balancer, patience_s: float) -> asyncio.Server:
+    until_s = asyncio.get_running_loop().time() + patience_s
+    while True:
+        try:
+            return await asyncio.start_server(balancer.serve, "127.0.0.1", port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() >= until_s:
+                raise
+        await asyncio.sleep(_BIND_RETRY_S)
+
+
+def _say_ready(address: Address) -> None:
+    if address.ready_file is not None:
+        fresh = address.ready_file.with_name(address.ready_file.name + ".new")
+        fresh.write_text(f"{os.getpid()}\n")
+        fresh.replace(address.ready_file)
 
 
 def parse_backend(text: str) -> Backend:
@@ -168,10 +243,12 @@ def main() -> None:
     """The command line of the balancer."""
     parser = argparse.ArgumentParser(prog="homeostat.lab.balancer", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--lock", type=Path, help="who has it serves the port; the others stand by")
+    parser.add_argument("--ready-file", type=Path, help="holds our pid as soon as we serve or stand by")
     parser.add_argument("backends", nargs="+", type=parse_backend)
     told = parser.parse_args()
     try:
-        asyncio.run(run(told.port, told.backends))
+        asyncio.run(run(Address(told.port, told.lock, told.ready_file), told.backends))
     except OSError as error:
         raise SystemExit(f"balancer: port {told.port}: {error.strerror}") from error
 

@@ -1,8 +1,9 @@
 """Processes of a lab that nobody watches any more: found by what they carry, ended by identity.
 
-Three sources, because each can miss one: children.json (what an `up` started), pid files below hosts/ (what
-the nodes' agents started), and the environment: every child inherits our mark, and what an OCF agent starts
-with a clean environment still has the agent's scratch directory in it.
+Four sources, because each can miss one: children.json (what an `up` started), pid files below hosts/ (what
+the nodes' agents started), the environment (every child inherits our mark, and what an OCF agent starts
+with a clean environment still has the agent's scratch directory in it), and the command lines of undo
+keepers, which whoever drills has started.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from homeostat.kernel.errors import CorruptState
@@ -21,6 +23,7 @@ from homeostat.kernel.processes import Identity, identify, is_alive, send_signal
 MARK = "HOMEOSTAT_LAB"
 """Environment variable of every process of a lab; its value is the state directory."""
 _ROUNDS = 20
+_KEEPER = "node_keeper.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,25 @@ def marked(root: Path) -> set[Identity]:
     return with_environment(
         lambda entries: mark in entries or any(entry.startswith(scratch) for entry in entries)
     )
+
+
+def keepers(root: Path) -> set[Identity]:
+    """The living undo keepers, and their guards, whose state folder lies below `root`."""
+    below, found = f"{root}/", set()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(Path(word).name == _KEEPER for word in words) and any(
+            option == "--state" and folder.startswith(below) for option, folder in pairwise(words)
+        ):
+            identity = identify(int(process.name))
+            if identity is not None:
+                found.add(identity)
+    return found
 
 
 def with_environment(wanted: Callable[[list[bytes]], bool]) -> set[Identity]:

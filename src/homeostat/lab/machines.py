@@ -15,8 +15,8 @@ from homeostat.contracts.nouns import HostId
 from homeostat.kernel.errors import GiveUp, NotFound
 from homeostat.kernel.files import write_private
 from homeostat.kernel.processes import Identity
-from homeostat.lab.leftovers import MARK, Ended, end_all, in_pid_files, with_environment
-from homeostat.lab.plan import HOSTS
+from homeostat.lab.leftovers import MARK, Ended, end_all, in_pid_files, keepers, with_environment
+from homeostat.lab.plan import BALANCER_PROFILE, EDGES, HOSTS
 from homeostat.lab.settings import StateDirectory
 
 HOST_MARK = "HOMEOSTAT_LAB_HOST"
@@ -34,13 +34,16 @@ def of_lab(directory: Path, name: str) -> tuple[StateDirectory, HostId]:
     state = StateDirectory(directory.absolute())
     if not state.lab_file.exists():
         raise NotFound(f"{state.root} holds no lab; start one with `homeostat up --dir {state.root}`")
+    if name in EDGES:
+        file = state.ready_file(HostId(name), BALANCER_PROFILE)
+        raise NotFound(f"{name} has no power switch; end its balancer by the pid in {file}")
     if name not in HOSTS:
         raise NotFound(f"the lab has no host {name!r}; it has {', '.join(HOSTS)}")
     return state, HostId(name)
 
 
 def processes(state: StateDirectory, host: HostId) -> set[Identity]:
-    """Everything of one host that lives: its node and machine, what they started, services and guests."""
+    """Everything of one host that lives: node, machine, what they started, services, guests, undo keeper."""
     mine, here = f"{HOST_MARK}={host}".encode(), f"{MARK}={state.root}".encode()
     scratch = f"HA_RSCTMP={state.host(host)}/".encode()
     by_environment = with_environment(
@@ -48,7 +51,7 @@ def processes(state: StateDirectory, host: HostId) -> set[Identity]:
             (mine in entries and here in entries) or any(entry.startswith(scratch) for entry in entries)
         )
     )
-    return by_environment | in_pid_files(state.host(host))
+    return by_environment | in_pid_files(state.host(host)) | keepers(state.host(host))
 
 
 def switch_off(state: StateDirectory, host: HostId) -> list[Ended]:

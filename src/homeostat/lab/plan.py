@@ -6,15 +6,20 @@ written again at every start, so nobody edits them.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceId, ResourceKind
-from homeostat.lab.settings import StateDirectory
+from homeostat.lab.settings import PROGRAM, StateDirectory
 
 HOSTS = (HostId("n1"), HostId("n2"), HostId("n3"))
+EDGES = (HostId("edge1"), HostId("edge2"))
+"""Where the balancers stand: no node process, no guests; the server does not know them."""
+UP = HostId("up")
+"""The machine itself, where `homeostat up` runs: the hosts' power is switched there."""
 PROJECTS = (Owner("platform"), Owner("blue"), Owner("green"))
 LOOPBACK = "127.0.0.1"
 
@@ -62,11 +67,15 @@ PREFERRED_PORTS: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class LabPlan:
-    """Everything the settings files follow from. `ports` has the fields of PREFERRED_PORTS."""
+    """Everything the settings files follow from. `ports` has the fields of PREFERRED_PORTS.
+
+    `program` is how a child runs our own command line.
+    """
 
     state: StateDirectory
     ports: Mapping[str, int]
     python: str
+    program: tuple[str, ...] = PROGRAM
 
     @property
     def api_url(self) -> str:
@@ -83,6 +92,72 @@ class LabPlan:
     def hearing_url(self, subscription: str) -> str:
         """Where the lab's consumer hears one subscription."""
         return f"http://{LOOPBACK}:{self.ports['consumer']}/hear/{subscription}"
+
+
+NODE_PROFILE, BALANCER_PROFILE = "node", "balancer"
+"""The drills' names for what is no resource of a node."""
+
+
+def node_argv(plan: LabPlan, host: HostId) -> tuple[str, ...]:
+    """The command of a host's node process."""
+    return (*plan.program, "run", "node", "--config", str(plan.state.node_config_file(host)))
+
+
+def balancer_argv(plan: LabPlan, edge: HostId) -> tuple[str, ...]:
+    """The command of an edge host's balancer. All have one lock, and who holds it has the address."""
+    backends = [f"{each.id}={LOOPBACK}:{plan.ports[each.id]}" for each in web_services()]
+    ready_file = str(plan.state.ready_file(edge, BALANCER_PROFILE))
+    files = ("--lock", str(plan.state.balancer_lock_file), "--ready-file", ready_file)
+    port = ("--port", str(plan.ports["balancer"]))
+    return (plan.python, "-m", "homeostat.lab.balancer", *port, *files, *backends)
+
+
+def edge_settings(plan: LabPlan, edge: HostId) -> dict[str, Any]:
+    """node.yaml of an edge host: only what drills may do there, since no node process reads it."""
+    return {
+        "host": edge,
+        "state_dir": str(plan.state.host(edge)),
+        "drills": {
+            "enabled": True,
+            "injectors": ["node_kill", "node_freeze"],
+            "profiles": {BALANCER_PROFILE: {"command_line": _exactly(balancer_argv(plan, edge))}},
+        },
+    }
+
+
+def power_settings(plan: LabPlan) -> dict[str, Any]:
+    """node.yaml of the machine where the hosts' power is: only how drills switch them off and on."""
+    power = [plan.python, "-m", "homeostat.lab.power", "--dir", str(plan.state.root)]
+    return {
+        "host": UP,
+        "state_dir": str(plan.state.host(UP)),
+        "drills": {
+            "enabled": True,
+            "injectors": ["node_power"],
+            "programs": {
+                f"power-{what}": {"argv": [*power, what, "{host}"], "timeout_s": 20}
+                for what in ("off", "on", "state")
+            },
+            "power": {host: {"answers_at": _answers_at(plan, host)} for host in HOSTS},
+        },
+    }
+
+
+def _answers_at(plan: LabPlan, host: HostId) -> list[str]:
+    """Where something of a host accepts connections while it is on. Its guests may be elsewhere."""
+    mine = [each.id for each in RESOURCES if each.host == host and not each.movable]
+    return [f"{LOOPBACK}:{plan.ports[name]}" for name in (f"machine-{host}", *mine)]
+
+
+def _node_line(plan: LabPlan, host: HostId) -> str:
+    """Of a node process: the command line becomes the process that it starts."""
+    becomes = (plan.python, "-m", "homeostat.node", str(plan.state.node_config_file(host)))
+    return f"{_exactly(node_argv(plan, host))}|{_exactly(becomes)}"
+
+
+def _exactly(argv: tuple[str, ...]) -> str:
+    """The command line of a profile that only this command has."""
+    return re.escape(" ".join(argv))
 
 
 def web_services() -> tuple[LabResource, ...]:
@@ -163,7 +238,10 @@ def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
             "enabled": True,
             "injectors": ["node_kill", "node_freeze", "node_cpu", "node_disk", "node_network"],
             "writable_paths": [str(plan.state.host(host))],
-            "profiles": {each.id: {"resource": each.id} for each in RESOURCES if each.host == host},
+            "profiles": {
+                **{each.id: {"resource": each.id} for each in RESOURCES if each.host == host},
+                NODE_PROFILE: {"command_line": _node_line(plan, host)},
+            },
         },
     }
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from homeostat.contracts.nouns import HostId
 
+PROGRAM = (sys.executable, "-m", "homeostat.cli")
+"""How a child runs our own command line."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
@@ -21,7 +24,7 @@ class UpSettings:
 
     state_dir: Path
     renew_ports: bool = False
-    program: tuple[str, ...] = (sys.executable, "-m", "homeostat.cli")
+    program: tuple[str, ...] = PROGRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,15 @@ class StateDirectory:
         return self.root / "consumer.json"
 
     @property
+    def site_file(self) -> Path:
+        """What of this lab can be drilled, and how its hosts are reached."""
+        return self.root / "site.yaml"
+
+    @property
+    def balancer_lock_file(self) -> Path:
+        return self.root / "balancer.lock"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -87,6 +99,11 @@ class StateDirectory:
         return self.server / "server.yaml"
 
     @property
+    def server_local_file(self) -> Path:
+        """What a person wants otherwise in server.yaml; never written by us."""
+        return self.root / "server.local.yaml"
+
+    @property
     def server_nats_password_file(self) -> Path:
         return self.server / "nats.password"
 
@@ -94,8 +111,12 @@ class StateDirectory:
     def admin_token_file(self) -> Path:
         return self.server / "admin.token"
 
+    @property
+    def hosts(self) -> Path:
+        return self.root / "hosts"
+
     def host(self, host: HostId) -> Path:
-        return self.root / "hosts" / host
+        return self.hosts / host
 
     def off_file(self, host: HostId) -> Path:
         """While it is there the host is off: nothing of it is started."""

@@ -51,14 +51,22 @@ class StopRequests:
             self._last_s = now_s
 
 
+def nothing() -> None:
+    """Nothing has to be done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a supervisor needs beside its children. `record` is told who runs, at every change."""
+    """What a supervisor needs beside its children. `record` is told who runs, at every change.
+
+    `before_stop` is called once, before the first child is asked to stop; it must not raise.
+    """
 
     logs: Path
     record: Callable[[dict[str, Identity]], None]
     screen: Screen
     stops: StopRequests
+    before_stop: Callable[[], None] = nothing
 
 
 class Supervisor:
@@ -70,6 +78,7 @@ class Supervisor:
         self._record = surroundings.record
         self._screen = surroundings.screen
         self._stops = surroundings.stops
+        self._before_stop = surroundings.before_stop
         self._failed = False
         self._swept_s = 0.0
 
@@ -83,6 +92,7 @@ class Supervisor:
                 self._wait(self._pause_s())
                 self._bury(stopping=False)
         finally:
+            self._before_stop()
             self._stop_all()
         return 1 if self._failed else 0
 

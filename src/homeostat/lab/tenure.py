@@ -1,6 +1,7 @@
 """One owner per state directory: takes it, ends what a dead owner left, runs the children, leaves nothing.
 
-    lock -> end leftovers of children.json -> prepare -> supervise -> end whatever still carries our mark
+    lock -> end leftovers of children.json -> prepare -> supervise -> undo what drills broke -> stop
+         -> end whatever still carries our mark
 
 Services and guests of a killed owner are left alone at the start (their nodes find them again) and are
 ended at the end, when nothing of the directory may live.
@@ -11,15 +12,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from homeostat.kernel.errors import CorruptState
 from homeostat.kernel.locks import only_owner
 from homeostat.kernel.processes import Identity, is_alive
 from homeostat.lab.children import ChildSpec
-from homeostat.lab.leftovers import MARK, end_all, in_pid_files, marked, read_children, write_children
+from homeostat.lab.leftovers import (
+    MARK,
+    end_all,
+    in_pid_files,
+    keepers,
+    marked,
+    read_children,
+    write_children,
+)
 from homeostat.lab.screen import Screen
 from homeostat.lab.settings import StateDirectory
 from homeostat.lab.supervisor import StopRequests, Supervisor, Surroundings
+from homeostat.lab.undoing import let_in, undo_everything
 
 _GRACE_S = 2.0
 
@@ -49,12 +60,18 @@ def _supervise(state: StateDirectory, prepare: Prepare, screen: Screen) -> int:
         except OSError as error:
             screen.say(f"{state.children_file}: not written ({error}); the next start may find less")
 
-    code = Supervisor(specs, Surroundings(state.logs, record, screen, stops)).run()
+    halted: list[Path] = []
+
+    def undo() -> None:
+        halted.extend(undo_everything(state, screen.say, lambda: stops.count > 1))
+
+    code = Supervisor(specs, Surroundings(state.logs, record, screen, stops, undo)).run()
     began_s = time.monotonic()
     hurry = stops.count > 1
     for each in end_all(lambda: _everything(state), grace_s=0.0 if hurry else _GRACE_S):
         how = "killed" if each.killed else "ended"
         screen.say(f"still there, {how}: pid {each.identity.pid} {each.command}")
+    let_in(halted, screen.say)
     left = _everything(state)
     if left:
         screen.say(f"NOT ended: pids {', '.join(str(each.pid) for each in left)}")
@@ -73,7 +90,7 @@ def _take_over(state: StateDirectory, screen: Screen) -> None:
         state.children_file.replace(aside)
         screen.say(f"{error}; set aside as {aside.name}")
         recorded = set()
-    spared = in_pid_files(state.root / "hosts")
+    spared = in_pid_files(state.hosts)
     ended = end_all(lambda: {each for each in recorded if is_alive(each)} - spared, grace_s=0.0)
     if ended or spared:
         screen.say(
@@ -84,4 +101,4 @@ def _take_over(state: StateDirectory, screen: Screen) -> None:
 
 def _everything(state: StateDirectory) -> set[Identity]:
     """Every living process of the directory but ourselves."""
-    return marked(state.root) | in_pid_files(state.root / "hosts")
+    return marked(state.root) | in_pid_files(state.hosts) | keepers(state.hosts)

@@ -18,6 +18,7 @@ SCHEMAS = (
     "homeostat.notices.store",
     "homeostat.notices.silence_store",
     "homeostat.web.store",
+    "homeostat.drills.store",
 )
 """Modules that register tables on `METADATA`, besides the kernel."""
 

@@ -2,7 +2,8 @@
 
 One group a fault: `groupLabels` is `{"fault": id}`. Its first alert is the fault, the others are what suffers
 from it, as far as the subscription's project may read it; `truncatedAlerts` says how many did not fit.
-`fingerprint` tells alerts apart and is our own hash. `endsAt` of what is not over is the year 1, as there.
+A fault that belongs to a drill has the label `drill`, the run. `fingerprint` tells alerts apart and is our
+own hash. `endsAt` of what is not over is the year 1, as there.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def _body(frame: Frame, said: Said, shown: int, length: int | None) -> dict[str,
         "project": said.owner,
         "severity": said.severity,
     }
+    if said.drill:
+        own["drill"] = said.drill
     labels = [own] + [{**own, "about": each.subject, "project": each.owner} for each in said.affected[:shown]]
     common = {name: value for name, value in own.items() if all(each[name] == value for each in labels)}
     annotations = {"summary": said.reason[:length]}

@@ -30,7 +30,8 @@ class Frame:
 class Said:
     """One notice in plain words. `affected` has only what the subscription's project may read.
 
-    `is_over`: the fault cleared, and the last three fields mean something.
+    `is_over`: the fault cleared, and when, why and after how long means something. `drill`: the run that
+    broke it on purpose, empty for none.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Said:
     cleared_ns: int | None = None
     cleared_reason: str = ""
     outage_ms: float | None = None
+    drill: str = ""
 
 
 def said_of(frame: Frame, fault: FaultPicture, transition: Transition) -> Said:
@@ -67,6 +69,7 @@ def said_of(frame: Frame, fault: FaultPicture, transition: Transition) -> Said:
         cleared_ns=fault.cleared_ns if over else None,
         cleared_reason=fault.cleared_reason if over else "",
         outage_ms=fault.outage_ms if over else None,
+        drill=fault.drill,
     )
 
 

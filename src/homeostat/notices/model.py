@@ -121,7 +121,8 @@ class FaultPicture:
     The body of the notice `raised` is rendered again after a restart, perhaps when the fault has cleared, and
     must be the same to the last byte; so what belongs to the end has fields of its own. `*_ns` is the
     source's wall clock, `outage_ms` from its monotonic clock, None when no single clock saw both ends. `host`
-    is where it was when it was raised, empty for what is on no host; it is not told.
+    is where it was when it was raised, empty for what is on no host; it is not told. `drill` is the run that
+    broke it on purpose, empty for none: known from the numbers of the journal, the same for ever.
     """
 
     id: FaultId
@@ -136,6 +137,7 @@ class FaultPicture:
     cleared_reason: str = ""
     outage_ms: float | None = None
     host: str = ""
+    drill: str = ""
     by_owner: Mapping[Owner, tuple[Affected, ...]] = field(init=False, compare=False, repr=False)
     """`affected` again, sorted out once: ten thousand guests of a thousand projects are asked for often."""
 

@@ -5,7 +5,8 @@ Our own format:
     {"notice": "<subscription>:<fault>:<transition>", "transition": "raised" | "cleared",
      "fault": {"id", "kind", "severity", "about", "owner", "reason", "raised_at",
                "affected": [{"subject", "owner", "detail"}], "affected_count"},
-     and when cleared, in "fault": "cleared_at", "cleared_reason", "outage_ms" (null when not measured)}
+     and when cleared, in "fault": "cleared_at", "cleared_reason", "outage_ms" (null when not measured);
+     and of a fault that belongs to a drill, in "fault": "drill", the run that broke it on purpose}
 
 Times are ISO 8601 in UTC with microseconds. Only what the subscription's project owns is in `affected`, all
 of it for `infrastructure`. A body above the limit has `"affected": []`, the count, and `"link"` to the
@@ -59,6 +60,8 @@ def _json(frame: Frame, said: Said) -> bytes:
         ],
         "affected_count": len(said.affected),
     }
+    if said.drill:
+        told["drill"] = said.drill
     if said.is_over:
         told["cleared_at"] = None if said.cleared_ns is None else iso(said.cleared_ns)
         told["cleared_reason"] = said.cleared_reason

@@ -12,7 +12,7 @@ from random import Random
 from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Acknowledged, decode
 from homeostat.faults.aftermath import AftermathParts
-from homeostat.faults.herald import recall
+from homeostat.faults.herald import NO_TAGS, recall
 from homeostat.faults.loop import FaultPath, Parts
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.arming import Arming
@@ -127,7 +127,7 @@ class Server:
             readers,
             subscriptions,
             self._transport,
-            partial(recall, readers),
+            partial(recall, readers, NO_TAGS),
             clock,
             site.chance.random,
         )
@@ -198,6 +198,7 @@ class Server:
                 lambda: f"{self.name}-{next(numbers):04d}",
             )
         )
+        await aftermath.remember(site.disk.readers)
         placing = placing_of(path, aftermath, self.epoch, self._clock, site.parts.placing)
         return (
             Task("outside probes", outside.run, forever=True),

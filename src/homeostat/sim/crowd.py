@@ -21,8 +21,9 @@ from homeostat.sim.disk import Disk
 from homeostat.sim.host import Host
 from homeostat.sim.network import Weather
 from homeostat.sim.parts import SimParts
-from homeostat.sim.run import Scale, World, quiet
+from homeostat.sim.run import quiet
 from homeostat.sim.virtual import VirtualLoop
+from homeostat.sim.world import Scale, World
 
 SILENT_S = 10.0
 """How long most of the fleet is not heard."""

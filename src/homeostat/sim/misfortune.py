@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from homeostat.contracts.nouns import HostId, ResourceId
 from homeostat.kernel.errors import GiveUp, RetryLater
@@ -13,9 +13,7 @@ from homeostat.sim.consumers import Consumer, Mood
 from homeostat.sim.control import Server
 from homeostat.sim.host import Host
 from homeostat.sim.outside import Switching
-
-if TYPE_CHECKING:
-    from homeostat.sim.run import World
+from homeostat.sim.world import World
 
 _BAD_MOODS = (Mood.GONE, Mood.BUSY, Mood.MUTE, Mood.CONFUSED)
 

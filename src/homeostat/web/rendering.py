@@ -8,11 +8,25 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from homeostat import __version__
+from homeostat.drills.reports.words import bounds, limit, remark, span
 from homeostat.web.assets import asset_url
 
 SIGNS = {
-    "good": ("kept", "up", "present", "cleared", "delivered", "ok"),
-    "bad": ("broken", "down", "failed", "error", "open", "lost", "agent lost", "given_up", "critical"),
+    "good": ("kept", "up", "present", "cleared", "delivered", "ok", "PASS"),
+    "bad": (
+        "broken",
+        "down",
+        "failed",
+        "error",
+        "open",
+        "lost",
+        "agent lost",
+        "given_up",
+        "critical",
+        "FAIL",
+        "ERROR",
+        "lapsed",
+    ),
     "unsure": (
         "unknown",
         "starting",
@@ -25,6 +39,9 @@ SIGNS = {
         "silenced",
         "active",
         "planned",
+        "INCONCLUSIVE",
+        "ABORTED",
+        "running",
     ),
 }
 _SIGN_OF = {word: sign for sign, words in SIGNS.items() for word in words}
@@ -41,7 +58,7 @@ def _environment() -> Environment:
     )
     made.globals |= {"asset": asset_url, "version": __version__}
     made.filters |= {"clock": clock, "day": day, "duration": duration, "sign": sign, "quantity": quantity}
-    made.filters["named"] = named
+    made.filters |= {"named": named, "bounds": bounds, "limit": limit, "remark": remark, "span": span}
     return made
 
 

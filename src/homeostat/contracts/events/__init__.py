@@ -4,9 +4,10 @@
 higher VERSION and an upcast from the old one; an unknown name is kept and skipped by readers.
 """
 
-from homeostat.contracts.events import access, faults, fleet, notices, resources
+from homeostat.contracts.events import access, drills, faults, fleet, notices, resources
 from homeostat.kernel.journal import Catalogue
 
 CATALOGUE = Catalogue(
-    (*access.EVENTS, *fleet.EVENTS, *resources.EVENTS, *faults.EVENTS, *notices.EVENTS), notices.UPCASTS
+    (*access.EVENTS, *fleet.EVENTS, *resources.EVENTS, *faults.EVENTS, *notices.EVENTS, *drills.EVENTS),
+    notices.UPCASTS,
 )

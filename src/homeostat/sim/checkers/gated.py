@@ -42,7 +42,7 @@ class _Known:
     hosts: set[HostId] = field(default_factory=set)
     down_ns: dict[HostId, int] = field(default_factory=dict)
     seen_ns: dict[HostId, int] = field(default_factory=dict)
-    fenced: set[HostId] = field(default_factory=set)
+    fenced_ns: dict[HostId, int] = field(default_factory=dict)
     held: set[HostId] = field(default_factory=set)
     harm_ns: list[int] = field(default_factory=list)
     blind: bool = False
@@ -57,9 +57,9 @@ class _Known:
             case HostBack(host=host):
                 self.down_ns.pop(host, None)
                 self.seen_ns.pop(host, None)
-                self.fenced.discard(host)
+                self.fenced_ns.pop(host, None)
             case HostFenced(host=host):
-                self.fenced.add(host)
+                self.fenced_ns[host] = envelope.at_ns
             case HostHeld(host=host, held=held):
                 (self.held.add if held else self.held.discard)(host)
             case EvidenceLost():
@@ -77,7 +77,7 @@ class _Known:
         """Why this host may not be fenced now."""
         if host not in self.down_ns:
             yield "it was not down"
-        if host in self.fenced:
+        if host in self.fenced_ns:
             yield "it was fenced already"
         yield from self._both(_ROOM, host, gate)
         if gate is None:
@@ -104,9 +104,14 @@ class _Known:
         died_ns = self.seen_ns.get(host)
         if died_ns is not None:
             window_ns = gate.storm_window_s * 1e9
-            dead = sum(abs(died_ns - each) <= window_ns for each in self.seen_ns.values())
-            if dead > 1 and dead * 100 >= gate.storm_percent * len(self.hosts):
-                yield f"{dead} of {len(self.hosts)} hosts had died at once"
+            near_ns = sorted(each for each in self.seen_ns.values() if abs(died_ns - each) <= window_ns)
+            limit = gate.storm_percent * len(self.hosts)
+            began_ns = next(
+                (each for dead, each in enumerate(near_ns, 1) if dead > 1 and dead * 100 >= limit), None
+            )
+            # What had its receipt when the storm began goes on: its death was no part of it.
+            if began_ns is not None and self.fenced_ns.get(host, began_ns) >= began_ns:
+                yield f"{len(near_ns)} of {len(self.hosts)} hosts had died at once"
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:

@@ -1,0 +1,188 @@
+"""One fault of one run, from its plan to the proof that it is gone, by the verbs of a host's injector.
+
+Invariant: its undo is in the ledger and the host's keeper has it before anything is done, and whatever
+happens after `inject` was begun, `undo` says in the history what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from homeostat.drills.book import Book, now_ns
+from homeostat.drills.clocks import Exchange, bracket
+from homeostat.drills.facts import Broke, EffectSeen, Injected, Injecting, Undone
+from homeostat.drills.ledger import Ledger
+from homeostat.drills.stopping import Beside, NotBegun, Stopped, to_its_end
+from homeostat.drills.transports.port import HostTransport
+from homeostat.kernel.errors import GiveUp, HomeostatError, RetryLater
+
+_UNDO_AGAIN_S = 1.0
+_SHOWN = 100
+
+
+class Breaking:
+    """The fault. `injected` and `undone_ns` say how far it is."""
+
+    def __init__(self, transport: HostTransport, record: dict[str, Any]) -> None:
+        self._transport, self.record = transport, record
+        self.begun = self._undoing = False
+        self.injected: Injected | None = None
+        self.undone_ns: int | None = None
+        self.exchanges: list[Exchange] = []
+
+    @property
+    def fault(self) -> str:
+        """Its id at the keeper."""
+        return str(self.record["fault"])
+
+    @property
+    def stands(self) -> bool:
+        """Whether there may be something to undo."""
+        return self.begun and self.undone_ns is None
+
+    async def plan(self) -> dict[str, Any]:
+        """Exactly what will be hit; touches nothing. NotBegun when the host is not able to."""
+        self.record = await self._transport.verb("probe", self.record)
+        probe = self.record["probe"]
+        if not probe["able"]:
+            missing = "; ".join(map(str, probe["missing"]))
+            raise NotBegun("probe", f"{self._transport.host} is not able to: {missing}")
+        self.record = await self._transport.verb("plan", self.record)
+        section: dict[str, Any] = self.record["plan"]
+        return section
+
+    async def inject(self, book: Book, ledger: Ledger) -> Injected:
+        """Do it, between stamps. Not cut short by who ends the run: it is undone after that."""
+        return await to_its_end(self._inject(book, ledger))
+
+    async def _inject(self, book: Book, ledger: Ledger) -> Injected:
+        await self._exchange()
+        ledger.to_undo(self._transport.host, self.record)
+        book.note(Injecting())
+        self.begun = True
+        began_ns = now_ns()
+        self.record = await self._transport.verb("inject", self.record)
+        done_ns = now_ns()
+        await self._exchange()
+        section = self.record["inject"]
+        there = int(section["before_ns"]), int(section["after_ns"])
+        before_ns, after_ns = bracket(self.exchanges, (began_ns, done_ns), there)
+        self.injected = Injected(before_ns, after_ns, *there, hit_words(self._transport.host, self.record))
+        book.note(self.injected)
+        return self.injected
+
+    async def _exchange(self) -> None:
+        asked_ns = now_ns()
+        there_ns = await self._transport.clock_ns()
+        self.exchanges.append(Exchange(asked_ns, there_ns, now_ns()))
+
+    def node_ns(self, at_ns: int) -> int:
+        """The host's clock at a moment of ours, by the last exchange; not later than it really was."""
+        last = self.exchanges[-1]
+        return at_ns + last.there_ns - last.answered_ns
+
+    async def clock_ns(self) -> int:
+        """The host's own clock now."""
+        return await self._transport.clock_ns()
+
+    async def prove(self, book: Book) -> None:
+        """Look for the effect. NotBegun, with the fact noted, when there is none."""
+        self.record = await self._transport.verb("prove", self.record)
+        section = self.record["prove"]
+        seen = EffectSeen(bool(section["proven"]), section_words(section, "proven"))
+        book.note(seen)
+        if not seen.proven:
+            raise NotBegun("effect", seen.seen, said=True)
+
+    async def keep_alive(self, every_s: float, beside: Beside) -> None:
+        """Renew the undo deadline until it is undone; ends the run when the fault is gone early."""
+        while not self._undoing:
+            try:
+                await self._transport.renew(self.fault)
+            except RetryLater:
+                pass  # the host's keeper undoes it at its deadline; the undo will say so
+            except HomeostatError as error:
+                if not self._undoing:
+                    beside.end(await self._gone_early(str(error)))
+                return
+            await asyncio.sleep(every_s)
+
+    async def _gone_early(self, words: str) -> Exception:
+        try:
+            halted = bool((await self._transport.status())["halted"])
+        except HomeostatError:
+            halted = False
+        host = self._transport.host
+        return Stopped(f"host {host}", "it was halted there") if halted else NotBegun("fault", words)
+
+    async def undo(self, book: Book, ledger: Ledger, within_s: float, *, expected: bool) -> None:
+        """Have it undone and look; both ways a fact. `expected`: the fault should still stand."""
+        self._undoing = True
+        end_s = time.monotonic() + within_s
+        while True:
+            said = await self._undo_once()
+            if said.proven or time.monotonic() >= end_s:
+                break
+            await asyncio.sleep(_UNDO_AGAIN_S)
+        early = self.record.get("undo", {}).get("reason")
+        if expected and said.proven and early not in ("asked", None):
+            book.note(
+                Broke("fault", f"the keeper of {self._transport.host} undid it before its time: {early}")
+            )
+        book.note(said)
+        self.undone_ns = now_ns()
+        if said.proven:
+            ledger.undone(self.fault, said.seen)
+
+    async def _undo_once(self) -> Undone:
+        try:
+            self.record = await self._transport.verb("undo", self.record)
+            self.record = await self._transport.verb("verify_undone", self.record)
+        except HomeostatError as error:
+            return await self._unknown_there(error)
+        section = self.record["verify_undone"]
+        return Undone(bool(section["undone"]), undo_words(self.record))
+
+    async def _unknown_there(self, error: HomeostatError) -> Undone:
+        """A keeper that never was given the fault has nothing to undo: nothing is done before it has."""
+        if isinstance(error, GiveUp):
+            try:
+                if self.fault not in (await self._transport.status())["open"]:
+                    return Undone(True, f"the keeper of {self._transport.host} has no such fault")
+            except HomeostatError:
+                pass
+        return Undone(False, str(error))
+
+
+def hit_words(host: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The exact things that were hit, each in words."""
+    plan, inject = record["plan"], record["inject"]
+    if "signalled" in inject:
+        hit = plan["matched"] if inject["signalled"] else []
+        return tuple(f"{host}: pid {each['pid']} {str(each['command_line'])[:_SHOWN]}" for each in hit)
+    return (f"{host}: {plan['does']}",)
+
+
+def section_words(section: Mapping[str, Any], verdict: str) -> str:
+    """What a verb found, in a line."""
+    told = {
+        name: value
+        for name, value in section.items()
+        if name != verdict and not name.endswith("_ns") and value not in ([], None, "")
+    }
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    return words or ("seen" if section[verdict] else "not seen")
+
+
+def undo_words(record: Mapping[str, Any]) -> str:
+    """What became of the undo, in a line."""
+    outcome, looked = record["undo"], record["verify_undone"]
+    kinds = [str(each["step"]["kind"]) for each in outcome["steps"] if each["step"]]
+    failed = [str(each["reason"]) for each in outcome["steps"] if each["result"] == "failed"]
+    steps = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)) or "no steps"
+    within = "within" if looked.get("within_deadline") else "NOT within"
+    words = f"{steps}, {outcome['reason']}, {within} its deadline"
+    return "; ".join([words, *failed])

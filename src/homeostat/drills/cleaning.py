@@ -1,0 +1,67 @@
+"""The clean-up, after the verdict is frozen: nothing that it does can change what was measured.
+
+Deletes only what this run made, by its ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homeostat.drills.asking import Asker
+from homeostat.drills.book import now_ns
+from homeostat.drills.facts import CleanedUp
+from homeostat.drills.history import Recording
+from homeostat.drills.ledger import Ledger, read_left
+from homeostat.drills.model import Drill
+from homeostat.kernel.errors import HomeostatError
+
+if TYPE_CHECKING:
+    from homeostat.drills.engine import Parts
+
+BACK_WITHIN_S = 5.0
+_DELETED = (*range(200, 300), 404, 410)
+_DELETE_WITHIN_S = 10.0
+
+
+async def clean_up(parts: Parts, drill: Drill, victim: str, recording: Recording, ledger: Ledger) -> None:
+    """Every step of the drill, each by itself: one that fails stops no other."""
+    for step in drill.cleanup:
+        try:
+            if step.kind == "delete_test_objects":
+                done = await delete_made(parts.asker, recording.folder, ledger)
+            else:
+                service = step.service or drill.fault.target.service
+                done = await _running(parts, str(service), victim)
+        except (HomeostatError, OSError) as error:
+            done = CleanedUp(step.kind, False, str(error))
+        recording.cleaned_up(done, now_ns())
+
+
+async def delete_made(asker: Asker, folder: Path, ledger: Ledger) -> CleanedUp:
+    """The newest first; what is gone already is gone."""
+    step, failed, urls = "delete_test_objects", [], read_left(folder).objects
+    for url in urls:
+        asked = await asker.until("DELETE", url, _DELETED, _DELETE_WITHIN_S)
+        if asked.ok:
+            ledger.deleted(url)
+        else:
+            failed.append(f"{url}: {asked.seen}")
+    return CleanedUp(step, not failed, "; ".join(failed) or f"{len(urls)} made, all gone")
+
+
+async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
+    """Whether it runs on the host that was hit; what keeps it up has a few seconds more."""
+    step = f"restart_if_down {service}"
+    if victim not in parts.site.services[service].on:
+        return CleanedUp(step, True, f"it is not on {victim or 'any host that was hit'}")
+    end_s = time.monotonic() + BACK_WITHIN_S
+    while True:
+        found = {each.host: each for each in await parts.looking.serving(service)}[victim]
+        if found.serves:
+            return CleanedUp(step, True, f"it runs on {victim}")
+        if time.monotonic() > end_s:
+            return CleanedUp(step, False, f"it is down on {victim}: {found.seen}; start it there")
+        await asyncio.sleep(0.2)

@@ -1,0 +1,351 @@
+"""One run of one drill: prepared, measured, broken, undone, judged, cleaned up, and always with a verdict.
+
+    plan -> ledger (undo on disk) -> monitors ready -> fault -> effect -> operations -> undo -> window
+         -> frozen history -> verdict -> clean-up
+
+Whatever fails in between is a fact, never a traceback: the fault is undone first, then the history is frozen
+and judged. Only a refusal (another drill runs, drills are halted) comes before there is a folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
+from homeostat.drills.asking import Asker
+from homeostat.drills.attending import Listening, keep_claim, watch_collateral
+from homeostat.drills.book import Book, now_ns
+from homeostat.drills.breaking import Breaking
+from homeostat.drills.checkers import judge
+from homeostat.drills.cleaning import clean_up
+from homeostat.drills.evidence import read_evidence
+from homeostat.drills.facts import (
+    Aborted,
+    Broke,
+    Injected,
+    ListeningForFaults,
+    Plan,
+    WindowEnded,
+)
+from homeostat.drills.guards import collateral, hit_services, last_ones
+from homeostat.drills.history import Recording
+from homeostat.drills.judgement import judged, judgement_record
+from homeostat.drills.ledger import Ledger
+from homeostat.drills.looking import Looking
+from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
+from homeostat.drills.model import Drill, Quiesce, hold_ms
+from homeostat.drills.operating import Operating
+from homeostat.drills.preparation import (
+    acting_host,
+    check_fit,
+    monitor_plans,
+    order_of,
+    resources_of,
+    samplers,
+    watch_of,
+)
+from homeostat.drills.progress import Progress
+from homeostat.drills.site import Site
+from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
+from homeostat.drills.transports.opening import Transports
+from homeostat.drills.window import hold_until_ns, longest_ns, may_operate, over_at_ns
+from homeostat.kernel.errors import HomeostatError
+from homeostat.monitors.supervision import MonitorCommand, Monitors, sampler
+
+ORDERS = "orders"
+"""Below the folder of runs: what hosts and monitors are given, while it is needed."""
+_LOOK_AGAIN_S = 0.5
+_UNDO_WITHIN_S = 15.0
+"""After the keeper's own deadline, so much longer is waited for the proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every run of a site shares. `runs`: the folder of their folders."""
+
+    site: Site
+    transports: Transports
+    asker: Asker
+    runs: Path
+    stop: Stop
+    progress: Progress
+
+    @property
+    def looking(self) -> Looking:
+        return Looking(self.site, self.transports, self.asker)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """One run as it was ordered. `victim` None: the rule found none, for the reason in `unfit`."""
+
+    drill: Drill
+    victim: str | None
+    seed: int
+    suite: str | None = None
+    strict_steps: bool = False
+    quiesce: Quiesce | None = None
+    denser: int = 0
+    unfit: str | None = None
+
+
+def announcing_of(site: Site) -> Announcing:
+    """Our own server, when the site has one; one for each run."""
+    return announcing_to(site.server.url, site.server.token_file) if site.server else Unannounced()
+
+
+def new_run() -> str:
+    """An id that sorts by time."""
+    return f"r-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+class Run:
+    """One run. `execute` once."""
+
+    def __init__(self, parts: Parts, ordered: Ordered) -> None:
+        self.id = new_run()
+        self.folder = parts.runs / self.id
+        self._parts, self._ordered, self._drill = parts, ordered, ordered.drill
+        self._victim = ordered.victim or ""
+        self.announcing = announcing_of(parts.site)
+        self._breaking: Breaking | None = None
+        self._window_ended = False
+
+    async def execute(self) -> Path:
+        """The folder, frozen, judged and cleaned up. Errors only when it may not begin."""
+        ordered, parts = self._ordered, self._parts
+        await self.announcing.begin(self._announced())
+        plans = monitor_plans(self._drill, ordered.denser)
+        victims = (ordered.victim,) if ordered.victim else ()
+        plan = Plan(
+            self.id,
+            self._drill,
+            ordered.seed,
+            victims,
+            plans,
+            time.time_ns(),
+            ordered.strict_steps,
+            ordered.suite,
+        )
+        parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
+        with Recording.begin(self.folder, plan) as recording, Ledger(self.folder) as ledger:
+            ledger.began(parts.site.site)
+            book = Book(recording, parts.progress)
+            await self._to_the_last_fact(book, ledger)
+            recording.freeze(self._verdict())
+            await clean_up(parts, self._drill, self._victim, recording, ledger)
+            recording.close()
+        return self.folder
+
+    def _announced(self) -> Announced:
+        hosts = (self._victim,) if self._victim else ()
+        resources = resources_of(self._parts.site, self._drill.fault, self._victim)
+        ordered = self._ordered
+        return Announced(
+            self.id, self._drill.id, ordered.suite, self._parts.site.site, hosts, resources, ordered.seed
+        )
+
+    def _verdict(self) -> dict[str, Any]:
+        try:
+            return judgement_record(judge(read_evidence(self.folder)))
+        except (HomeostatError, OSError) as error:
+            return {**judgement_record(judged([])), "because": [f"the evidence cannot be read: {error}"]}
+
+    async def _to_the_last_fact(self, book: Book, ledger: Ledger) -> None:
+        """Everything up to the freeze; what goes wrong becomes a fact."""
+        try:
+            await self._measured(book, ledger)
+        except Stopped as stopped:
+            book.note(Aborted(stopped.by, stopped.why))
+        except MonitorGone:
+            pass  # said by name when the monitors ended
+        except NotBegun as not_begun:
+            if not not_begun.said:
+                book.note(Broke(not_begun.where, not_begun.what))
+        except (HomeostatError, OSError) as error:
+            book.note(Broke("drill", str(error)))
+        except Exception as error:
+            book.note(Broke("drill", f"{type(error).__name__}: {error}"))
+
+    async def _measured(self, book: Book, ledger: Ledger) -> None:
+        if self._ordered.unfit is not None:
+            raise NotBegun("target", self._ordered.unfit)
+        site, drill = self._parts.site, self._drill
+        check_fit(site, drill, self._victim)
+        order = order_of(site, drill.fault, self._victim, self.id, site.drills.undo_deadline_s)
+        transport = self._parts.transports[acting_host(site, drill.fault, self._victim)]
+        self._breaking = breaking = Breaking(transport, order)
+        async with AsyncExitStack() as stack:
+            beside = await stack.enter_async_context(Beside())
+            beside.start(self._stopped(beside), "stop")
+            beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
+            await beside.watched(breaking.plan())
+            commands = await beside.watched(self._commands())
+            monitors = await stack.enter_async_context(Monitors(commands))
+            beside.start(self._monitor_gone(monitors, beside), "monitors")
+            try:
+                await self._phases(monitors, beside, book, ledger)
+            finally:
+                await to_its_end(self._end(monitors, book, ledger))
+
+    async def _stopped(self, beside: Beside) -> None:
+        beside.end(await self._parts.stop.wait())
+
+    async def _monitor_gone(self, monitors: Monitors, beside: Beside) -> None:
+        await monitors.lost_one.wait()
+        beside.end(MonitorGone())
+
+    async def _commands(self) -> list[MonitorCommand]:
+        """Every monitor; a watch of processes looks for what is there now."""
+        site, drill, folder = self._parts.site, self._drill, self.folder
+        plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
+        scratch = self._parts.runs / ORDERS
+        commands = [
+            sampler(each, scratch) for each in samplers(site, drill, self._victim, plans, str(folder))
+        ]
+        for monitor in drill.monitors:
+            if monitor.kind == "process":
+                presence = site.services[str(monitor.target.service)].on[self._victim]
+                name = f"look-{self.id}-{monitor.id}"
+                matched = await self._parts.looking.matched(self._victim, presence.profile, name)
+                config = watch_of(monitor, plans[monitor.id], str(folder), matched)
+                commands.append(self._parts.transports[self._victim].watch(config, scratch))
+        return commands
+
+    async def _phases(self, monitors: Monitors, beside: Beside, book: Book, ledger: Ledger) -> None:
+        parts, drill = self._parts, self._drill
+        plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
+        measuring = Measuring(drill, plans, self.folder)
+        quiesce = self._ordered.quiesce
+        within_s = quiesce.within_ms / 1000 if quiesce else parts.site.drills.ready_within_s
+        parts.progress.say(f"{len(drill.monitors)} monitors started; waiting for a clean baseline")
+        await beside.watched(measuring.ready(monitors, book, within_s, quiesce))
+        await beside.watched(self._allowed(book, quiesce))
+        listening = Listening(self.announcing, book)
+        if parts.site.server is not None:
+            await beside.watched(listening.ask())
+            book.note(ListeningForFaults())
+            beside.start(listening.listen(), "listening")
+        watched = collateral(parts.site, drill, self._victim)
+        beside.start(watch_collateral(parts.asker, watched, beside), "collateral")
+        await beside.watched(self._broken(measuring, beside, book, ledger))
+        if parts.site.server is not None:
+            await beside.watched(listening.ask())
+
+    async def _allowed(self, book: Book, quiesce: Quiesce | None) -> None:
+        """Preconditions as facts; guards. NotBegun when one says no; in a suite they may take their time."""
+        site, drill, looking = self._parts.site, self._drill, self._parts.looking
+        end_s = time.monotonic() + (quiesce.within_ms / 1000 if quiesce else 0.0)
+        while True:
+            seen = [
+                await looking.precondition(each, drill, self._victim)
+                for each in range(len(drill.preconditions))
+            ]
+            held = all(each.held for each in seen)
+            if held or time.monotonic() >= end_s:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        for each in seen:
+            book.note(each)
+        if not held:
+            raise NotBegun("preconditions", "not all of them held", said=True)
+        hit = hit_services(site, drill, self._victim)
+        serving = {name: await looking.serving(name) for name in hit}
+        refusals = last_ones(site, self._victim, serving, hit)
+        if refusals:
+            raise NotBegun("guard", "; ".join(refusals))
+
+    async def _broken(self, measuring: Measuring, beside: Beside, book: Book, ledger: Ledger) -> None:
+        """From the injection to the end of the window."""
+        parts, drill, breaking = self._parts, self._drill, self._breaking
+        assert breaking is not None
+        injected = await breaking.inject(book, ledger)
+        beside.start(breaking.keep_alive(parts.site.drills.renew_s, beside), "renewal")
+        beside.start(self._told(injected), "announcement")
+        operating = Operating(parts.site, drill, self._victim, parts.asker)
+        canary = beside.start(operating.canary(book, ledger), "canary")
+        await breaking.prove(book)
+        if not hold_ms(drill.fault):
+            await self._undo(book, ledger, expected=True)
+        after = await self._window(measuring, injected, operating, (canary, beside), (book, ledger))
+        self._window_ends(book, now_ns())
+        canary.cancel()
+        # Never recovered: then the operations say so.
+        await (after or operating.after(book, ledger))
+
+    async def _window(
+        self,
+        measuring: Measuring,
+        injected: Injected,
+        operating: Operating,
+        tasks: tuple[asyncio.Task[None], Beside],
+        books: tuple[Book, Ledger],
+    ) -> asyncio.Task[None] | None:
+        """Until all has been well for long enough, or the longest; the operations when they were begun."""
+        drill, breaking = self._drill, self._breaking
+        assert breaking is not None
+        (canary, beside), book = tasks, books[0]
+        after: asyncio.Task[None] | None = None
+        self._parts.progress.say("measuring until all is well again")
+        while True:
+            await asyncio.sleep(LOOK_S)
+            measuring.look()
+            at_ns = now_ns()
+            if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
+                await self._undo(*books, expected=True)
+            if at_ns >= longest_ns(drill, injected.after_ns):
+                return after
+            felt = measuring.felt_by_users(injected)
+            if after is None and may_operate(drill, injected.after_ns, breaking.undone_ns, felt, at_ns):
+                canary.cancel()
+                after = beside.start(operating.after(*books), "operations")
+            until_ns = measuring.known_until_ns
+            seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
+            over_ns = over_at_ns(drill, injected.after_ns, breaking.undone_ns, seen)
+            done = after is not None and after.done()
+            if done and over_ns is not None and until_ns >= over_ns:
+                # What comes later is not known to its end yet, and not measured.
+                self._window_ends(book, until_ns)
+                return after
+
+    async def _told(self, injected: Injected) -> None:
+        """Wall moments of the fault for our own server's timeline."""
+        ahead_ns = time.time_ns() - now_ns()
+        try:
+            await self.announcing.injected(injected.before_ns + ahead_ns, injected.after_ns + ahead_ns)
+        except HomeostatError as error:
+            self._parts.progress.say(f"our own server was not told of the fault: {error}")
+
+    async def _undo(self, book: Book, ledger: Ledger, *, expected: bool) -> None:
+        """To its end, whoever ends the run meanwhile."""
+        assert self._breaking is not None
+        within_s = self._parts.site.drills.undo_deadline_s + _UNDO_WITHIN_S
+        await to_its_end(self._breaking.undo(book, ledger, within_s, expected=expected))
+
+    def _window_ends(self, book: Book, until_ns: int) -> None:
+        """Once; what is said first holds."""
+        assert self._breaking is not None
+        if not self._window_ended:
+            self._window_ended = True
+            book.note(WindowEnded(until_ns, self._breaking.node_ns(until_ns)))
+
+    async def _end(self, monitors: Monitors, book: Book, ledger: Ledger) -> None:
+        """On every way out: undone, the window closed, the monitors ended."""
+        breaking = self._breaking
+        if breaking is not None and breaking.stands:
+            await self._undo(book, ledger, expected=False)
+        if breaking is not None and breaking.injected is not None:
+            self._window_ends(book, now_ns())
+        await end_monitors(monitors, book)
+
+
+def denser(ordered: Ordered) -> Ordered:
+    """The same once more, with half the period."""
+    return replace(ordered, denser=ordered.denser + 1)

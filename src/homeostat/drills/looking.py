@@ -1,0 +1,120 @@
+"""What is looked at before anything is broken: holders, back ends, room, open faults. Touches nothing.
+
+`guards` and the checkers decide what follows from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from homeostat.drills.asking import Asker
+from homeostat.drills.facts import PreconditionSeen
+from homeostat.drills.guards import Serving, held
+from homeostat.drills.model import Drill, FreeSpace, NoOpenFaults, Redundancy
+from homeostat.drills.preparation import asks_for_holder, candidates, service_of
+from homeostat.drills.site import Presence, Site
+from homeostat.drills.transports.opening import Transports
+from homeostat.kernel.client import Client
+from homeostat.kernel.errors import BadInput, HomeostatError
+
+_GIB = 1 << 30
+_OPEN_SHOWN = 5
+
+
+class Looking:
+    """Asks hosts and services of a site."""
+
+    def __init__(self, site: Site, transports: Transports, asker: Asker) -> None:
+        self._site, self._transports, self._asker = site, transports, asker
+
+    async def holders(self, drill: Drill) -> tuple[str, ...]:
+        """The hosts that hold the target's address; none when the drill does not ask for it."""
+        target = drill.fault.target
+        if not asks_for_holder(target):
+            return ()
+        service = service_of(self._site, str(target.service), "fault.target.service")
+        if service.endpoint is None:
+            raise BadInput(f"services.{target.service}.endpoint", None, "the address that somebody holds")
+        hosts = candidates(self._site, target)
+        asked = [
+            self._transports[host].holds(service.on[host].profile, service.holder, service.endpoint)
+            for host in hosts
+        ]
+        found = await asyncio.gather(*asked)
+        return tuple(host for host, holds in zip(hosts, found, strict=True) if holds)
+
+    async def serving(self, service: str) -> list[Serving]:
+        """Every host's part of a service: asked where it answers, else whether its processes are there."""
+        on = sorted(self._site.services[service].on.items())
+        return list(await asyncio.gather(*(self._serves(host, each) for host, each in on)))
+
+    async def _serves(self, host: str, presence: Presence) -> Serving:
+        if presence.url is not None:
+            asked = await self._asker.serves(presence.url)
+            return Serving(host, asked.ok, asked.seen)
+        try:
+            found = await self.matched(host, presence.profile, f"look-{host}-{presence.profile}")
+        except HomeostatError as error:
+            return Serving(host, False, str(error))
+        return Serving(host, bool(found), f"{len(found)} processes")
+
+    async def matched(self, host: str, profile: str, name: str) -> list[dict[str, Any]]:
+        """The processes of a profile on a host, as a kill would plan it. NotFound when there are none."""
+        target = {"profile": profile, "allow_collateral": True}
+        record = {"fault": name[:63], "injector": "node_kill", "target": target}
+        answered = await self._transports[host].verb("plan", record)
+        found: list[dict[str, Any]] = answered["plan"]["matched"]
+        return found
+
+    async def precondition(self, number: int, drill: Drill, victim: str) -> PreconditionSeen:
+        """One of the drill's list."""
+        asked = drill.preconditions[number]
+        match asked:
+            case Redundancy():
+                return PreconditionSeen(number, *held(asked, await self.serving(asked.service)))
+            case FreeSpace():
+                return PreconditionSeen(number, *await self._room(asked, victim))
+            case NoOpenFaults():
+                return PreconditionSeen(number, *await self._open_faults())
+
+    async def _room(self, asked: FreeSpace, victim: str) -> tuple[bool, str]:
+        record = {"fault": f"look-{victim}-room"[:63], "injector": "node_disk", "target": {}}
+        try:
+            section = (await self._transports[victim].verb("probe", record))["probe"]
+        except HomeostatError as error:
+            return False, str(error)
+        if not section["able"]:
+            return False, "; ".join(section["missing"])
+        free_gib = section["free_bytes"] / _GIB
+        return free_gib >= asked.at_least_gib, f"{free_gib:.1f} GiB free on {victim}"
+
+    async def _open_faults(self) -> tuple[bool, str]:
+        """Nothing that a drill left, on any host; and nothing open at our own fault manager."""
+        hosts = sorted(self._site.hosts)
+        found = await asyncio.gather(*(self._left_on(host) for host in hosts))
+        left = [each for several in found for each in several]
+        left += await asyncio.to_thread(self._open_at_the_server)
+        shown = ", ".join(left[:_OPEN_SHOWN]) + (" ..." if len(left) > _OPEN_SHOWN else "")
+        return not left, f"open: {shown}" if left else f"none on {len(hosts)} hosts"
+
+    async def _left_on(self, host: str) -> Sequence[str]:
+        try:
+            status = await self._transports[host].status()
+        except HomeostatError as error:
+            return [f"{host} cannot be asked ({error})"]
+        return [f"{fault} on {host}" for fault in status["open"]]
+
+    def _open_at_the_server(self) -> list[str]:
+        server = self._site.server
+        if server is None:
+            return []
+        try:
+            token = server.token_file.read_text().strip()
+            answer = Client(server.url.rstrip("/"), token).call("GET", "/faults", state="open")
+        except OSError as error:
+            return [f"{server.token_file} cannot be read ({error.strerror})"]
+        except HomeostatError as error:
+            return [f"our own server cannot be asked ({error})"]
+        return [f"{each['kind']} {each['id']}" for each in answer["items"]]

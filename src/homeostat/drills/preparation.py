@@ -1,0 +1,305 @@
+"""From a drill and a site to what will exactly be done. Pure: no clock, no chance, nothing is asked.
+
+A drill that does not fit its site is refused here, by the field of the drill or of the site.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+from urllib.parse import urlsplit
+
+from homeostat.drills.facts import MonitorPlan
+from homeostat.drills.history import SAMPLES
+from homeostat.drills.model import (
+    Choice,
+    Cpu,
+    Disk,
+    Drill,
+    Fault,
+    Freeze,
+    HostOff,
+    Kill,
+    Monitor,
+    Network,
+    Operation,
+    Redundancy,
+    ServiceOutage,
+    Target,
+    Victim,
+    Weight,
+)
+from homeostat.drills.site import Presence, Site, SiteService, address_of
+from homeostat.kernel.errors import BadInput, NotFound
+from homeostat.monitors.node_process_watch import WatchConfig
+from homeostat.monitors.node_sampler import SamplerConfig
+from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
+
+Record = dict[str, Any]
+PERIOD_MIN_MS = 5.0
+"""Denser than this, the prober would be the load."""
+COMMAND_SHOWN = 200
+"""So much of a command line is in a match list."""
+_HIDDEN = re.escape("(hidden)")
+_MIB_PER_GIB = 1024
+
+
+def service_of(site: Site, name: str, field: str) -> SiteService:
+    """By name; BadInput says where it was asked for."""
+    if name not in site.services:
+        raise BadInput(field, name, f"services of site {site.site}: {', '.join(site.services) or 'none'}")
+    return site.services[name]
+
+
+def presence_of(site: Site, service: str, host: str, field: str) -> Presence:
+    """What of a service is on a host."""
+    on = service_of(site, service, field).on
+    if host not in on:
+        raise BadInput(field, service, f"a service on host {host}; it is on {', '.join(on)}")
+    return on[host]
+
+
+def candidates(site: Site, target: Victim) -> tuple[str, ...]:
+    """Every host that a target may mean, by name."""
+    if target.service is not None:
+        return tuple(sorted(service_of(site, target.service, "fault.target.service").on))
+    host = str(target.host)
+    if host not in site.hosts:
+        raise BadInput("fault.target.host", host, f"hosts of site {site.site}: {', '.join(site.hosts)}")
+    return (host,)
+
+
+def asks_for_holder(target: Victim) -> bool:
+    """Whether somebody must look who holds the address."""
+    return target.service is not None and target.choose in (Choice.HOLDER, Choice.NON_HOLDER)
+
+
+def victims(hosts: Sequence[str], choose: Choice, seed: int, holders: Sequence[str] = ()) -> tuple[str, ...]:
+    """The hosts that are hit, one run each; the same seed, the same hosts. NotFound when there is none."""
+    named = sorted(hosts)
+    match choose:
+        case Choice.FIRST:
+            return tuple(named[:1])
+        case Choice.EACH:
+            return tuple(named)
+        case Choice.SEEDED:
+            return (random.Random(seed).choice(named),)
+        case Choice.HOLDER:
+            if len(holders) != 1:
+                found = ", ".join(holders) or "nobody"
+                raise NotFound(f"fault.target.choose: holder of the address; it is held by {found}")
+            return tuple(holders)
+        case Choice.NON_HOLDER:
+            others = [host for host in named if host not in holders]
+            if not holders or not others:
+                found = ", ".join(holders) or "nobody"
+                raise NotFound(
+                    f"fault.target.choose: a host that does not hold the address; {found} holds it"
+                )
+            return (random.Random(seed).choice(others),)
+        case _:
+            assert_never(choose)
+
+
+def acting_host(site: Site, fault: Fault, victim: str) -> str:
+    """Where the injector runs: on the host that is hit, but for its own power."""
+    if not isinstance(fault, HostOff):
+        return victim
+    power = site.hosts[victim].power
+    if power is None:
+        raise BadInput(f"hosts.{victim}.power", None, "where it is switched off and on, for host_off")
+    return power.host
+
+
+def order_of(site: Site, fault: Fault, victim: str, fault_id: str, deadline_s: float) -> Record:
+    """What the injector program is given."""
+    kind, target = _injector(site, fault, victim)
+    return {"fault": fault_id, "injector": kind, "deadline_s": deadline_s, "target": target}
+
+
+def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
+    match fault:
+        case Kill():
+            target = {"profile": _profile(site, fault.target, victim), "signal": fault.signal}
+            return "node_kill", target | ({"allow_collateral": True} if fault.collateral else {})
+        case Freeze():
+            return "node_freeze", {"profile": _profile(site, fault.target, victim)}
+        case Cpu():
+            return "node_cpu", {}
+        case Disk():
+            target = {"folder": fault.folder} if fault.folder is not None else {}
+            floor = {"floor_mib": round(fault.free_gib_floor * _MIB_PER_GIB)}
+            return "node_disk", {**target, "size_mib": fault.file_mib_max, **floor}
+        case Network():
+            target = {"does": fault.effect}
+            if fault.device is not None:
+                target["device"] = fault.device
+            if fault.effect == "latency":
+                return "node_network", target | {"delay_ms": round(fault.latency_ms)}
+            return "node_network", target | {"ports": list(fault.ports)}
+        case HostOff():
+            return "node_power", {"host": victim}
+        case _:
+            assert_never(fault)
+
+
+def _profile(site: Site, target: Victim, victim: str) -> str:
+    if target.service is None:
+        raise BadInput("fault.target.host", target.host, "a service: kill and freeze hit its processes")
+    return presence_of(site, target.service, victim, "fault.target.service").profile
+
+
+def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
+    """What our own fault manager may notice: of a kill or freeze the service itself, else all on the host."""
+    narrow = isinstance(fault, Kill | Freeze)
+    return tuple(
+        each.resource
+        for name, service in sorted(site.services.items())
+        for host, each in service.on.items()
+        if host == victim and each.resource is not None and (not narrow or name == fault.target.service)
+    )
+
+
+def url_of(site: Site, target: Target, victim: str, field: str) -> str:
+    """Where something answers: the endpoint of a service, or what of it runs on the host that is hit."""
+    if target.url is not None:
+        return target.url
+    if target.host is not None:
+        host = site.hosts.get(target.host)
+        if host is None:
+            raise BadInput(f"{field}.host", target.host, f"hosts of the site: {', '.join(site.hosts)}")
+        if host.probe is not None:
+            return host.probe
+        if host.ssh is None:
+            raise BadInput(f"hosts.{target.host}.probe", None, "what answers there while it is up")
+        return f"tcp://{host.ssh.address}:{host.ssh.port}"
+    name = str(target.service)
+    service = service_of(site, name, f"{field}.service")
+    if target.on == "victim":
+        url = presence_of(site, name, victim, f"{field}.service").url
+        return _there(url, f"services.{name}.on.{victim}.url")
+    return _there(service.endpoint, f"services.{name}.endpoint")
+
+
+def _there(url: str | None, field: str) -> str:
+    if url is None:
+        raise BadInput(field, None, "the drill asks it, so the site must say where it answers")
+    return url
+
+
+def asked_at(url: str, kind: str, path: str) -> str:
+    """The whole URL of a probe or an operation. BadInput when it cannot be asked in that way."""
+    if kind == "tcp":
+        try:
+            host, port = address_of(url)
+        except ValueError as error:
+            raise BadInput("url", url, str(error)) from None
+        return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+    if urlsplit(url).scheme != "http":
+        raise BadInput("url", url, "http://: it is asked by HTTP")
+    return url.rstrip("/") + path if path != "/" or not urlsplit(url).path else url
+
+
+def operation_url(site: Site, operation: Operation, victim: str) -> str:
+    """Where an operation goes."""
+    url = url_of(site, operation.target, victim, f"operations.{operation.id}.target")
+    return asked_at(url, operation.kind, operation.path)
+
+
+def monitor_plans(drill: Drill, denser: int) -> tuple[MonitorPlan, ...]:
+    """Every monitor with its file and its period: half of the drill's for each denser run."""
+    return tuple(
+        MonitorPlan(each.id, f"{SAMPLES}/{each.id}.jsonl", period_ms(each, denser)) for each in drill.monitors
+    )
+
+
+def period_ms(monitor: Monitor, denser: int) -> float:
+    """The period of a monitor in the nth denser run."""
+    return max(min(PERIOD_MIN_MS, monitor.period_ms), monitor.period_ms / float(2**denser))
+
+
+def can_be_denser(drill: Drill, denser: int) -> bool:
+    """Whether one more halving changes anything."""
+    return any(period_ms(each, denser + 1) < period_ms(each, denser) for each in drill.monitors)
+
+
+def samplers(
+    site: Site, drill: Drill, victim: str, plans: Mapping[str, MonitorPlan], folder: str
+) -> list[SamplerConfig]:
+    """The configuration of every monitor that asks. Shifted against each other by a part of the period."""
+    asking = [each for each in drill.monitors if each.kind != "process"]
+    found = []
+    for number, monitor in enumerate(asking):
+        plan = plans[monitor.id]
+        url = url_of(site, monitor.target, victim, f"monitors.{monitor.id}.target")
+        found.append(
+            SamplerConfig(
+                name=monitor.id,
+                url=asked_at(url, monitor.kind, monitor.path),
+                samples_file=f"{folder}/{plan.file}",
+                period_ms=plan.period_ms,
+                phase_ms=number * plan.period_ms / len(asking),
+                deadline_ms=monitor.deadline_ms,
+                baseline_samples=drill.baseline.samples,
+            )
+        )
+    return found
+
+
+def watch_of(monitor: Monitor, plan: MonitorPlan, folder: str, matched: Sequence[Record]) -> WatchConfig:
+    """The watch of exactly these command lines, since a restarted process has the same one."""
+    return WatchConfig(
+        name=monitor.id,
+        cmdline=pattern_of([str(each["command_line"]) for each in matched]),
+        sightings_file=f"{folder}/{plan.file}",
+        period_ms=min(1000.0, max(1.0, plan.period_ms)),
+        at_least=len(matched),
+    )
+
+
+def pattern_of(command_lines: Sequence[str]) -> str:
+    """A regular expression for exactly these; what a match list leaves out of them may be anything."""
+    words = {
+        re.escape(line).replace(_HIDDEN, ".*") + ("" if len(line) >= COMMAND_SHOWN else r"\Z")
+        for line in command_lines
+    }
+    return rf"\A(?:{'|'.join(sorted(words))})"
+
+
+def undecidable(drill: Drill, resolutions: Mapping[str, float]) -> list[str]:
+    """Each binding limit that a monitor cannot decide, given how far apart its bounds would be, in ms."""
+    return [
+        f"{name}: its bounds would be {resolutions[name]:.0f} ms apart, more than "
+        f"{RESOLUTION_SHARE_MAX:.0%} of the limit of {check.limit_ms:.0f} ms"
+        for check in drill.checks
+        if isinstance(check, ServiceOutage) and check.weight is Weight.BINDING
+        for name in check.monitors
+        if name in resolutions and not may_decide(check.limit_ms, resolutions[name])
+    ]
+
+
+def resolution_of(period_ms_: float, lateness_ms: float, rho_ms: float) -> float:
+    """How far apart the bounds of this monitor would be, in ms."""
+    return resolution_ms(period_ms_, lateness_ms, rho_ms)
+
+
+def check_fit(site: Site, drill: Drill, victim: str) -> None:
+    """BadInput for the first thing that the drill asks for and the site does not have."""
+    order_of(site, drill.fault, victim, "check", 30.0)
+    acting_host(site, drill.fault, victim)
+    for monitor in drill.monitors:
+        field = f"monitors.{monitor.id}.target"
+        if monitor.kind == "process":
+            presence_of(site, str(monitor.target.service), victim, f"{field}.service")
+        else:
+            asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
+    for operation in (*drill.operations.during, *drill.operations.after):
+        operation_url(site, operation, victim)
+    for number, precondition in enumerate(drill.preconditions):
+        if isinstance(precondition, Redundancy):
+            service_of(site, precondition.service, f"preconditions.{number}.service")
+    for number, step in enumerate(drill.cleanup):
+        if step.service is not None:
+            service_of(site, step.service, f"cleanup.{number}.service")

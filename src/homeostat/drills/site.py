@@ -1,0 +1,155 @@
+"""The site: which services are drilled, on which hosts, and how those are reached. One YAML file.
+
+No I/O but `read_site`. What may be broken on a host is not said here but in that host's own node.yaml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from homeostat.drills.model import Name
+from homeostat.drills.settings import DrillsSettings
+from homeostat.drills.spans import Some
+from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
+from homeostat.kernel.config import load
+
+_URL = r"^(http|tcp)://[^\s/]+(/\S*)?$"
+Url = Annotated[str, Field(pattern=_URL)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SiteServer(_Part):
+    """Our own server, to which drills are announced."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")]
+    """Where its API is."""
+
+    token_file: Path
+    """A file with a token of an admin or operator."""
+
+
+class SitePower(_Part):
+    """Where the power of a host is switched: never on the host itself."""
+
+    host: HostName
+    """A host of the site whose node.yaml names this one under drills.power."""
+
+
+class SiteHost(_Part):
+    """How one host is reached."""
+
+    config: Path | None = None
+    """Its node.yaml: on this machine, or, with `ssh`, on that host."""
+
+    ssh: SshAccess | None = None
+    """How it is reached when it is another machine."""
+
+    probe: Url | None = None
+    """What answers as long as the host is up: `tcp://10.0.0.1:22`. Monitors of this host ask it."""
+
+    power: SitePower | None = None
+    """Where it is switched off and on again. Without it, `host_off` cannot hit it."""
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if self.config is None and self.ssh is None:
+            raise ValueError("config (a node.yaml on this machine) or ssh must be given")
+        return self
+
+
+class Presence(_Part):
+    """One service on one host."""
+
+    profile: Name
+    """Which processes it is there: drills.profiles of that host's node.yaml, or a shipped one."""
+
+    url: Url | None = None
+    """Where it answers on that host itself, past any balancer."""
+
+    resource: str | None = None
+    """Under which id our own fault manager knows it."""
+
+
+class SiteService(_Part):
+    """One service and every host that has it."""
+
+    on: dict[HostName, Presence] = Field(min_length=1)
+    """By host."""
+
+    endpoint: Url | None = None
+    """Where its users find it."""
+
+    holder: Literal["listens", "address"] = "listens"
+    """Who holds the endpoint: the host on which a process of the profile listens on its port, or the host
+    that has its address."""
+
+    quorum: int = Field(default=1, ge=1)
+    """So many hosts must still serve when one is hit. 1: the last one is never hit."""
+
+    down_at_most_ms: Annotated[Some, Field(alias="down_at_most")] = 10_000.0
+    """A drill that hits something else is ended when this service is out for longer (`10s`)."""
+
+
+class Site(_Part):
+    """Everything that a drill may name."""
+
+    site: Name
+    hosts: dict[HostName, SiteHost] = Field(min_length=1)
+    services: dict[Name, SiteService] = Field(default_factory=dict)
+    server: SiteServer | None = None
+    drills: DrillsSettings = DrillsSettings()
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name, each in self.hosts.items():
+            if each.power is not None and (each.power.host == name or each.power.host not in self.hosts):
+                raise ValueError(f"hosts.{name}.power.host: another host of this site, not {each.power.host}")
+        for name, service in self.services.items():
+            for host in service.on:
+                if host not in self.hosts:
+                    known = ", ".join(self.hosts)
+                    raise ValueError(f"services.{name}.on.{host}: no such host; hosts here: {known}")
+            if service.holder == "address" and service.endpoint is None:
+                raise ValueError(f"services.{name}.holder: address needs an endpoint")
+        return self
+
+
+def read_site(path: Path) -> Site:
+    """The site in a file; relative paths in it are beside it. BadInput names file and field."""
+    return _beside(load(Site, path), path.absolute().parent)
+
+
+def _beside(site: Site, folder: Path) -> Site:
+    """A node.yaml on this machine, keys and tokens; what lies on another host keeps its words."""
+
+    def hop(given: SshHop) -> SshHop:
+        files = {name: value for name in ("key_file", "known_hosts_file") if (value := getattr(given, name))}
+        jump = getattr(given, "jump", None)
+        changed: dict[str, object] = {name: folder / value.expanduser() for name, value in files.items()}
+        return given.model_copy(update=changed | ({"jump": hop(jump)} if jump else {}))
+
+    hosts = {
+        name: each.model_copy(
+            update={"config": folder / each.config} if each.ssh is None and each.config else {}
+        ).model_copy(update={"ssh": hop(each.ssh)} if each.ssh else {})
+        for name, each in site.hosts.items()
+    }
+    server = site.server and site.server.model_copy(update={"token_file": folder / site.server.token_file})
+    return site.model_copy(update={"hosts": hosts, "server": server})
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of a URL; of http without one, 80. ValueError without a port otherwise."""
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else None)
+    if not parts.hostname or port is None:
+        raise ValueError(f"{url}: it must say host and port")
+    return parts.hostname, port

@@ -1,0 +1,1 @@
+"""How the verbs of a fault reach a host."""

@@ -1,0 +1,433 @@
+"""From a drill and a site to what is exactly done: tables and properties, nothing runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from played_run import shipped
+
+from homeostat.drills.clocks import Exchange, bracket
+from homeostat.drills.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
+from homeostat.drills.model import (
+    Choice,
+    Cpu,
+    Disk,
+    Drill,
+    Freeze,
+    HostOff,
+    Kill,
+    Network,
+    Redundancy,
+    Target,
+    Victim,
+)
+from homeostat.drills.preparation import (
+    PERIOD_MIN_MS,
+    acting_host,
+    asked_at,
+    can_be_denser,
+    check_fit,
+    monitor_plans,
+    order_of,
+    pattern_of,
+    resources_of,
+    samplers,
+    undecidable,
+    url_of,
+    victims,
+)
+from homeostat.drills.site import Site, read_site
+from homeostat.drills.window import Felt, longest_ns, may_operate, over_at_ns
+from homeostat.kernel.errors import BadInput, NotFound
+
+MS = 1_000_000
+SITE: dict[str, Any] = {
+    "site": "lab",
+    "hosts": {
+        "n1": {"config": "hosts/n1.yaml", "power": {"host": "up"}},
+        "n2": {"config": "/etc/n2.yaml"},
+        "n3": {"ssh": {"address": "10.0.0.3", "user": "ops", "key_file": "keys/id", "jump": {
+            "address": "10.0.0.1", "user": "ops", "known_hosts_file": "known"}}},
+        "up": {"config": "up.yaml", "probe": "tcp://10.0.0.9:22"},
+    },
+    "services": {
+        "web": {
+            "endpoint": "http://127.0.0.1:8080",
+            "on": {
+                host: {"url": f"http://127.0.0.1:880{number}", "profile": "web", "resource": f"web-{host}"}
+                for number, host in enumerate(("n1", "n2", "n3"), start=1)
+            },
+        },
+        "balancer": {"endpoint": "tcp://127.0.0.1:8080", "on": {"n1": {"profile": "balancer"}}},
+        "mail": {
+            "endpoint": "tcp://127.0.0.1:25",
+            "down_at_most": "2s",
+            "on": {"n2": {"profile": "mail", "url": "tcp://127.0.0.1:26"}},
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return read(tmp_path, SITE)
+
+
+def read(folder: Path, given: dict[str, Any]) -> Site:
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return read_site(path)
+
+
+def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Path) -> None:
+    assert site.hosts["n1"].config == tmp_path / "hosts/n1.yaml"
+    assert site.hosts["n2"].config == Path("/etc/n2.yaml")
+    ssh = site.hosts["n3"].ssh
+    assert ssh is not None and ssh.jump is not None
+    assert (ssh.key_file, ssh.jump.known_hosts_file) == (tmp_path / "keys/id", tmp_path / "known")
+    assert site.services["mail"].down_at_most_ms == 2_000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hosts": {"n1": {}}}, "config (a node.yaml on this machine) or ssh"),
+        ({"hosts": {"n1": {"config": "x", "power": {"host": "n1"}}}}, "hosts.n1.power.host"),
+        ({"services": {"web": {"on": {"n9": {"profile": "web"}}}}}, "services.web.on.n9"),
+        ({"services": {"web": {"holder": "address", "on": {"n1": {"profile": "web"}}}}}, "needs an endpoint"),
+        ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
+        ({"services": {"web": {"on": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
+    ],
+)
+def test_a_site_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(said)):
+        read(tmp_path, SITE | change)
+
+
+NAMES = st.sets(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), min_size=1, max_size=9).map(sorted)
+
+
+@given(NAMES, st.integers(), st.data())
+def test_the_same_seed_hits_the_same_host_whatever_the_order(
+    hosts: list[str], seed: int, data: st.DataObject
+) -> None:
+    shuffled = data.draw(st.permutations(hosts))
+    chosen = victims(hosts, Choice.SEEDED, seed)
+    assert chosen == victims(shuffled, Choice.SEEDED, seed) and chosen[0] in hosts
+    assert victims(shuffled, Choice.FIRST, seed) == (hosts[0],)
+    assert victims(shuffled, Choice.EACH, seed) == tuple(hosts)
+    holder = data.draw(st.sampled_from(hosts))
+    assert victims(shuffled, Choice.HOLDER, seed, [holder]) == (holder,)
+    if len(hosts) > 1:
+        (other,) = victims(shuffled, Choice.NON_HOLDER, seed, [holder])
+        assert other != holder and (other,) == victims(hosts, Choice.NON_HOLDER, seed, [holder])
+
+
+def test_every_host_can_be_chosen_by_some_seed() -> None:
+    assert {victims(["a", "b", "c"], Choice.SEEDED, seed)[0] for seed in range(50)} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("choose", "holders"),
+    [
+        (Choice.HOLDER, []),
+        (Choice.HOLDER, ["a", "b"]),
+        (Choice.NON_HOLDER, []),
+        (Choice.NON_HOLDER, ["a", "b"]),
+    ],
+)
+def test_nobody_is_hit_when_it_is_not_clear_who_holds_the_address(choose: Choice, holders: list[str]) -> None:
+    with pytest.raises(NotFound):
+        victims(["a", "b"], choose, 1, holders)
+
+
+WEB = Victim(service="web")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "target"),
+    [
+        (Kill("kill", WEB), "node_kill", {"profile": "web", "signal": "SIGKILL"}),
+        (
+            Kill("kill", WEB, "SIGTERM", collateral=True),
+            "node_kill",
+            {"profile": "web", "signal": "SIGTERM", "allow_collateral": True},
+        ),
+        (Freeze("freeze", WEB, 1000), "node_freeze", {"profile": "web"}),
+        (Cpu("cpu", WEB, 1000), "node_cpu", {}),
+        (
+            Disk("disk", WEB, 1000, "/data", 64, 1.5),
+            "node_disk",
+            {"folder": "/data", "size_mib": 64, "floor_mib": 1536},
+        ),
+        (Disk("disk", WEB, 1000), "node_disk", {"size_mib": 1024, "floor_mib": 1024}),
+        (
+            Network("network", WEB, 1000, device="eth0", ports=(80,)),
+            "node_network",
+            {"does": "cut", "device": "eth0", "ports": [80]},
+        ),
+        (
+            Network("network", WEB, 1000, "latency", 50, "eth0"),
+            "node_network",
+            {"does": "latency", "device": "eth0", "delay_ms": 50},
+        ),
+        (HostOff("host_off", WEB, 1000), "node_power", {"host": "n1"}),
+    ],
+)
+def test_what_the_injector_is_told(site: Site, fault: Any, kind: str, target: dict[str, Any]) -> None:
+    order = order_of(site, fault, "n1", "r-1", 30)
+    assert order == {"fault": "r-1", "injector": kind, "deadline_s": 30, "target": target}
+
+
+def test_a_host_is_switched_off_elsewhere(site: Site) -> None:
+    off = HostOff("host_off", WEB, 1000)
+    assert acting_host(site, off, "n1") == "up"
+    assert acting_host(site, Kill("kill", WEB), "n1") == "n1"
+    with pytest.raises(BadInput, match=r"hosts\.n2\.power"):
+        acting_host(site, off, "n2")
+
+
+def test_our_fault_manager_is_told_what_may_suffer(site: Site) -> None:
+    assert resources_of(site, Kill("kill", WEB), "n1") == ("web-n1",)
+    assert resources_of(site, Kill("kill", Victim(service="balancer")), "n1") == ()
+    assert resources_of(site, Cpu("cpu", Victim(host="n2"), 1), "n2") == ("web-n2",)
+
+
+@pytest.mark.parametrize(
+    ("target", "url"),
+    [
+        (Target(service="web"), "http://127.0.0.1:8080"),
+        (Target(service="web", on="victim"), "http://127.0.0.1:8802"),
+        (Target(host="up"), "tcp://10.0.0.9:22"),
+        (Target(host="n3"), "tcp://10.0.0.3:22"),
+        (Target(url="http://elsewhere:1"), "http://elsewhere:1"),
+    ],
+)
+def test_where_a_target_answers(site: Site, target: Target, url: str) -> None:
+    assert url_of(site, target, "n2", "monitors.x.target") == url
+
+
+@pytest.mark.parametrize(
+    "target",
+    [Target(host="n1"), Target(service="nova"), Target(service="mail", on="victim"), Target(host="x")],
+)
+def test_what_answers_nowhere_is_refused(site: Site, target: Target) -> None:
+    with pytest.raises(BadInput):
+        url_of(site, target, "n1", "monitors.x.target")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "path", "asked"),
+    [
+        ("http://a:1", "http", "/", "http://a:1/"),
+        ("http://a:1/", "http", "/x?y=1", "http://a:1/x?y=1"),
+        ("http://a:1/v2", "http", "/", "http://a:1/v2"),
+        ("http://a:1/v2", "http", "/x", "http://a:1/v2/x"),
+        ("http://a", "tcp", "/", "tcp://a:80"),
+        ("tcp://[::1]:9", "tcp", "/", "tcp://[::1]:9"),
+    ],
+)
+def test_what_is_asked(url: str, kind: str, path: str, asked: str) -> None:
+    assert asked_at(url, kind, path) == asked
+
+
+def test_what_cannot_be_asked_in_that_way_is_refused() -> None:
+    for url, kind in (("tcp://a:1", "http"), ("tcp://a", "tcp")):
+        with pytest.raises(BadInput):
+            asked_at(url, kind, "/")
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=250)))
+def test_a_watch_finds_exactly_the_command_lines_that_were_matched(lines: list[str]) -> None:
+    shown = [line[:200] for line in lines] or ["x"]
+    pattern = re.compile(pattern_of(shown))
+    for line, cut in zip(lines, shown, strict=False):
+        assert pattern.search(line)
+        if len(cut) < 200:
+            assert line + "!" in lines or not pattern.search(line + "!") or len(line) + 1 > 200
+    assert not pattern.search("something else entirely") or "something else entirely" in shown
+
+
+def test_what_a_match_list_hides_may_be_anything() -> None:
+    pattern = re.compile(pattern_of(["app --db sql://u:(hidden)@h/x --port 1"]))
+    assert pattern.search("app --db sql://u:secret@h/x --port 1")
+    assert not pattern.search("app --db sql://u:secret@h/x --port 12")
+
+
+def test_shipped_drills_fit_a_site_that_has_what_they_ask_for(site: Site) -> None:
+    for name in ("service-down", "cpu-overload", "host-down", "disk-io-overload", "balancer-down"):
+        check_fit(site, shipped(name), "n1")
+    with pytest.raises(BadInput, match=r"fault\.target\.service.*'node'"):
+        check_fit(site, shipped("node-frozen"), "n1")
+
+
+def test_monitors_are_shifted_and_become_denser(site: Site) -> None:
+    drill = shipped("service-down")
+    for denser, period in ((0, 20.0), (1, 10.0), (2, PERIOD_MIN_MS), (3, PERIOD_MIN_MS)):
+        assert {plan.period_ms for plan in monitor_plans(drill, denser)} == {period}
+    assert can_be_denser(drill, 1) and not can_be_denser(drill, 2)
+    plans = {plan.id: plan for plan in monitor_plans(drill, 1)}
+    configs = samplers(site, drill, "n2", plans, "/run")
+    assert [(each.name, each.phase_ms, each.period_ms) for each in configs] == [
+        ("web", 0.0, 10.0),
+        ("web-there", 5.0, 10.0),
+    ]
+    assert configs[1].url == "http://127.0.0.1:8802/"
+    assert configs[0].samples_file == "/run/samples/web.jsonl"
+    assert all(each.checked() and each.baseline_samples == 100 for each in configs)
+
+
+def test_the_resolution_is_judged_against_each_binding_limit() -> None:
+    drill = shipped("service-down")
+    assert undecidable(drill, {"web": 250.0, "web-there": 1500.0}) == []
+    (only,) = undecidable(drill, {"web": 251.0, "web-there": 1500.0})
+    assert only.startswith("web: its bounds would be 251 ms apart")
+
+
+# ---- guards -------------------------------------------------------------------------------------
+
+
+def serving(**hosts: bool) -> list[Serving]:
+    return [Serving(host, serves, "200" if serves else "refused") for host, serves in hosts.items()]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "quorum", "refused"),
+    [
+        ({"n1": True, "n2": True, "n3": True}, 1, False),
+        ({"n1": True, "n2": True, "n3": False}, 1, False),
+        ({"n1": True, "n2": False, "n3": False}, 1, True),
+        ({"n1": True, "n2": True, "n3": False}, 2, True),
+        ({"n1": False, "n2": True, "n3": True}, 2, False),
+    ],
+)
+@pytest.mark.seed("000 more than one controller")
+def test_the_last_back_end_and_the_quorum_are_protected(
+    site: Site, hosts: dict[str, bool], quorum: int, refused: bool
+) -> None:
+    services = dict(site.services)
+    services["web"] = services["web"].model_copy(update={"quorum": quorum})
+    asked = site.model_copy(update={"services": services})
+    found = last_ones(asked, "n1", {"web": serving(**hosts)}, ["web"])
+    assert bool(found) == refused
+
+
+def test_redundancy_is_counted() -> None:
+    asked = Redundancy("redundancy", "R0.1", "web", 2)
+    assert held(asked, serving(n1=True, n2=True)) == (True, "2 of 2 back ends serve")
+    assert held(asked, serving(n1=True, n2=False)) == (False, "1 of 2 back ends serve (n2: refused)")
+
+
+def test_a_kill_hits_one_service_and_a_busy_host_all_that_answer_there(site: Site) -> None:
+    assert hit_services(site, shipped("service-down"), "n2") == ("web",)
+    assert hit_services(site, shipped("cpu-overload"), "n2") == ("mail", "web")
+    assert hit_services(site, shipped("balancer-down"), "n1") == ("balancer",)
+
+
+def test_what_is_not_meant_is_watched(site: Site) -> None:
+    names = {each.name: each.at_most_ms for each in collateral(site, shipped("service-down"), "n1")}
+    assert names == {
+        "web on n2": 10_000,
+        "web on n3": 10_000,
+        "mail": 2_000,
+        "mail on n2": 2_000,
+        "balancer": 10_000,
+    }
+    # What the drill itself measures is no collateral, however it ends.
+    assert "web" not in {each.name for each in collateral(site, shipped("balancer-down"), "n1")}
+
+
+def test_collateral_may_be_down_for_a_while() -> None:
+    assert not down_too_long(None, 10**12, 1000)
+    assert not down_too_long(0, 1000 * MS, 1000)
+    assert down_too_long(0, 1000 * MS + 1, 1000)
+
+
+# ---- when to operate, when it is over ---------------------------------------------------------------
+
+KILLED: Drill = shipped("service-down")
+FINE, OUT, BACK = Felt(False, False, None), Felt(True, True, None), Felt(True, False, 5_000 * MS)
+
+
+@pytest.mark.parametrize(
+    ("felt", "undone_ms", "at_ms", "may"),
+    [
+        ([FINE], 1_100, 2_999, False),
+        ([FINE], 1_100, 3_000, True),
+        ([BACK], 1_100, 1_500, True),
+        ([OUT], 1_100, 9_000, False),
+        ([BACK, OUT], 1_100, 9_000, False),
+        ([BACK], None, 9_000, False),
+    ],
+)
+@pytest.mark.seed("000 operate when the list returns")
+def test_one_operates_after_a_failure_or_once_it_could_be_felt(
+    felt: list[Felt], undone_ms: int | None, at_ms: int, may: bool
+) -> None:
+    undone_ns = None if undone_ms is None else undone_ms * MS
+    assert may_operate(KILLED, 1_000 * MS, undone_ns, felt, at_ms * MS) is may
+
+
+@given(
+    st.integers(0, 10**11),
+    st.one_of(st.none(), st.integers(0, 10**11)),
+    st.lists(st.sampled_from([FINE, OUT, BACK]), max_size=4),
+)
+def test_the_window_ends_settled_after_everything(
+    injected_ns: int, undone_ns: int | None, felt: list[Felt]
+) -> None:
+    over = over_at_ns(KILLED, injected_ns, undone_ns, felt)
+    if undone_ns is None or OUT in felt:
+        assert over is None
+        return
+    assert over is not None
+    settle_ns = round(KILLED.window.settle_ms * MS)
+    assert over >= injected_ns + round(KILLED.window.effect_within_ms * MS) + settle_ns
+    assert over >= undone_ns + settle_ns
+    assert all(over >= (each.back_ns or 0) + settle_ns for each in felt)
+
+
+def test_a_fault_that_lasts_is_measured_while_it_lasts() -> None:
+    drill = shipped("cpu-overload")
+    assert over_at_ns(drill, 0, 1, []) == (15_000 + 3_000) * MS
+    assert longest_ns(drill, 7) == 40_000 * MS + 7
+
+
+# ---- clocks -----------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(-(10**15), 10**15),
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=3),
+)
+def test_the_moments_of_a_host_are_bracketed_whatever_its_clock_says(
+    ahead_ns: int, lead_ns: int, took_ns: int, tail_ns: int, trips: list[tuple[int, int]]
+) -> None:
+    began_ns = 10**12
+    fault = began_ns + lead_ns, began_ns + lead_ns + took_ns
+    called = began_ns, fault[1] + tail_ns
+    exchanges = [Exchange(began_ns - out - back, began_ns - back + ahead_ns, began_ns) for out, back in trips]
+    before, after = bracket(exchanges, called, (fault[0] + ahead_ns, fault[1] + ahead_ns))
+    assert called[0] <= before <= fault[0] <= fault[1] <= after <= called[1]
+
+
+def test_stamps_that_contradict_the_call_are_not_believed() -> None:
+    same = [Exchange(0, 0, 0)]
+    assert bracket(same, (100, 200), (900, 950)) == (100, 200)
+
+
+def test_a_drill_that_asks_for_what_the_site_has_not_is_told_where(site: Site) -> None:
+    drill = shipped("service-down")
+    elsewhere = replace(drill, cleanup=(replace(drill.cleanup[0], service="nova"),))
+    with pytest.raises(BadInput, match=r"cleanup\.0\.service"):
+        check_fit(site, elsewhere, "n1")
