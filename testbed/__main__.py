@@ -11,9 +11,9 @@ import typer
 
 from homeostat.kernel.terminal import errors_in_one_line
 from testbed import readiness
-from testbed.machines import find_node
+from testbed.machines import find_node, runs
 from testbed.places import DEFAULT_STATE, Places
-from testbed.plan import NODES, Checks
+from testbed.plan import NODES, Checks, node_named
 from testbed.teardown import leftovers, take_down
 from testbed.up import Wishes, bring_up, is_up, only_one, progress, running_plan, switch
 
@@ -86,6 +86,14 @@ def on(name: Name, state: State = DEFAULT_STATE) -> None:
     places = Places(state.absolute())
     with errors_in_one_line(), only_one(places):
         switch(places, name, on=True)
+
+
+@node_commands.command("state")
+def node_state(name: Name, state: State = DEFAULT_STATE) -> None:
+    """Print `on` or `off`; `off` only when nothing of the node runs."""
+    with errors_in_one_line():
+        node = node_named(name)
+        print("on" if runs(Places(state.absolute()), node) else "off")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,21 @@ Pure but `write_access`. Files name each other by absolute paths; those with a s
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from homeostat.kernel.files import write_private
-from testbed.node_files import DRILLED
+from testbed.places import Places
 from testbed.plan import CONTROLLERS, NODES, REGION, Node, Plan
 from testbed.services import APIS, endpoints
 
 CLOUD = "testbed"
+MACHINE = "machine"
+"""The machine itself as a host of the site: there the nodes' power is switched."""
 
 
 def clouds(plan: Plan) -> dict[str, Any]:
@@ -64,7 +68,7 @@ def _ssh(plan: Plan, node: Node, folder: Path) -> dict[str, Any]:
 
 
 def site(plan: Plan, folder: Path) -> dict[str, Any]:
-    """site.yaml: what drills may name. What may be broken is said in each node's own node.yaml."""
+    """site.yaml: what drills may name. What may be broken is said in a file of each node's own."""
     services: dict[str, Any] = {
         api.name: {
             "endpoint": plan.url(api.port),
@@ -84,15 +88,42 @@ def site(plan: Plan, folder: Path) -> dict[str, Any]:
     return {
         "site": CLOUD,
         "hosts": {
-            each.name: {
-                "config": DRILLED,
-                "ssh": _ssh(plan, each, folder),
-                "probe": f"tcp://{plan.address(each)}:22",
-            }
-            for each in NODES
+            MACHINE: {"config": str(folder / "machine.yaml")},
+            **{
+                each.name: {
+                    "ssh": _ssh(plan, each, folder),
+                    "probe": f"tcp://{plan.address(each)}:22",
+                    "power": {"host": MACHINE},
+                }
+                for each in NODES
+            },
         },
         "services": services,
     }
+
+
+def machine(plan: Plan, state: Path, command: Sequence[str]) -> dict[str, Any]:
+    """node.yaml of the machine: who switches a node off and on, by `command`, the testbed's own."""
+    of_host = {"power-off": "off", "power-on": "on", "power-state": "state"}
+    return {
+        "host": MACHINE,
+        "state_dir": str(state / "drilled"),
+        "drills": {
+            "enabled": True,
+            "injectors": ["node_power"],
+            "programs": {
+                name: {"argv": [*command, "node", verb, "{host}", "--state", str(state)], "timeout_s": 60}
+                for name, verb in of_host.items()
+            },
+            "power": {each.name: {"answers_at": [f"{plan.address(each)}:22"]} for each in NODES},
+        },
+    }
+
+
+def own_command() -> list[str]:
+    """`python -m testbed` from anywhere."""
+    repository = Path(__file__).resolve().parents[1]
+    return ["/usr/bin/env", f"PYTHONPATH={repository}", sys.executable, "-m", "testbed"]
 
 
 def known_hosts(plan: Plan, public_keys: dict[str, str]) -> str:
@@ -116,8 +147,9 @@ def ssh_config(plan: Plan, folder: Path) -> str:
     return head + "".join(f"Host {each.name}\n  HostName {plan.address(each)}\n" for each in NODES)
 
 
-def write_access(plan: Plan, folder: Path, keys: Path) -> None:
-    """All of it into one folder; `keys` has the pairs."""
+def write_access(plan: Plan, places: Places) -> None:
+    """All of it into one folder."""
+    folder, keys = places.access, places.keys
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     public = {each.name: (keys / f"{each.name}.pub").read_text() for each in NODES}
@@ -127,6 +159,7 @@ def write_access(plan: Plan, folder: Path, keys: Path) -> None:
     texts = {
         "clouds.yaml": yaml.safe_dump(clouds(plan), sort_keys=False),
         "inventory.yaml": yaml.safe_dump(inventory(plan, folder), sort_keys=False),
+        "machine.yaml": yaml.safe_dump(machine(plan, places.state, own_command()), sort_keys=False),
         "site.yaml": yaml.safe_dump(site(plan, folder), sort_keys=False),
         "known_hosts": known_hosts(plan, public),
         "ssh_config": ssh_config(plan, folder),

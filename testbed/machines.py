@@ -156,6 +156,12 @@ def find_node(places: Places, node: Node) -> Machine | None:
     return Machine(node, outer, first) if is_alive(outer) and is_alive(first) else None
 
 
+def runs(places: Places, node: Node) -> bool:
+    """Whether anything of the node is there, even a rest of it."""
+    there = _members(cgroups.folders(node.name), [namespace_of(node.name)])
+    return bool(there) or find_node(places, node) is not None
+
+
 def stop_node(places: Places, node: Node, *, gently: bool) -> None:
     """End it and take it off the network; its disk stays. Gently: its programs may end first."""
     machine = find_node(places, node)

@@ -21,8 +21,8 @@ from testbed.services import AFTER_KEYSTONE, KEYSTONE, VENV, profiles
 from testbed.supervision import LOGS, supervisord_conf
 
 PROGRAMS = Path(__file__).with_name("programs")
-DRILLED = "/etc/homeostat/node.yaml"
-"""Inside every node: what a drill may break there."""
+DRILLED = "/etc/homeostat/drills.json"
+"""Inside every node: what a drill over SSH may break there."""
 
 _SSHD = """UsePAM no
 UseDNS no
@@ -50,7 +50,7 @@ export RABBITMQ_LOGS=- RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 2:2 +sbwt none +s
 exec setpriv --reuid rabbitmq --regid rabbitmq --clear-groups /usr/lib/rabbitmq/bin/rabbitmq-server
 """
 _FOLDERS = (
-    *("/run/sshd", "/run/lock", "/root/.ssh", LOGS, "/var/lib/homeostat"),
+    *("/run/sshd", "/run/lock", "/root/.ssh", LOGS),
     *("/var/lib/nova/tmp", "/var/lib/neutron/tmp", "/var/lib/cinder/tmp"),
     *("/var/lib/glance/staging", "/var/lib/glance/tasks"),
 )
@@ -85,7 +85,7 @@ def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
         "/root/.ssh/authorized_keys": File(keys.authorized, 0o600),
         "/etc/supervisor/testbed.conf": File(supervisord_conf(plan, node)),
         AFTER_KEYSTONE: File(_AFTER_KEYSTONE.format(address=plan.vip, port=KEYSTONE.port), 0o755),
-        DRILLED: File(drilled_node(node)),
+        DRILLED: File(drilled()),
     }
     match node.role:
         case Role.controller:
@@ -102,17 +102,13 @@ def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
     return found
 
 
-def drilled_node(node: Node) -> str:
-    """node.yaml of a node without our node process: what drills may do to it. JSON is YAML."""
+def drilled() -> str:
+    """The permission of a host without a process of ours: everything may be broken on any node."""
     value = {
-        "host": node.name,
-        "state_dir": "/var/lib/homeostat",
-        "drills": {
-            "enabled": True,
-            "injectors": ["node_kill", "node_freeze", "node_cpu", "node_disk", "node_network"],
-            "writable_paths": ["/"],
-            "profiles": {name: {"command_line": line} for name, line in profiles().items()},
-        },
+        "enabled": True,
+        "injectors": ["node_kill", "node_freeze", "node_cpu", "node_disk", "node_network"],
+        "writable_paths": ["/"],
+        "profiles": {name: {"command_line": line} for name, line in profiles().items()},
     }
     return json.dumps(value, indent=2) + "\n"
 

@@ -67,6 +67,11 @@ class Places:
         """Of preparing; the nodes' own logs are on their disks."""
         return self.state / "logs"
 
+    @property
+    def keys(self) -> Path:
+        """SSH's: one to log in, and each node's own."""
+        return self.state / "keys"
+
     def prepared(self, key: str) -> Path:
         """Disk, keys and password of one variant, as they are after the first start."""
         return self.state / "prepared" / key

@@ -81,8 +81,8 @@ def bring_up(places: Places, wishes: Wishes, say: Say) -> Plan:
     )
     places.run.mkdir(mode=0o700)
     write_json(places.record, dataclasses.asdict(plan))
-    bootstrap.make_keys(places.state / "keys")
-    write_access(plan, places.access, places.state / "keys")
+    bootstrap.make_keys(places.keys)
+    write_access(plan, places)
     fabric.make_fabric(plan)
     start = _Start(places, plan, wishes.deadline_s, say)
     if bootstrap.is_prepared(prepared):
@@ -147,7 +147,7 @@ class _Start:
 
 def start(places: Places, plan: Plan, node: Node) -> Machine:
     """One node, with the files of this plan."""
-    keys = bootstrap.keys_of(places.state / "keys", node)
+    keys = bootstrap.keys_of(places.keys, node)
     return start_node(places, plan, node, node_files(plan, node, keys))
 
 

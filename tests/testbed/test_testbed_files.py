@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeostat.drills.node_settings import InjectorKind, read_drilled_node
-from testbed.access import clouds, inventory, known_hosts, site, ssh_config
+from homeostat.drills.node_settings import DrillSettings, InjectorKind, read_drilled_node
+from homeostat.drills.site import read_site
+from testbed.access import MACHINE, clouds, inventory, known_hosts, machine, own_command, site, ssh_config
 from testbed.balancing import haproxy_cfg, keepalived_conf
 from testbed.configuration import configuration_files, render_ini
-from testbed.node_files import Keys, drilled_node, first_script, node_files
+from testbed.node_files import DRILLED, Keys, first_script, node_files
 from testbed.places import Places
 from testbed.plan import CONTROLLERS, NODES, Checks, Node, Plan, Role, Secrets
 from testbed.services import APIS, Program, programs
@@ -44,7 +45,6 @@ def test_controllers_differ_only_in_who_they_are() -> None:
         "/etc/hostname",
         "/etc/haproxy/haproxy.cfg",
         "/etc/keepalived/vip.conf",
-        "/etc/homeostat/node.yaml",
     }
     assert different == own | {api.ini for api in APIS}
     for api in APIS:
@@ -146,15 +146,31 @@ def test_the_first_script_is_sound_and_leaves_the_machine(node: Node, tmp_path: 
     assert "{" not in text.replace("${", "")
 
 
-def test_drills_read_what_they_may_do_from_the_nodes_own_file(tmp_path: Path) -> None:
+def test_drills_read_what_they_may_do_from_the_nodes_own_file() -> None:
     for node in NODES:
-        path = tmp_path / f"{node.name}.yaml"
-        path.write_text(drilled_node(node))
-        read = read_drilled_node(path)
-        assert read.host == node.name
-        assert read.drills.enabled
-        assert set(read.drills.injectors) == set(InjectorKind)
-        assert {api.name for api in APIS} <= set(read.drills.profiles)
+        file = node_files(PLAN, node, KEYS)[DRILLED]
+        assert not file.mode & 0o022  # one that others may write is refused
+        read = DrillSettings.model_validate_json(file.text)
+        assert read.enabled
+        assert set(read.injectors) == set(InjectorKind) - {InjectorKind.node_power}
+        assert {api.name for api in APIS} <= set(read.profiles)
+
+
+def test_the_power_of_every_node_is_switched_on_the_machine(tmp_path: Path) -> None:
+    path = tmp_path / "machine.yaml"
+    path.write_text(yaml.safe_dump(machine(PLAN, tmp_path, ["testbed"])))
+    read = read_drilled_node(path)
+    assert read.host == MACHINE
+    assert set(read.drills.power) == {each.name for each in NODES}
+    assert read.drills.programs["power-off"].argv == (
+        *("testbed", "node", "off", "{host}", "--state", str(tmp_path)),
+    )
+
+
+def test_our_own_command_works_from_anywhere(tmp_path: Path) -> None:
+    asked = [*own_command(), "node", "state", "ctl1", "--state", str(tmp_path)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, cwd="/")
+    assert done.stdout in ("on\n", "off\n"), done.stderr
 
 
 def test_what_leads_to_the_cloud_has_every_host_and_service(tmp_path: Path) -> None:
@@ -178,11 +194,10 @@ def test_ssh_knows_each_host_by_name_and_address(tmp_path: Path) -> None:
 
 
 def test_the_site_is_one_that_drills_accept(tmp_path: Path) -> None:
-    sites = pytest.importorskip("homeostat.drills.site")
     path = tmp_path / "site.yaml"
     path.write_text(yaml.safe_dump(site(PLAN, tmp_path)))
-    read = sites.read_site(path)
-    assert set(read.hosts) == {each.name for each in NODES}
+    read = read_site(path)
+    assert set(read.hosts) == {MACHINE, *(each.name for each in NODES)}
     assert set(read.services) == {*(api.name for api in APIS), "haproxy"}
 
 
