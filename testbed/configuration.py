@@ -153,7 +153,7 @@ def _nova(plan: Plan) -> Ini:
         "DEFAULT": {
             **_messages(plan),
             "state_path": "/var/lib/nova",
-            "compute_driver": "fake.SmallFakeDriver",
+            "compute_driver": "steady_driver.SteadyDriver",
             "vif_plugging_is_fatal": False,
             "vif_plugging_timeout": 0,
             "service_down_time": 60,

@@ -17,7 +17,7 @@ from testbed.balancing import haproxy_cfg, keepalived_conf
 from testbed.configuration import SHARED, configuration_files, uwsgi_files
 from testbed.places import Places
 from testbed.plan import NODES, Node, Plan, Role
-from testbed.services import AFTER_KEYSTONE, KEYSTONE, VENV, profiles
+from testbed.services import AFTER_KEYSTONE, KEYSTONE, L2_AGENT, STEADY_DRIVER, VENV, profiles
 from testbed.supervision import LOGS, supervisord_conf
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -98,7 +98,8 @@ def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
         case Role.compute:
             # nova refuses to start when the database knows this host and this file is another's or gone.
             found["/var/lib/nova/compute_id"] = File(f"{uuid.uuid5(uuid.NAMESPACE_DNS, node.name)}\n")
-            found["/usr/local/lib/testbed/l2_agent.py"] = File((PROGRAMS / "l2_agent.py").read_text())
+            found[L2_AGENT] = File((PROGRAMS / "l2_agent.py").read_text())
+            found[STEADY_DRIVER] = File((PROGRAMS / "steady_driver.py").read_text())
     return found
 
 

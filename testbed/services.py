@@ -50,6 +50,12 @@ KEYSTONE = APIS[0]
 AFTER_KEYSTONE = "/usr/local/sbin/after-keystone"
 """Holds a program back until keystone has answered once: several exit while it does not, again and again."""
 
+L2_AGENT = "/usr/local/lib/testbed/l2_agent.py"
+"""Inside the compute node: what stands in for a switch."""
+
+STEADY_DRIVER = f"{VENV}/lib/python3.11/site-packages/nova/virt/steady_driver.py"
+"""Inside the compute node: what stands in for a hypervisor. nova looks for drivers in this folder only."""
+
 _ML2 = "/etc/neutron/plugins/ml2/ml2_conf.ini"
 
 
@@ -108,7 +114,7 @@ def programs(plan: Plan, node: Node) -> list[Program]:
         case Role.compute:
             found += [
                 _openstack("nova-compute", "nova"),
-                Program("l2-agent", f"{AFTER_KEYSTONE} {_BIN}/python /usr/local/lib/testbed/l2_agent.py"),
+                Program("l2-agent", f"{AFTER_KEYSTONE} {_BIN}/python {L2_AGENT}"),
             ]
     return found
 
