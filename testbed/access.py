@@ -16,7 +16,7 @@ import yaml
 from homeostat.kernel.files import write_private
 from testbed.places import Places
 from testbed.plan import CONTROLLERS, NODES, REGION, Node, Plan
-from testbed.services import APIS, endpoints
+from testbed.services import APIS, Api, endpoints
 
 CLOUD = "testbed"
 MACHINE = "machine"
@@ -50,12 +50,16 @@ def inventory(plan: Plan, folder: Path) -> dict[str, Any]:
             api.name: {
                 "type": api.kind,
                 "endpoint": url,
-                "root": plan.url(api.port, "/"),
-                "on": {each.name: f"http://{plan.address(each)}:{api.port}/" for each in CONTROLLERS},
+                "open": plan.url(api.port, api.open_path),
+                "on": {each.name: _own_url(plan, each, api) for each in CONTROLLERS},
             }
             for api, url in endpoints(plan)
         },
     }
+
+
+def _own_url(plan: Plan, node: Node, api: Api) -> str:
+    return f"http://{plan.address(node)}:{api.port}{api.open_path}"
 
 
 def _ssh(plan: Plan, node: Node, folder: Path) -> dict[str, Any]:
@@ -71,11 +75,10 @@ def site(plan: Plan, folder: Path) -> dict[str, Any]:
     """site.yaml: what drills may name. What may be broken is said in a file of each node's own."""
     services: dict[str, Any] = {
         api.name: {
-            "endpoint": plan.url(api.port),
+            "endpoint": plan.url(api.port, api.open_path),
             "holder": "address",
             "on": {
-                each.name: {"profile": api.name, "url": f"http://{plan.address(each)}:{api.port}"}
-                for each in CONTROLLERS
+                each.name: {"profile": api.name, "url": _own_url(plan, each, api)} for each in CONTROLLERS
             },
         }
         for api in APIS

@@ -27,6 +27,8 @@ class Api:
     kind: str
     path: str = ""
     processes: int = 1
+    open_path: str = "/"
+    """Answers 200 to anybody. The root of some says 300 (which version?), which is no plain yes."""
 
     @property
     def ini(self) -> str:
@@ -37,14 +39,23 @@ class Api:
         return f"{_BIN}/uwsgi --ini {self.ini}"
 
 
+_HEALTH = "/healthcheck"
 APIS = (
-    Api("keystone", "keystone", 5000, "keystone.wsgi.api", "identity", "/v3", processes=2),
+    Api("keystone", "keystone", 5000, "keystone.wsgi.api", "identity", "/v3", processes=2, open_path="/v3"),
     Api("placement-api", "placement", 8778, "placement.wsgi.api", "placement"),
     Api("nova-api", "nova", 8774, "nova.wsgi.osapi_compute", "compute", "/v2.1", processes=2),
     Api("neutron-server", "neutron", 9696, "neutron.wsgi.api", "network", processes=2),
-    Api("glance-api", "glance", 9292, "glance.wsgi.api", "image"),
-    Api("cinder-api", "cinder", 8776, "cinder.wsgi.api", "block-storage", "/v3/%(project_id)s"),
-    Api("heat-api", "heat", 8004, "heat.wsgi.api", "orchestration", "/v1/%(project_id)s"),
+    Api("glance-api", "glance", 9292, "glance.wsgi.api", "image", open_path="/versions"),
+    Api(
+        "cinder-api",
+        "cinder",
+        8776,
+        "cinder.wsgi.api",
+        "block-storage",
+        "/v3/%(project_id)s",
+        open_path=_HEALTH,
+    ),
+    Api("heat-api", "heat", 8004, "heat.wsgi.api", "orchestration", "/v1/%(project_id)s", open_path=_HEALTH),
 )
 KEYSTONE = APIS[0]
 AFTER_KEYSTONE = "/usr/local/sbin/after-keystone"
