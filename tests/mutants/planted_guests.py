@@ -82,11 +82,11 @@ class KeepsWhatItHad(SimGuest):
 
 
 class AsksLongBefore(Placing):
-    """Gate: its answer is a second old when a move is written, and nobody asks again."""
+    """Gate: its answer is four seconds old when a move is written, and nobody asks again."""
 
     def __init__(self, parts: PlacingParts) -> None:
         async def later(placement: Placement) -> Seq:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(4.0)
             return await parts.record(placement)
 
         super().__init__(replace(parts, record=later))

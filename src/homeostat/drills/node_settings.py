@@ -124,7 +124,8 @@ class DrillSettings(BaseModel):
 
     programs: dict[str, Program] = Field(default_factory=dict)
     """Programs by name, for node_power: `power-off`, `power-on` (which must do no harm when it is on) and
-    `power-state` (which prints `on` or `off`, and `off` only when nothing of the host runs)."""
+    `power-state` (which prints `on` or `off`, and `off` only when nothing of it runs). `restart-PROFILE`
+    starts what a drill's clean-up found to be down."""
 
     power: dict[str, PoweredHost] = Field(default_factory=dict)
     """Other hosts whose power is switched here, for node_power."""
