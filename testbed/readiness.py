@@ -43,10 +43,15 @@ def read_stats(text: str) -> list[Backend]:
     rows = csv.DictReader(text.removeprefix("# ").splitlines())
     names = {each.name for each in CONTROLLERS}
     return [
-        Backend(row["pxname"], row["svname"], row["status"].startswith("UP"), _check(row))
+        Backend(row["pxname"], row["svname"], _has_answered(row), _check(row))
         for row in rows
         if row["svname"] in names
     ]
+
+
+def _has_answered(row: dict[str, str]) -> bool:
+    """haproxy calls a back end UP before it has asked it once; a star says that it is asking just now."""
+    return row["status"].startswith("UP") and (row["check_status"] or "").removeprefix("* ") == "L7OK"
 
 
 def _check(row: dict[str, str]) -> str:

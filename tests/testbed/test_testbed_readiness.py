@@ -59,6 +59,15 @@ def test_only_back_ends_are_read_and_all_are_there() -> None:
     assert missing_apis(seen) == []
 
 
+def test_a_back_end_that_was_never_asked_is_not_up() -> None:
+    seen = read_stats(
+        _stats()
+        .replace("UP,L7OK,300", "UP,INI,")
+        .replace("glance-api,ctl1,UP,INI,", "glance-api,ctl1,UP,* L7OK,300")
+    )
+    assert [f"{each.service}@{each.node}" for each in seen if each.up] == ["glance-api@ctl1"]
+
+
 def test_nothing_is_up_when_no_balancer_answers() -> None:
     assert backends(PLAN) == []
     assert len(missing_apis([])) == len(APIS) * len(CONTROLLERS)
