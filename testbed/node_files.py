@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +73,8 @@ class File:
     mode: int = 0o644
 
 
-def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
-    """By absolute path inside the node."""
+def node_files(plan: Plan, node: Node, keys: Keys, only: Collection[str] = ()) -> dict[str, File]:
+    """By absolute path inside the node. `only`: the programs that run, when it is not all of them."""
     found = {path: File(text) for path, text in configuration_files(plan).items()}
     found |= {
         "/etc/hostname": File(f"{node.name}\n"),
@@ -83,7 +83,7 @@ def node_files(plan: Plan, node: Node, keys: Keys) -> dict[str, File]:
         "/etc/ssh/ssh_host_ed25519_key": File(keys.host_private, 0o600),
         "/etc/ssh/ssh_host_ed25519_key.pub": File(keys.host_public),
         "/root/.ssh/authorized_keys": File(keys.authorized, 0o600),
-        "/etc/supervisor/testbed.conf": File(supervisord_conf(plan, node)),
+        "/etc/supervisor/testbed.conf": File(supervisord_conf(plan, node, only)),
         AFTER_KEYSTONE: File(_AFTER_KEYSTONE.format(address=plan.vip, port=KEYSTONE.port), 0o755),
         DRILLED: File(drilled()),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 
 from testbed.plan import Node, Plan
 from testbed.services import Program, is_restarted, programs
@@ -27,10 +28,12 @@ serverurl=unix:///run/supervisor.sock
 _EXITED = re.compile(r"exited: (\S+) \((exit status [^;)]+|terminated by [^;)]+); not expected\)")
 
 
-def supervisord_conf(plan: Plan, node: Node) -> str:
-    """Every program of the node. A dead one is started on the next tick of a second, for ever."""
+def supervisord_conf(plan: Plan, node: Node, only: Collection[str] = ()) -> str:
+    """Every program of the node, or only some. A dead one is started on the next tick of a second."""
     return _HEAD + "".join(
-        _program(program, restarted=is_restarted(plan, node, program)) for program in programs(plan, node)
+        _program(program, restarted=is_restarted(plan, node, program))
+        for program in programs(plan, node)
+        if not only or program.name in only
     )
 
 

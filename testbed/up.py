@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +112,14 @@ class _Start:
         for name in ("keystone", "images"):
             (self._places.shared / name).mkdir(parents=True)
         home = node_named(self._plan.database_on)
-        database = self._start(home)[0]
-        self._say("databases and tables (some minutes, once)")
-        bootstrap.make_databases(self._plan, database)
-        bootstrap.make_tables(self._plan, database, self._say)
-        self._start(*(each for each in NODES if each is not home))
+        self._say(f"databases and tables on {home.name} (some minutes, once)")
+        # Alone: whatever else runs there would die for want of the tables, again and again.
+        alone = start(self._places, self._plan, home, only=("sshd", "mariadb"))
+        bootstrap.make_databases(self._plan, alone)
+        bootstrap.make_tables(self._plan, alone, self._say)
+        stop_node(self._places, home, gently=True)
+        self._start(*NODES)
+        database = next(each for each in self._machines if each.node is home)
         readiness.wait_for_keystone(self._plan, self._machines, self._deadline_s)
         self._say("users and endpoints")
         readiness.until_answered(self._register, self._deadline_s)
@@ -128,13 +131,10 @@ class _Start:
         readiness.wait_for_apis(self._plan, self._machines, self._deadline_s, self._say)
         self._wait_for_workers()
 
-    def _start(self, *nodes: Node) -> list[Machine]:
-        started = []
+    def _start(self, *nodes: Node) -> None:
         for node in nodes:
             self._say(f"{node.name} ({self._plan.address(node)}) starts")
-            started.append(start(self._places, self._plan, node))
-        self._machines += started
-        return started
+            self._machines.append(start(self._places, self._plan, node))
 
     def _register(self) -> None:
         self._cloud.login()
@@ -145,10 +145,10 @@ class _Start:
         readiness.wait_for_workers(self._cloud, self._machines, self._deadline_s)
 
 
-def start(places: Places, plan: Plan, node: Node) -> Machine:
-    """One node, with the files of this plan."""
+def start(places: Places, plan: Plan, node: Node, only: Collection[str] = ()) -> Machine:
+    """One node, with the files of this plan; only some of its programs when they are named."""
     keys = bootstrap.keys_of(places.keys, node)
-    return start_node(places, plan, node, node_files(plan, node, keys))
+    return start_node(places, plan, node, node_files(plan, node, keys, only))
 
 
 def switch(places: Places, name: str, *, on: bool) -> None:

@@ -129,6 +129,14 @@ def test_a_supervisor_restarts_everything_unless_told_not_to() -> None:
             assert parsed[f"program:{program.name}"].getboolean("autorestart") is expected
 
 
+def test_a_supervisor_may_have_a_part_of_its_programs() -> None:
+    parsed = _ini(supervisord_conf(Plan(PLAN.secrets, database_on="ctl1"), CTL1, ("sshd", "mariadb")))
+    assert [each for each in parsed.sections() if each.startswith("program:")] == [
+        "program:sshd",
+        "program:mariadb",
+    ]
+
+
 def test_a_program_that_dies_again_and_again_is_told_from_one_that_was_killed_once() -> None:
     line = "2026-11-21 11:00:00,000 WARN exited: {} ({}; not expected)\n"
     log = line.format("glance-api", "terminated by SIGKILL") + 3 * line.format("heat-api", "exit status 1")
