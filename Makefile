@@ -9,7 +9,7 @@ WORKERS ?=
 .DEFAULT_GOAL := help
 
 help: ## what can be made
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.synced ## the virtual environment, exactly as uv.lock says
 
