@@ -36,7 +36,7 @@ def output_of(argv: Sequence[str], *, what: str | None = None, stdin: str = "") 
         preexec_fn=die_with_parent(),
     )
     if done.returncode != 0:
-        tail = (done.stderr or done.stdout).splitlines()[-_TAIL:]
+        tail = (done.stdout + done.stderr).splitlines()[-_TAIL:]
         raise CommandFailed(what or " ".join(argv), done.returncode, tail)
     return done.stdout
 
