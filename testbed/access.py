@@ -51,7 +51,7 @@ def inventory(plan: Plan, folder: Path) -> dict[str, Any]:
                 "type": api.kind,
                 "endpoint": url,
                 "open": plan.url(api.port, api.open_path),
-                "on": {each.name: _own_url(plan, each, api) for each in CONTROLLERS},
+                "hosts": {each.name: _own_url(plan, each, api) for each in CONTROLLERS},
             }
             for api, url in endpoints(plan)
         },
@@ -77,7 +77,7 @@ def site(plan: Plan, folder: Path) -> dict[str, Any]:
         api.name: {
             "endpoint": plan.url(api.port, api.open_path),
             "holder": "address",
-            "on": {
+            "hosts": {
                 each.name: {"profile": api.name, "url": _own_url(plan, each, api)} for each in CONTROLLERS
             },
         }
@@ -86,7 +86,7 @@ def site(plan: Plan, folder: Path) -> dict[str, Any]:
     services["haproxy"] = {
         "endpoint": f"tcp://{plan.vip}:{APIS[0].port}",
         "holder": "address",
-        "on": {each.name: {"profile": "haproxy"} for each in CONTROLLERS},
+        "hosts": {each.name: {"profile": "haproxy"} for each in CONTROLLERS},
     }
     return {
         "site": CLOUD,

@@ -185,7 +185,7 @@ def test_what_leads_to_the_cloud_has_every_host_and_service(tmp_path: Path) -> N
     listed = inventory(PLAN, tmp_path)
     assert set(listed["hosts"]) == {each.name for each in NODES}
     assert set(listed["services"]) == {api.name for api in APIS}
-    assert listed["services"]["nova-api"]["on"]["ctl2"] == "http://10.77.0.12:8774/"
+    assert listed["services"]["nova-api"]["hosts"]["ctl2"] == "http://10.77.0.12:8774/"
     assert clouds(PLAN)["clouds"]["testbed"]["auth"]["auth_url"] == "http://10.77.0.100:5000/v3"
     assert yaml.safe_load(yaml.safe_dump(listed)) == listed
 
