@@ -146,6 +146,28 @@ async def test_a_client_that_nats_throws_out_for_good_comes_back(nats: NatsServe
         await eventually(lambda: node.connected)
 
 
+async def test_who_is_stopped_while_an_answer_arrives_ends(nats: NatsServer) -> None:
+    """A flush must not keep the cancellation to itself, whenever it comes."""
+    async with connected(nats, "n1") as node:
+
+        async def flush_for_ever() -> None:
+            while await node.flush():
+                pass
+            await asyncio.Event().wait()
+
+        for turn in range(300):
+            await node.wait_connected(5)
+            task = asyncio.create_task(flush_for_ever())
+            for _ in range(turn % 30):
+                await asyncio.sleep(0)
+            if turn % 3:
+                time.sleep(0.0005)  # noqa: ASYNC251 - the answer is there together with the cancellation
+            task.cancel()
+            _, waiting = await asyncio.wait({task}, timeout=5)
+            assert not waiting, f"turn {turn}: it goes on"
+            assert task.cancelled()
+
+
 async def test_a_callback_that_fails_harms_nobody(nats: NatsServer) -> None:
     heard: list[bytes] = []
 

@@ -90,7 +90,8 @@ class Role:
                 wait_s = backoff.next_s()
                 self._log.warning("the role is started again", wait_s=wait_s)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await self._stopping.wait()
         finally:
             self._ended.set()
 

@@ -83,6 +83,7 @@ class Bus:
         self._client: Client | None = None
         self._heard: list[tuple[str, Hear]] = []
         self._told: list[Callable[[], None]] = []
+        self._settling: set[asyncio.Task[None]] = set()
         self._up = asyncio.Event()
         self._broke = asyncio.Event()
         self._last_break_ns: int | None = None
@@ -145,8 +146,7 @@ class Bus:
         if client is None or not self.connected:
             return False
         try:
-            async with asyncio.timeout(timeout_s):
-                await _settle(client)
+            await self._settled(client, timeout_s)
         except (NatsError, OSError, TimeoutError):
             return False
         return True
@@ -235,9 +235,29 @@ class Bus:
             async with asyncio.timeout(HANDSHAKE_S):
                 for pattern, hear in heard:
                     await client.subscribe(pattern, cb=self._receiver(hear))
-                await _settle(client)
+                await self._settled(client, HANDSHAKE_S)
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnavailable(f"NATS did not take the subscriptions: {_reason(error)}") from error
+
+    async def _settled(self, client: Client, timeout_s: float) -> None:
+        """Return when the server has read all that was written before; TimeoutError.
+
+        In a task of its own: nats-py waits by `wait_for`, which up to Python 3.11 keeps a cancellation to
+        itself that comes together with the answer, so that who was stopped would never end; and a cancelled
+        wait for an answer makes the answer break the connection.
+        """
+        settling = asyncio.create_task(_settle(client), name="flush")
+        self._settling.add(settling)
+        settling.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({settling}, timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        settling.result()
+
+    def _forget(self, settling: asyncio.Task[None]) -> None:
+        self._settling.discard(settling)
+        if not settling.cancelled():
+            settling.exception()  # looked at: nobody may wait for it any more
 
     def _receiver(self, hear: Hear) -> Callable[[Msg], Awaitable[None]]:
         async def receive(message: Msg) -> None:
@@ -258,7 +278,8 @@ class Bus:
         try:
             while client.is_connected and not self._broke.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._broke.wait(), self._settings.ping_interval_s)
+                    async with asyncio.timeout(self._settings.ping_interval_s):
+                        await self._broke.wait()
         finally:
             self._up.clear()
             self._last_break_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
