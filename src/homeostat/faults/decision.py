@@ -51,6 +51,8 @@ class Decision:
 
     def fault_about(self, about: str, world: World) -> Fault | None:
         """The fault of a subject that is not cleared, as this decision leaves it."""
+        if not self.changed and not self.raised:  # almost always
+            return world.faults.get(about)
         touched: set[FaultId] = set()
         for fault in (*reversed(self.changed), *reversed(self.raised)):
             if fault.about == about and fault.id not in touched:
@@ -96,12 +98,9 @@ class World:
     def settle(self, seqs: Sequence[Seq]) -> None:
         """After the commit: every Local becomes the sequence number it stood for."""
         for about, fault in self.faults.items():
-            if isinstance(fault.raised_seq, Local) or isinstance(fault.up_seq, Local):
-                self.faults[about] = replace(
-                    fault,
-                    raised_seq=_settled(fault.raised_seq, seqs),
-                    up_seq=None if fault.up_seq is None else _settled(fault.up_seq, seqs),
-                )
+            if type(fault.raised_seq) is Local or type(fault.up_seq) is Local:
+                up_seq = None if fault.up_seq is None else _settled(fault.up_seq, seqs)
+                self.faults[about] = fault.settled(_settled(fault.raised_seq, seqs), up_seq)
         nodes = self.topology.nodes
         for host, node in nodes.items():
             if isinstance(node.fenced_seq, Local):

@@ -36,6 +36,8 @@ def remembered(raised_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:
 
 def count_within(raised_ns: Sequence[int], now_ns: int, limits: FlapLimits) -> int:
     """How many of them are not older than the window."""
+    if not raised_ns:
+        return 0
     since_ns = now_ns - round(limits.window_s * 1e9)
     return sum(each > since_ns for each in raised_ns)
 

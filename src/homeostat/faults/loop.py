@@ -45,6 +45,7 @@ from homeostat.fleet.model import AgentState
 from homeostat.fleet.settings import FleetSettings
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Evidence, Judgement, Limits, Probed, judge
+from homeostat.kernel import pauses
 from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
@@ -67,6 +68,8 @@ RELOAD_PAUSE_S = 0.5
 COMPLAINTS_MAX = 1000
 HOST_EVENTS = (HostDown, HostBack, FaultCleared)
 LOOK_AFTER_S = 1.0
+REST_NS = 5 * 10**8
+"""So long after the last event those who had to be told of it are told, as a rule."""
 ASSIGNING_S = 1.0
 """What must be left of the term for guests to be started: a message that is sent has arrived by then."""
 
@@ -137,6 +140,7 @@ class FaultPath:
         self._heard = Heard()
         self._given = 0
         self._looked_ns = 0
+        self._busy_ns = 0
         self._owed: set[HostId] = set()
         self._loaded_ns = parts.clock.mono_ns()
         self._configured = frozenset(HostId(each.host) for each in parts.fleet.hosts)
@@ -241,6 +245,10 @@ class FaultPath:
         if await self._commit(entry, waiting):
             if sweep and not batch and not entry.events:
                 affected.prepare(self.world.topology)  # nobody waits now
+                if entry.mono_ns - self._busy_ns >= REST_NS:
+                    pauses.rest()
+            elif batch or entry.events:
+                self._busy_ns = entry.mono_ns
             return
         if len(batch) > 1:
             for each in batch:  # one that the store refuses must not take the others with it

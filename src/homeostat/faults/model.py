@@ -51,6 +51,16 @@ class Fault:
     host: str = ""
     flaps: bool = False
 
+    def settled(self, raised_seq: Seq | Local, up_seq: Seq | Local | None) -> Fault:
+        """The same with the numbers of its events. By position: `replace` takes twice as long, and in a
+        storm a thousand wait for it."""
+        return Fault(
+            self.id, self.kind, self.severity, self.about, self.owner, self.reason, self.state,
+            raised_seq, self.trace, self.raised_ns, self.raised_mono_ns, self.up_ns, self.up_mono_ns, up_seq,
+            self.cleared_ns, self.cleared_reason, self.outage_ms, self.affected, self.hold_until_ns,
+            self.host, self.flaps,
+        )  # fmt: skip
+
     def held_until(self, moment_ns: int) -> Fault:
         """A clearing fault as a starting server takes it over: it waits its time once more."""
         return replace(self, hold_until_ns=moment_ns) if self.state is FaultState.CLEARING else self

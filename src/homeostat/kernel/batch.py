@@ -7,13 +7,16 @@ gaps and no duplicates; a batch is on the disk when `write` returns, or nothing 
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import chain
+from operator import itemgetter
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ClauseElement, Connection, Engine, Executable, func, insert, select
+from sqlalchemy import ClauseElement, Connection, Engine, Executable, Insert, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -29,13 +32,17 @@ from homeostat.kernel.errors import (
 )
 from homeostat.kernel.journal import Catalogue, Local, Receipt, Seq, Submission
 
-_Row = TypeVar("_Row", bound=Mapping[str, Any])
+Row = Mapping[str, object]
 _KEY = ("loop", "cause", "kind", "subject")
 _KEY_COLUMNS = tuple(f"journal.{column}" for column in _KEY)
 _KEY_NAME = "uq_journal_" + "_".join(_KEY)
 _INSERT_EVENT = insert(database.journal)
 _MANY = 4
+_NAMED = re.compile(r":(\w+)")
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_RUNS = (100, 10)
+"""Rows of one INSERT, at most a third of the values that SQLite takes. Each statement lets go of the
+interpreter once: with one a row, the event loop would keep a great commit waiting for each of them."""
 _TIDY_AFTER, _PAGES_A_COMMIT = 500, 8
 """About pages. Far below where SQLite does it in the middle of a commit (database.py)."""
 _SELECT_HEAD = select(func.max(database.journal.c.seq))
@@ -44,41 +51,66 @@ _SELECT_EPOCH = select(database.term.c.epoch).where(database.term.c.id == 1).wit
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A checked submission with its events encoded: (kind, version, payload) each."""
+    """A checked submission with its events encoded: (kind, version, payload) each.
+
+    `places` says for each change where a `Local` stands: the number of the row, and the column.
+    """
 
     submission: Submission
     encoded: tuple[tuple[str, int, str], ...]
+    places: tuple[tuple[tuple[int, str], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A statement as the driver reads it, with the values that it brings itself.
+
+    `head` and `row` make an INSERT of many rows of it, `values` are those of one; None where that cannot be.
+    """
+
+    text: str
+    own: dict[str, Any]
+    head: str = ""
+    row: str = ""
+    values: Callable[[Row], tuple[Any, ...]] | None = None
 
 
 def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: int) -> Prepared:
     """Check and encode. BadInput names what the submission must not contain; nothing is written yet."""
+
+    def where(index: int) -> str:
+        return f"{submission.loop}.events[{index}]"
+
     encoded = []
     known = catalogue.kinds()
     keys: set[tuple[object, ...]] = set()
     for index, draft in enumerate(submission.events):
-        where = f"{submission.loop}.events[{index}]"
         if type(draft.event).__name__ not in known:
-            raise BadInput(where, type(draft.event).__name__, "an event of the catalogue")
+            raise BadInput(where(index), type(draft.event).__name__, "an event of the catalogue")
         try:
             kind, version, payload = catalogue.encode(draft.event)
         except TypeError as error:
-            raise BadInput(where, draft.event, f"an event that JSON can hold ({error})") from error
+            raise BadInput(where(index), draft.event, f"an event that JSON can hold ({error})") from error
         if len(payload) > payload_limit_bytes:
             accepted = f"a payload of at most {payload_limit_bytes} bytes; write counts and a link"
-            raise BadInput(f"{where} {kind}", f"{len(payload)} bytes", accepted)
+            raise BadInput(f"{where(index)} {kind}", f"{len(payload)} bytes", accepted)
         if isinstance(draft.cause, Local) and not 0 <= draft.cause.index < index:
-            raise BadInput(f"{where}.cause", draft.cause, "an earlier event of the same submission")
-        key = (draft.cause, kind, draft.subject)
-        if draft.cause is not None and key in keys:
-            raise BadInput(where, f"{kind} {draft.subject}", "one event of a kind, subject and cause")
-        keys.add(key)
+            raise BadInput(f"{where(index)}.cause", draft.cause, "an earlier event of the same submission")
         encoded.append((kind, version, payload.decode()))
-    for change in submission.changes:
-        for row, name in _locals(change.values):
-            value = row[name]
+        if draft.cause is None:
+            continue
+        cause = -1 - draft.cause.index if isinstance(draft.cause, Local) else draft.cause
+        key = (cause, kind, draft.subject)
+        if key in keys:
+            raise BadInput(where(index), f"{kind} {draft.subject}", "one event of a kind, subject and cause")
+        keys.add(key)
+    places = tuple(tuple(_locals(change.values)) for change in submission.changes)
+    for change, found in zip(submission.changes, places, strict=True):
+        for number, name in found:
+            value = change.values[number][name]
             if isinstance(value, Local) and not 0 <= value.index < len(encoded):
                 raise BadInput(f"{submission.loop}.changes", value, "an event of the same submission")
-    return Prepared(submission, tuple(encoded))
+    return Prepared(submission, tuple(encoded), places)
 
 
 class _Overtaken(Exception):
@@ -97,8 +129,7 @@ class BatchWriter:
         self._move_cursor = upsert.on_conflict_do_update(
             index_elements=["loop"], set_={"seq": upsert.excluded.seq}
         )
-        # With the values that a statement brings itself, as `where(state == "pending")` does.
-        self._texts: WeakKeyDictionary[Executable, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
+        self._texts: WeakKeyDictionary[Executable, _Text] = WeakKeyDictionary()
         self._untidy = 0
         self.head = 0
 
@@ -228,35 +259,55 @@ class BatchWriter:
         seqs = tuple(Seq(head + 1 + index) for index in range(len(submission.events)))
         if seqs:
             self._execute(connection, _INSERT_EVENT, _rows(prepared, seqs))
-        for change in submission.changes:
-            values: list[dict[str, Any]] = [dict(row) for row in change.values]
-            for row, name in _locals(values):
-                row[name] = seqs[row[name].index]
+        for change, places in zip(submission.changes, prepared.places, strict=True):
+            values = list(change.values)
+            for number, name in places:
+                row = values[number]
+                values[number] = {**row, name: _resolve(row[name], seqs)}
             self._execute(connection, change.statement, values)
         if submission.cursor is not None:
             connection.execute(self._move_cursor, {"loop": submission.loop, "seq": submission.cursor})
         return Receipt(seqs)
 
-    def _execute(self, connection: Connection, statement: Executable, rows: list[dict[str, Any]]) -> None:
+    def _execute(self, connection: Connection, statement: Executable, rows: Sequence[Row]) -> None:
         """One statement for all rows. Many plain ones go to the driver as they are, at half of the cost."""
         if len(rows) < _MANY or not all(type(value) in _PLAIN for value in rows[0].values()):
             connection.execute(statement, rows or None)
             return
         known = self._texts.get(statement)
         if known is None:
-            assert isinstance(statement, ClauseElement)
-            compiled = statement.compile(self._engine, column_keys=list(rows[0]))
-            own = {name: value for name, value in compiled.params.items() if name not in rows[0]}
-            known = self._texts[statement] = (str(compiled), own)
-        text, own = known
-        connection.exec_driver_sql(text, [{**own, **row} for row in rows] if own else rows)
+            known = self._texts[statement] = self._compiled(statement, rows[0])
+        start = 0
+        if known.values is not None:
+            for run in _RUNS:
+                text = known.head + ", ".join([known.row] * run)
+                while len(rows) - start >= run:
+                    part = rows[start : start + run]
+                    connection.exec_driver_sql(text, tuple(chain.from_iterable(map(known.values, part))))
+                    start += run
+        if start < len(rows):
+            rest = [{**known.own, **row} for row in rows[start:]] if known.own else list(rows[start:])
+            connection.exec_driver_sql(known.text, rest)
+
+    def _compiled(self, statement: Executable, row: Row) -> _Text:
+        assert isinstance(statement, ClauseElement)
+        compiled = statement.compile(self._engine, column_keys=list(row))
+        own = {name: value for name, value in compiled.params.items() if name not in row}
+        text = str(compiled)
+        if self._file is None or own or not isinstance(statement, Insert):
+            return _Text(text, own)
+        head, values, last = text.partition(" VALUES ")
+        names = _NAMED.findall(last)
+        if last != f"({', '.join(f':{name}' for name in names)})" or len(names) < 2:
+            return _Text(text, own)
+        return _Text(text, own, head + values, f"({', '.join('?' * len(names))})", itemgetter(*names))
 
 
-def _locals(rows: Sequence[_Row]) -> Iterator[tuple[_Row, str]]:
-    """Where a `Local` stands: the row and its column."""
-    for row in rows:
+def _locals(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
+    """Where a `Local` stands: the number of the row and its column."""
+    for number, row in enumerate(rows):
         if Local in map(type, row.values()):  # at the speed of C, since most values are none
-            yield from [(row, name) for name, value in row.items() if type(value) is Local]
+            yield from [(number, name) for name, value in row.items() if type(value) is Local]
 
 
 def _undo(connection: Connection) -> None:

@@ -19,10 +19,11 @@ def row_of(record: DataclassInstance) -> dict[str, object]:
     """Column name to value. Enums become their values: drivers disagree on what to do with them."""
     names, values_of = _reading(type(record))
     # Asked of a thousand records while consumers wait: whole values first, then the few that may be enums.
-    return {
-        name: value if type(value) in _PLAIN or not isinstance(value, Enum) else value.value
-        for name, value in zip(names, values_of(record), strict=True)
-    }
+    row = dict(zip(names, values_of(record), strict=True))
+    for name, value in row.items():
+        if type(value) not in _PLAIN and isinstance(value, Enum):
+            row[name] = value._value_  # `value` is a property in Python, several times as slow
+    return row
 
 
 @cache

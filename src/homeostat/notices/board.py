@@ -125,11 +125,15 @@ class Board:
         if due.key in self._keys:
             return True
         name = due.notice.destination
-        endpoint = self._endpoints.setdefault(name, _Endpoint(name, place))
+        endpoint = self._endpoints.get(name)
+        if endpoint is None:
+            endpoint = self._endpoints[name] = _Endpoint(name, place)
         if endpoint.size >= self._limits.waiting:
             return False
         endpoint.place = place
-        lane = endpoint.lanes.setdefault(due.notice.fault, _Lane(due.notice.fault))
+        lane = endpoint.lanes.get(due.notice.fault)
+        if lane is None:
+            lane = endpoint.lanes[due.notice.fault] = _Lane(due.notice.fault)
         lane.line.append(due)
         endpoint.size += 1
         self._keys.add(due.key)

@@ -273,15 +273,15 @@ class Delivery:
     def _parcel(self, lead: Due) -> Parcel | None:
         """What travels with a notice that was just taken; None when notices for there travel alone."""
         subscription = self._parts.subscriptions.find(lead.notice.subscription)
+        endpoint = None if subscription is None else subscription.endpoint(lead.notice.endpoint)
+        if subscription is None or endpoint is None or not grouping.is_grouped(subscription, endpoint):
+            return None
         now_ns = self._parts.clock.wall_ns()
 
         def body_of(due: Due) -> bytes | None:
             found = _obstacle(due, subscription, now_ns)
             return None if isinstance(found, GiveUpReason) else self._body(due, *found)
 
-        endpoint = None if subscription is None else subscription.endpoint(lead.notice.endpoint)
-        if subscription is None or endpoint is None or not grouping.is_grouped(subscription, endpoint):
-            return None
         dues = self._parcels.gather(self._board, lead, subscription.group_by, body_of)
         return None if dues is None else Parcel((subscription, endpoint), *dues)
 

@@ -194,6 +194,13 @@ class Notice:
     reason: str = ""
     endpoint: int = 1
 
+    def settled(self, queued_seq: Seq) -> Notice:
+        """The same with the number of its event. By position, as it is asked of a thousand in a storm."""
+        return Notice(
+            self.key, self.subscription, self.owner, self.fault, self.transition, queued_seq, self.queued_ns,
+            self.trace, self.state, self.attempts, self.next_ns, self.reason, self.endpoint,
+        )  # fmt: skip
+
     @property
     def destination(self) -> str:
         """Whom it is for: a subscription, or one of its further endpoints."""

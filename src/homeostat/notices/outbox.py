@@ -52,6 +52,9 @@ class Queued(NamedTuple):
     notices: tuple[Notice, ...]
 
 
+NOBODY = Queued((), (), ())
+
+
 def queue(
     fault: FaultPicture,
     transition: Transition,
@@ -105,6 +108,8 @@ def _queued(
     whom: Sequence[tuple[Subscription, Endpoint]],
     cause: Cause,
 ) -> Queued:
+    if not whom:
+        return NOBODY
     notices = tuple(
         Notice(
             key=notice_key(destination(subscription.name, endpoint.number), fault.id, transition),
@@ -122,9 +127,10 @@ def _queued(
         )
         for index, (subscription, endpoint) in enumerate(whom)
     )
+    told_of = transition.value
     drafts = tuple(
         Draft(
-            event=NoticeQueued(each.key, each.subscription, each.fault, each.transition.value),
+            event=NoticeQueued(each.key, each.subscription, each.fault, told_of),
             subject=notice_subject(each.key),
             at_ns=cause.at_ns,
             origin=cause.origin,
@@ -133,15 +139,13 @@ def _queued(
         )
         for each in notices
     )
-    return Queued(drafts, (store.insert_notices(notices),) if notices else (), notices)
+    return Queued(drafts, (store.insert_notices(notices),), notices)
 
 
 def settled(notices: Sequence[Notice], receipt: Receipt) -> tuple[Notice, ...]:
     """The notices with the seq that the commit gave them: what `Delivery.offer` wants."""
     return tuple(
-        replace(each, queued_seq=receipt.seqs[each.queued_seq.index])
-        if isinstance(each.queued_seq, Local)
-        else each
+        each.settled(receipt.seqs[each.queued_seq.index]) if isinstance(each.queued_seq, Local) else each
         for each in notices
     )
 

@@ -140,11 +140,11 @@ def insert_notices(rows: Collection[Notice]) -> Change:
                 "subscription": each.subscription,
                 "owner": each.owner,
                 "fault": each.fault,
-                "transition": each.transition.value,
+                "transition": each.transition._value_,  # `value` is a property in Python
                 "queued_seq": each.queued_seq,
                 "queued_ns": each.queued_ns,
                 "trace": each.trace,
-                "state": each.state.value,
+                "state": each.state._value_,
                 "attempts": each.attempts,
                 "next_ns": each.next_ns,
                 "reason": each.reason,
