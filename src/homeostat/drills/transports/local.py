@@ -32,6 +32,7 @@ from homeostat.monitors.supervision import MonitorCommand, process_watch
 
 VERB_WITHIN_S = 90.0
 """No verb takes longer: the longest looks at its effect for a minute."""
+_BREAKING = ("probe", "plan", "inject")
 _MEANT: dict[int, type[HomeostatError]] = {
     NOT_NOW: RetryLater,
     NOT_FOUND: NotFound,
@@ -55,6 +56,8 @@ class LocalTransport:
 
     async def verb(self, verb: Verb, record: dict[str, Any]) -> dict[str, Any]:
         """Run the injector program; see the port."""
+        if verb in _BREAKING:
+            self._node()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{record['fault']}.order"
         # Without what an earlier run of the verb found: a crash must not look like its answer.
@@ -115,4 +118,10 @@ class LocalTransport:
         """Nothing is held."""
 
     def _node(self) -> DrilledNode:
-        return read_drilled_node(self._config)
+        """Its node.yaml. NotAllowed when that is another host's: the wrong one would be hit."""
+        node = read_drilled_node(self._config)
+        if node.host != self.host:
+            raise NotAllowed(
+                f"hosts.{self.host}.config: {self._config} is of host {node.host}; name that of {self.host}"
+            )
+        return node
