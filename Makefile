@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+WORKERS ?=
 
 .PHONY: help up test lint format bench slow e2e docs setup clean
 .DEFAULT_GOAL := help
@@ -22,9 +23,11 @@ $(VENV)/.synced: pyproject.toml uv.lock
 up: setup ## start everything embedded: server, NATS, SQLite, the lab
 	@$(BIN)/homeostat up
 
+# make test WORKERS=2: a file stays with one worker, so that what its tests share is made once; in the order of the folders, or the
+# files with few long tests would come last. One test alone: .venv/bin/pytest FILE.
 test: setup ## all tests but the slow ones, and how much of the code they ran
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage run -m pytest -m "not slow" $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

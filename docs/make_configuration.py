@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from homeostat.drills.site import Site
 from homeostat.node_settings import NodeSettings
 from homeostat.settings import ServerSettings
 
@@ -16,16 +17,25 @@ HEAD = """# Configuration
 One YAML file a process. An unknown field is refused; `homeostat config check FILE` prints the merged result, or the first
 field that is wrong. For the server, environment variables win over the file: `HOMEOSTAT__API__PORT=8701` is `api.port`.
 
-`homeostat up` writes all of these files itself, below its state directory.
+`homeostat up` writes all of these files itself, below its state directory, at every start. To try another setting of the server
+there, write it into `server.local.yaml` in the state directory, for instance `faults: {flap_max: 3}`, and start `up` again: it is
+laid over what `up` writes, section by section, and a list replaces a list. For one start alone, an environment variable does.
 
 This page is made from the settings by `make docs`.
 """
 
 
+_FILES: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("server.yaml", ServerSettings),
+    ("node.yaml", NodeSettings),
+    ("site.yaml", Site),
+)
+
+
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
-    for title, kind in (("server.yaml", ServerSettings), ("node.yaml", NodeSettings)):
+    for title, kind in _FILES:
         parts.append(f"\n## {title}\n\n| field | default | meaning |\n|---|---|---|\n")
         parts += [f"| `{name}` | {default} | {meaning} |\n" for name, default, meaning in rows(kind, "")]
     return "".join(parts)
@@ -35,7 +45,7 @@ def rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
     """Every field, nested ones by their dotted path; of a list or of named ones, those of one."""
     for name, field in kind.model_fields.items():
         inner = _model_in(field)
-        path = f"{prefix}{name}"
+        path = f"{prefix}{field.alias or name}"
         if inner is not None and inner is not kind:
             yield from rows(inner, f"{path}{_between(str(field.annotation))}")
         else:

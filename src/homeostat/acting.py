@@ -36,6 +36,7 @@ async def acting_of(settings: ServerSettings, store: Store, path: FaultPath, clo
     await arming.reload()
     fence = driver_of(settings.fleet.fencing)
     aftermath = Aftermath(AftermathParts(path, arming, fence, settings.fleet, epoch, clock))
+    await aftermath.remember(store.readers)
     cloud = LocalCloud(lambda: path.world.topology, partial(_show, path))
     marker = Marker(MarkerParts(path, cloud, aftermath.verdict, settings.faults, epoch, clock))
     return Acting(arming, aftermath, marker, placing_of(path, aftermath, epoch, clock))

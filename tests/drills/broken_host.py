@@ -22,6 +22,9 @@ from homeostat.drills import node_keeper as keeper
 T = TypeVar("T")
 Record = dict[str, Any]
 KINDS = ("node_kill", "node_freeze", "node_cpu", "node_disk", "node_network")
+OURS = f"hd{os.getpid()}"
+"""What victims of this process are called: whoever looks for them by name sees the whole machine, and other
+runs of these tests on it."""
 INJECTORS = [sys.executable, "-m", "homeostat.drills.injectors"]
 
 

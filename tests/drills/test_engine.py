@@ -65,6 +65,9 @@ def test_a_service_that_is_kept_up_passes(site: DrilledSite) -> None:
 def test_without_recovery_it_fails(site: DrilledSite) -> None:
     for host in HOSTS:
         site.returns_after(host, "never")
+        control = site.root / host / "control"
+        again = ["sh", "-c", f"echo 0 > {control}.new && mv {control}.new {control}"]
+        site.permit(host, programs={"restart-web": {"argv": again}})
     checks = [DRILL["checks"][0], {**DRILL["checks"][1], "limit": "4s"}, DRILL["checks"][2]]
     window = {"effect_within": "700ms", "settle": "500ms", "longest": "6s"}
     site.write_drill(DRILL, checks=checks, window=window)
@@ -73,7 +76,8 @@ def test_without_recovery_it_fails(site: DrilledSite) -> None:
     row = ran.row("processes back")
     assert row["censored"] and row["lower_ms"] >= 4000
     assert ran.row("1 operation after")["result"] == "PASS", "the others still serve"
-    assert [each["ok"] for each in ran.report["cleanup"]] == [False]
+    (step,) = ran.report["cleanup"]
+    assert step["ok"] and "started by restart-web" in step["seen"], step
 
 
 @pytest.mark.slow
@@ -281,3 +285,16 @@ def test_a_suite_goes_on_after_a_failure(site: DrilledSite) -> None:
     assert [(each["drill"], each["verdict"]) for each in reports] == [("unfit", "ERROR"), ("quick", "PASS")]
     assert done.returncode == 12
     assert {each["suite"] for each in reports} == {"both"}
+
+
+@pytest.mark.slow
+def test_the_file_of_another_host_is_an_error_and_nothing_is_hit(site: DrilledSite) -> None:
+    given = site.state / "site.yaml"
+    one, other = str(site.node("n1")), str(site.node("n2"))
+    given.write_text(given.read_text().replace(one, "x").replace(other, one).replace("x\n", f"{other}\n"))
+    pids = [(site.root / host / "ready").read_text() for host in HOSTS]
+    site.write_drill(DRILL, fault={"injector": "kill", "target": {"service": "web", "choose": "first"}})
+    ran = site.run("quick")
+    assert (ran.code, ran.report["verdict"]) == (12, "ERROR"), (ran.report, ran.said)
+    assert any("not of n2" in line for line in said(ran.report))
+    assert [(site.root / host / "ready").read_text() for host in HOSTS] == pids

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from broken_host import BrokenHost, state
+from broken_host import OURS, BrokenHost, state
 
 from homeostat.drills.node_settings import PROFILES, DrilledNode, InjectorKind
 from homeostat.kernel.config import checked
@@ -25,8 +25,8 @@ def tell(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.seed("order homeostat node halt works without server and NATS")
 def test_halt_undoes_and_refuses_until_resume(host: BrokenHost) -> None:
-    victim = host.victim("hd-api")
-    target = {"command_line": "hd-api 600"}
+    victim = host.victim(f"{OURS}-api")
+    target = {"command_line": f"{OURS}-api 600"}
     plan, later = host.order("node_freeze", target, 3000.0), host.order("node_freeze", target)
     for verb in ("plan", "inject", "prove"):
         host.good(verb, plan)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from broken_host import BrokenHost, one_cpu, own_workers, state, until
+from broken_host import OURS, BrokenHost, one_cpu, own_workers, state, until
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.cpu_share import CpuTime, busy_share, quota_cpus
@@ -35,13 +35,13 @@ def undone(host: BrokenHost, plan: Path) -> None:
 
 @pytest.mark.seed("order kill by exact identities, all of a set, between two stamps")
 def test_a_whole_set_is_killed_and_similar_names_live(host: BrokenHost) -> None:
-    victims = [host.victim("hd-api") for _ in range(3)]
+    victims = [host.victim(f"{OURS}-api") for _ in range(3)]
     bystanders = [
-        host.victim("hd-api-not"),
-        host.victim("vim hd-api"),
+        host.victim(f"{OURS}-api-not"),
+        host.victim(f"vim {OURS}-api"),
         host.start("dd", stderr=subprocess.DEVNULL),
     ]
-    plan = host.order("node_kill", {"command_line": r"hd-api 600"})
+    plan = host.order("node_kill", {"command_line": f"{OURS}-api 600"})
     assert host.good("probe", plan) == {"able": True, "missing": []}
     planned = host.good("plan", plan)
     assert {each["pid"] for each in planned["matched"]} == {victim.pid for victim in victims}
@@ -72,7 +72,7 @@ def test_a_pid_file_means_its_process_and_all_below_it(host: BrokenHost) -> None
 
 
 def test_a_pid_file_older_than_its_process_is_a_reused_pid(host: BrokenHost) -> None:
-    bystander = host.victim("hd-bystander")
+    bystander = host.victim(f"{OURS}-bystander")
     pid_file = host.root / "service.pid"
     pid_file.write_text(f"{bystander.pid}\n")
     os.utime(pid_file, (1, 1))
@@ -83,15 +83,15 @@ def test_a_pid_file_older_than_its_process_is_a_reused_pid(host: BrokenHost) -> 
 @pytest.mark.seed("order sabotage: a pattern that matches nothing is an error")
 def test_a_pattern_that_matches_nothing_is_an_error(host: BrokenHost) -> None:
     for injector in ("node_kill", "node_freeze"):
-        answer = host.run("plan", host.order(injector, {"command_line": "hd-nobody-has-this"}))
+        answer = host.run("plan", host.order(injector, {"command_line": f"{OURS}-nobody-has-this"}))
         assert answer.code == 4 and "nothing would be hit" in answer.error and answer.error.count("\n") == 1
 
 
 def test_a_set_that_changed_since_the_plan_is_not_hit(host: BrokenHost) -> None:
-    first = host.victim("hd-api")
-    plan = host.order("node_kill", {"command_line": "hd-api 600"})
+    first = host.victim(f"{OURS}-api")
+    plan = host.order("node_kill", {"command_line": f"{OURS}-api 600"})
     host.good("plan", plan)
-    second = host.victim("hd-api")
+    second = host.victim(f"{OURS}-api")
     answer = host.run("inject", plan)
     assert answer.code == 4 and "plan again" in answer.error
     assert first.poll() is None and second.poll() is None and host.open_faults() == []
@@ -99,13 +99,16 @@ def test_a_set_that_changed_since_the_plan_is_not_hit(host: BrokenHost) -> None:
 
 @pytest.mark.seed("order shared processes are hit only with allow_collateral")
 def test_shared_processes_need_a_word(host: BrokenHost) -> None:
-    victim = host.victim("hd-apache")
+    victim = host.victim(f"{OURS}-apache")
     host.permit(
-        profiles={"keystone": {"command_line": "hd-apache .*"}, "horizon": {"command_line": "hd-apache 600"}}
+        profiles={
+            "keystone": {"command_line": f"{OURS}-apache .*"},
+            "horizon": {"command_line": f"{OURS}-apache 600"},
+        }
     )
     answer = host.run("plan", host.order("node_kill", {"profile": "keystone"}))
     assert answer.code == 5 and "allow_collateral" in answer.error and "horizon" in answer.error
-    host.permit(profiles={"keystone": {"command_line": "hd-apache .*", "shared": True}})
+    host.permit(profiles={"keystone": {"command_line": f"{OURS}-apache .*", "shared": True}})
     assert host.run("plan", host.order("node_kill", {"profile": "keystone"})).code == 5
     host.good("plan", host.order("node_kill", {"profile": "keystone", "allow_collateral": True}))
     assert victim.poll() is None
@@ -137,11 +140,11 @@ def open_folder() -> Iterator[Path]:
 def test_without_permission_nothing_is_hit_and_the_reason_is_said(open_folder: Path) -> None:
     host = BrokenHost(open_folder)
     host.permit(writable_paths=["/root"])
-    victim = host.victim("hd-api")
+    victim = host.victim(f"{OURS}-api")
     try:
         for injector, target, word in (
-            ("node_kill", {"command_line": "hd-api 600"}, "no permission to signal"),
-            ("node_freeze", {"command_line": "hd-api 600"}, "no permission to signal"),
+            ("node_kill", {"command_line": f"{OURS}-api 600"}, "no permission to signal"),
+            ("node_freeze", {"command_line": f"{OURS}-api 600"}, "no permission to signal"),
             ("node_network", {"does": "cut", "ports": [1]}, "CAP_NET_ADMIN"),
             ("node_network", {"does": "latency", "device": "lo"}, "CAP_NET_ADMIN"),
             ("node_disk", {"folder": "/root"}, "/root"),
@@ -155,8 +158,8 @@ def test_without_permission_nothing_is_hit_and_the_reason_is_said(open_folder: P
 
 @pytest.mark.seed("order what may be broken is decided on the node: off unless its file says on")
 def test_a_node_decides_what_may_be_broken(host: BrokenHost) -> None:
-    victim = host.victim("hd-api")
-    plan = host.order("node_kill", {"command_line": "hd-api 600"})
+    victim = host.victim(f"{OURS}-api")
+    plan = host.order("node_kill", {"command_line": f"{OURS}-api 600"})
     host.good("plan", plan)
     for permitted, word in (
         ({"enabled": False}, "drills.enabled"),
@@ -176,9 +179,9 @@ def test_a_node_decides_what_may_be_broken(host: BrokenHost) -> None:
 
 
 def test_frozen_processes_go_on_after_the_undo(host: BrokenHost) -> None:
-    victims = [host.victim("hd-api") for _ in range(2)]
-    bystander = host.victim("hd-api-not")
-    plan = host.order("node_freeze", {"command_line": "hd-api 600"})
+    victims = [host.victim(f"{OURS}-api") for _ in range(2)]
+    bystander = host.victim(f"{OURS}-api-not")
+    plan = host.order("node_freeze", {"command_line": f"{OURS}-api 600"})
     for verb in ("probe", "plan", "inject", "prove"):
         host.good(verb, plan)
     assert [state(each) for each in (*victims, bystander)] == ["T", "T", "S"]
@@ -190,10 +193,10 @@ def test_frozen_processes_go_on_after_the_undo(host: BrokenHost) -> None:
 
 
 def test_what_somebody_else_has_stopped_is_left_alone(host: BrokenHost) -> None:
-    victim = host.victim("hd-api")
+    victim = host.victim(f"{OURS}-api")
     victim.send_signal(signal.SIGSTOP)
     until(lambda: state(victim) == "T", "the stop")
-    answer = host.run("plan", host.order("node_freeze", {"command_line": "hd-api 600"}))
+    answer = host.run("plan", host.order("node_freeze", {"command_line": f"{OURS}-api 600"}))
     assert answer.code == 5 and "stopped already" in answer.error
 
 
@@ -346,7 +349,7 @@ def reaches(netns_of: int) -> bool:
 
 def server_apart(host: BrokenHost) -> subprocess.Popen[bytes]:
     """A server in a network namespace of its own."""
-    script = f"ip link set lo up && exec -a hd-server /usr/bin/python3 -c '{SERVE}'"
+    script = f"ip link set lo up && exec -a {OURS}-server /usr/bin/python3 -c '{SERVE}'"
     server = host.start("unshare", "--net", "bash", "-c", script, stdout=subprocess.PIPE)
     assert server.stdout is not None and server.stdout.readline() == b"ready\n"
     return server
@@ -360,7 +363,7 @@ def test_a_port_is_cut_in_one_namespace_and_back(host: BrokenHost) -> None:
     subprocess.run([*inside, "nft", "add", "table", "inet", "theirs"], check=True)
     target = {
         "does": "cut",
-        "namespace_of": {"command_line": "hd-server .*"},
+        "namespace_of": {"command_line": f"{OURS}-server .*"},
         "ports": [7000],
         "window_s": 0.2,
     }
@@ -382,7 +385,7 @@ def test_a_port_is_cut_in_one_namespace_and_back(host: BrokenHost) -> None:
 @with_nft
 def test_a_namespace_that_is_gone_takes_the_cut_with_it(host: BrokenHost) -> None:
     server = server_apart(host)
-    plan = host.order("node_network", {"does": "cut", "namespace_of": {"command_line": "hd-server .*"}})
+    plan = host.order("node_network", {"does": "cut", "namespace_of": {"command_line": f"{OURS}-server .*"}})
     host.good("plan", plan)
     host.good("inject", plan)
     server.kill()
@@ -441,7 +444,7 @@ def test_latency_is_injected_or_what_is_missing_is_named(host: BrokenHost) -> No
     server_apart(host)
     target = {
         "does": "latency",
-        "namespace_of": {"command_line": "hd-server .*"},
+        "namespace_of": {"command_line": f"{OURS}-server .*"},
         "device": "lo",
         "delay_ms": 5,
     }
@@ -467,7 +470,9 @@ def test_a_wrong_word_is_one_line(host: BrokenHost) -> None:
         ("node_kill", {"comand_line": "x"}),
         ("node_kill", {}),
         ("node_network", {"does": "latency"}),
-        ("node_disk", {}),
+        ("node_disk", {"folder": 7}),
+        ("node_cpu", {"window_s": "long"}),
+        ("node_network", {"does": "cut", "ports": [70000]}),
         ("node_everything", {}),
     ):
         answer = host.run("plan", host.order(injector, target))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from broken_host import BrokenHost, state, until
+from broken_host import OURS, BrokenHost, state, until
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.lab.leftovers import end_all, keepers
@@ -15,8 +15,8 @@ from homeostat.lab.leftovers import end_all, keepers
 
 @pytest.mark.seed("order freeze, kill and OOM-kill of the node process: all undone")
 def test_a_starting_node_process_has_what_is_broken_undone(host: BrokenHost) -> None:
-    victim = host.victim("hd-api")
-    plan = host.order("node_freeze", {"command_line": "hd-api 600"}, 3000.0)
+    victim = host.victim(f"{OURS}-api")
+    plan = host.order("node_freeze", {"command_line": f"{OURS}-api 600"}, 3000.0)
     for verb in ("plan", "inject"):
         host.good(verb, plan)
     # Guard and keeper at once: nobody is left who would undo it.

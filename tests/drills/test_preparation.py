@@ -102,6 +102,7 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
         ({"hosts": {"n1": {"config": "x", "power": {"host": "n1"}}}}, "hosts.n1.power.host"),
         ({"services": {"web": {"on": {"n9": {"profile": "web"}}}}}, "services.web.on.n9"),
         ({"services": {"web": {"holder": "address", "on": {"n1": {"profile": "web"}}}}}, "needs an endpoint"),
+        ({"drills": {"undo_deadline_s": 10, "renew_s": 4}}, "at most a third"),
         ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
         ({"services": {"web": {"on": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
     ],

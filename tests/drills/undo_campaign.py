@@ -120,7 +120,7 @@ def memory_group(way: str) -> Iterator[ControlGroup | None]:
 
 
 def one_round(host: BrokenHost, way: str, moment_s: float | None, lasts_s: float = DEADLINE_S) -> list[Came]:
-    """Break all kinds, let who dies die at a moment (None: once all stands), look. The tool dies with a node."""
+    """Break all kinds, let who dies die at a moment (None: once all stands), look."""
     room = Room(host)
     room.permit(injectors=list(ALL))
     victims = AllKinds(host, f"{random.getrandbits(24)}")

@@ -416,7 +416,7 @@ def server_on(disk: Path, folder: Path, nats: NatsServer) -> Iterator[Reader]:
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "homeostat.server", str(file)], stderr=out)
     try:
-        eventually(listens, 20, f"the server listens:\n{log.read_text()}")
+        eventually(listens, 60, f"the server listens:\n{log.read_text()}")
         with closing(Reader(f"http://127.0.0.1:{port}", "hs_" + "a" * 43)) as admin:
             eventually(lambda: admin.call("GET", "/healthz")[0] == 200, 10, "healthy")
             yield admin

@@ -191,6 +191,9 @@ def test_guests_of_a_dead_host_start_where_what_if_said_once_and_do_not_come_bac
             "resource/guest-n2-b",
             "resource/web-n2",
         ], "the fault keeps whom it hit"
+        told = [row["what"] for row in command(lab, "explain", fault["id"])["items"]]
+        for name, new in said.items():
+            assert sum(what.startswith(f"{name} on {new} is up") for what in told) == 1, told
         proven(lab, watch, before, "n2", said)
         command(lab, "lab", "start-host", "n2")
         eventually(lambda: at_rest(lab), 60, "the host is back")

@@ -67,21 +67,22 @@ def test_a_killed_node_process_is_told_to_administrators_only_and_its_guests_liv
     admins = len(lab.told("on-call", "node/n2"))
     tenants = {name: len(lab.heard(name)) for name in ("platform", "blue", "green")}
     lab.kill_child("node-n2")
-    eventually(lambda: len(lab.told("on-call", "node/n2")) == admins + 2, 20, "on-call was told")
+    eventually(lambda: len(lab.told("on-call", "node/n2")) == admins + 2, 40, "on-call was told")
     assert lab.told("on-call", "node/n2")[admins:] == ["raised", "cleared"]
     for name, identity in running.items():
         assert identity is not None
         assert is_alive(identity), f"{name} did not survive"
         assert lab.service(name) == identity, f"{name} was restarted"
     assert {name: len(lab.heard(name)) for name in tenants} == tenants
-    eventually(lab.all_up, 10, "everything is seen up")
+    eventually(lab.all_up, 30, "everything is seen up")
     # A death after the return is seen as before: the guests were taken over again.
     guest = running["guest-n2-a"]
     assert guest is not None
     told = len(lab.told("blue", "resource/guest-n2-a"))
+    # It takes 1 s. What is asked here is that it comes, also on a machine that is busy with ten other things.
     lab.kill(guest)
-    eventually(lambda: lab.restarted("guest-n2-a", guest), 10, "guest-n2-a runs again")
-    eventually(lambda: len(lab.told("blue", "resource/guest-n2-a")) == told + 2, 10, "blue was told")
+    eventually(lambda: lab.restarted("guest-n2-a", guest), 30, "guest-n2-a runs again")
+    eventually(lambda: len(lab.told("blue", "resource/guest-n2-a")) == told + 2, 30, "blue was told")
 
 
 @pytest.mark.seed("order kill -9 of the server: started again, nothing lost")

@@ -61,9 +61,9 @@ class Looking(Placing):
 
     looks = 0
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
         self.looks += 1
-        return super()._due()
+        return super().due()
 
     async def looked(self) -> None:
         before = self.looks

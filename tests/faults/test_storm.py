@@ -17,7 +17,7 @@ from homeostat.faults.entry import Entry
 from homeostat.fleet.arming import Arming
 from homeostat.fleet.fencing import Ended
 from homeostat.fleet.gate import Asked, Why
-from homeostat.fleet.settings import FleetSettings
+from homeostat.fleet.settings import FleetSettings, GateSettings
 from homeostat.fleet.suspicion import Death
 from homeostat.kernel import database
 from homeostat.kernel.clock import SystemClock
@@ -68,14 +68,18 @@ class Acting:
 
 
 @asynccontextmanager
-async def acting(store: Store, fence: Fence | None) -> AsyncIterator[Acting]:
+async def acting(
+    store: Store, fence: Fence | None, gate: GateSettings | None = None
+) -> AsyncIterator[Acting]:
     async with running(store) as here:
         for host in (N1, N2, N3):
             await join(here, host)
         await until(lambda: not here.path.doubt)
         arming = Arming(here.appender, store.readers, SystemClock(), ["faults", "resources"])
         await arming.reload()
-        aftermath = Aftermath(AftermathParts(here.path, arming, fence, FleetSettings(), 1, SystemClock()))
+        fleet = FleetSettings(gate=gate or GateSettings())
+        aftermath = Aftermath(AftermathParts(here.path, arming, fence, fleet, 1, SystemClock()))
+        await aftermath.remember(store.readers)
         task = asyncio.create_task(aftermath.run())
         try:
             yield Acting(here, aftermath, arming)
@@ -134,5 +138,19 @@ async def test_a_host_that_dies_again_in_the_same_fault_is_refused_again(store: 
             await until(lambda refused=refused: kinds(store, "node/n1").count("ActRefused") == refused + 1)  # type: ignore[misc]
             it.here.bus.say("node.n1.heartbeat", Heartbeat(N1, "b1", incarnation, 0, digest({})))
             await until(lambda: not it.here.path.world.topology.is_down(N1))
-            assert not it.aftermath._due()
+            assert not it.aftermath.due()
         assert it.here.path.refused == 0
+
+
+async def test_a_restart_does_not_forget_what_was_done_lately(store: Store) -> None:
+    switch, gate = Switch(), GateSettings(harm_max=1, harm_window_s=600)
+    async with acting(store, switch, gate) as it:
+        await it.die(N1)
+        await until(lambda: bool(it.here.path.world.topology.nodes[N1].fenced))
+        assert it.asked(N2) is Why.RATE
+    async with acting(store, switch, gate) as again:
+        assert again.asked(N2) is Why.RATE
+    async with acting(store, switch, GateSettings(harm_max=2, harm_window_s=600)) as wider:
+        assert wider.asked(N2) is None, "it is counted once"
+    async with acting(store, switch, GateSettings(harm_max=1, harm_window_s=0.001)) as later:
+        assert later.asked(N2) is None, "it is long ago"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, create_engine, insert
 from starlette.testclient import TestClient
@@ -100,6 +100,10 @@ def app(readers: Readers) -> FastAPI:
     @made.get("/errors/{name}")
     async def errors(name: str, limit: int = 1) -> None:
         raise ERRORS[name]
+
+    @made.get("/several")
+    async def several(kind: Annotated[tuple[str, ...], Query()] = ()) -> list[str]:
+        return list(kind)
 
     return made
 
@@ -239,6 +243,12 @@ def test_parameters_are_checked_in_the_same_form(client: TestClient) -> None:
     answer = client.get("/errors/bad?limit=x")
     assert answer.status_code == 422
     assert answer.json()["error"]["field"] == "limit"
+
+
+def test_of_several_values_none_is_dropped_in_silence(client: TestClient) -> None:
+    answer = client.get("/errors/bad?limit=1&limit=2")
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "limit")
+    assert client.get("/several?kind=a&kind=b").json() == ["a", "b"]
 
 
 def test_unknown_paths_and_methods_have_the_form_too(client: TestClient) -> None:

@@ -20,7 +20,7 @@ from homeostat.sim.guests import SimGuest
 class MovesWithoutAReceipt(Placing):
     """I5: a host that is down is emptied, fenced or not."""
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
         topology = self._parts.topology()
         nodes = topology.nodes.values()
         return [node.host for node in nodes if node.down_ns is not None and guests_of(topology, node.host)]
@@ -82,11 +82,11 @@ class KeepsWhatItHad(SimGuest):
 
 
 class AsksLongBefore(Placing):
-    """Gate: its answer is a second old when a move is written, and nobody asks again."""
+    """Gate: its answer is four seconds old when a move is written, and nobody asks again."""
 
     def __init__(self, parts: PlacingParts) -> None:
         async def later(placement: Placement) -> Seq:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(4.0)
             return await parts.record(placement)
 
         super().__init__(replace(parts, record=later))
@@ -98,5 +98,5 @@ class AsksLongBefore(Placing):
 class LeavesThemThere(Placing):
     """Lost guests: those of a dead host start nowhere."""
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
         return []

@@ -54,5 +54,5 @@ async def test_a_host_that_is_held_meanwhile_keeps_its_guests(held: bool) -> Non
     aftermath: Any = SimpleNamespace(ask=ask)
     placing = placing_of(path, aftermath, 7, SystemClock())  # type: ignore[arg-type]
     assert placing.verdict(N1) is None
-    await placing._parts.record(Placement((MOVE, FIRST)))
+    await placing.assign(Placement((MOVE, FIRST)))
     assert path.placed == [Placement((FIRST,) if held else (MOVE, FIRST))]

@@ -6,6 +6,7 @@ Not a monitor: nothing is concluded about an outage from here.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Container
 from dataclasses import dataclass
 from types import TracebackType
@@ -67,6 +68,9 @@ class Asker:
                     return Asked(answer.status in expected, str(answer.status), made)
         except TimeoutError:
             return Asked(False, f"no answer within {within_s:g} s")
+        except aiohttp.ClientConnectorError as error:
+            number = error.os_error.errno
+            return Asked(False, os.strerror(number).lower() if number else str(error.os_error))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Asked(False, str(error) or type(error).__name__)
 
@@ -93,4 +97,4 @@ class Asker:
         except TimeoutError:
             return Asked(False, f"no connection within {ONCE_WITHIN_S:g} s")
         except OSError as error:
-            return Asked(False, error.strerror or str(error))
+            return Asked(False, os.strerror(error.errno).lower() if error.errno else str(error))

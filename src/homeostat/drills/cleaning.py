@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from homeostat.drills.asking import Asker
 from homeostat.drills.book import now_ns
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from homeostat.drills.engine import Parts
 
 BACK_WITHIN_S = 5.0
+
+
+@runtime_checkable
+class Restarting(Protocol):
+    """A transport that can start what is down. Not every one: a host's own file must name the program."""
+
+    async def restart(self, profile: str) -> str:
+        """Start a service by its profile; by what it was started. NotAllowed, GiveUp."""
+        ...
+
+
 _DELETED = (*range(200, 300), 404, 410)
 _DELETE_WITHIN_S = 10.0
 
@@ -53,15 +64,31 @@ async def delete_made(asker: Asker, folder: Path, ledger: Ledger) -> CleanedUp:
 
 
 async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
-    """Whether it runs on the host that was hit; what keeps it up has a few seconds more."""
+    """Whether it runs on the host that was hit: what keeps it up has a few seconds, then it is started."""
     step = f"restart_if_down {service}"
     if victim not in parts.site.services[service].on:
         return CleanedUp(step, True, f"it is not on {victim or 'any host that was hit'}")
+    if await _back(parts, service, victim) is None:
+        return CleanedUp(step, True, f"it runs on {victim}")
+    transport = parts.transports[victim]
+    if not isinstance(transport, Restarting):
+        return CleanedUp(step, False, f"it is down on {victim}; start it there")
+    try:
+        by = await transport.restart(parts.site.services[service].on[victim].profile)
+    except HomeostatError as error:
+        return CleanedUp(step, False, f"it is down on {victim}, and not started: {error}")
+    seen = await _back(parts, service, victim)
+    words = "it runs" if seen is None else f"still down ({seen})"
+    return CleanedUp(step, seen is None, f"it was down on {victim}; started by {by}; {words}")
+
+
+async def _back(parts: Parts, service: str, victim: str) -> str | None:
+    """None as soon as it serves on that host; what was seen last when it does not in time."""
     end_s = time.monotonic() + BACK_WITHIN_S
     while True:
         found = {each.host: each for each in await parts.looking.serving(service)}[victim]
         if found.serves:
-            return CleanedUp(step, True, f"it runs on {victim}")
+            return None
         if time.monotonic() > end_s:
-            return CleanedUp(step, False, f"it is down on {victim}: {found.seen}; start it there")
+            return found.seen
         await asyncio.sleep(0.2)

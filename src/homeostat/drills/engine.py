@@ -56,7 +56,7 @@ from homeostat.drills.progress import Progress
 from homeostat.drills.site import Site
 from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
 from homeostat.drills.transports.opening import Transports
-from homeostat.drills.window import hold_until_ns, longest_ns, may_operate, over_at_ns
+from homeostat.drills.window import NOTHING, hold_until_ns, longest_ns, may_operate, over_at_ns
 from homeostat.kernel.errors import GiveUp, HomeostatError, StoreFull
 from homeostat.monitors.supervision import MonitorCommand, Monitors, sampler
 
@@ -312,9 +312,14 @@ class Run:
         (canary, beside), book = tasks, books[0]
         after: asyncio.Task[None] | None = None
         self._parts.progress.say("measuring until all is well again")
+        # Reckoned from everything that was seen, so only when there is something new.
+        until_ns, felt, seen = 0, [NOTHING], [NOTHING]
         while True:
             await asyncio.sleep(LOOK_S)
-            measuring.look()
+            if measuring.look():
+                until_ns = measuring.known_until_ns
+                felt = measuring.felt_by_users(injected)
+                seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
             at_ns = now_ns()
             if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
                 if not isinstance(drill.fault, HostOff):  # which somebody may well have switched on again
@@ -322,12 +327,9 @@ class Run:
                 await self._undo(*books, expected=True)
             if at_ns >= longest_ns(drill, injected.after_ns):
                 return after
-            felt = measuring.felt_by_users(injected)
-            if after is None and may_operate(drill, injected.after_ns, breaking.undone_ns, felt, at_ns):
+            if after is None and may_operate(drill, injected.after_ns, breaking.undone_ns, felt, until_ns):
                 canary.cancel()
                 after = beside.start(operating.after(*books), "operations")
-            until_ns = measuring.known_until_ns
-            seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
             over_ns = over_at_ns(drill, injected.after_ns, breaking.undone_ns, seen)
             done = after is not None and after.done()
             if done and over_ns is not None and until_ns >= over_ns:

@@ -55,9 +55,11 @@ class FollowedSampler:
         self._tail = _Tail(path)
         self._samples: list[Sample] = []
 
-    def look(self) -> None:
-        """Read what is new."""
-        self._samples += samples_of(self._tail.lines(), str(self._tail.path))
+    def look(self) -> bool:
+        """Read what is new; whether anything is."""
+        new = samples_of(self._tail.lines(), str(self._tail.path))
+        self._samples += new
+        return bool(new)
 
     @property
     def known_until_ns(self) -> int:

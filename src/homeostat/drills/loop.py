@@ -25,7 +25,7 @@ from homeostat.drills.site_lock import halted, only_drill
 from homeostat.drills.stopping import Stop, signals_stop
 from homeostat.drills.transports.opening import Transports
 from homeostat.drills.verification import verify
-from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed, NotFound
+from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed, NotFound, StoreFull
 from homeostat.monitors.verdicts import Reason, Verdict
 
 _DENSER_HELPS = Reason.LIMIT_WITHIN_BOUNDS.name
@@ -122,7 +122,10 @@ def only_too_coarse(report: DrillReport) -> bool:
 
 async def _one(parts: Parts, ordered: Ordered) -> DrillReport:
     run = Run(parts, ordered)
-    report = report_in(await run.execute())
+    try:
+        report = report_in(await run.execute())
+    except OSError as error:  # what is broken has been undone; the history could not be written
+        raise StoreFull(f"{run.folder}: {error.strerror}; make room, then `homeostat drill heal`") from error
     parts.progress.say(f"{report.verdict.value}  {report.drill}, run {report.run}")
     try:
         await run.announcing.finish(report.model_dump(mode="json"))

@@ -81,10 +81,9 @@ class Measuring:
         self._since.update({name: row.since_ns for name, row in rows.items()})
         return None
 
-    def look(self) -> None:
-        """Read what the monitors have written since."""
-        for each in self._samplers.values():
-            each.look()
+    def look(self) -> bool:
+        """Read what the monitors have written since; whether there is anything to reckon with anew."""
+        return any([each.look() for each in self._samplers.values()]) or not self._samplers
 
     @property
     def known_until_ns(self) -> int:

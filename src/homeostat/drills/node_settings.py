@@ -10,6 +10,10 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from homeostat.contracts.roles import pid_file_of
+from homeostat.drills.injectors import permitted
+from homeostat.drills.injectors.permitted import Permitted, read_profiles
+from homeostat.drills.injectors.words import Words
 from homeostat.kernel.config import checked, load
 
 PROFILES = Path(__file__).with_name("profiles.yaml")
@@ -62,6 +66,10 @@ class Profile(BaseModel):
         if sum(way is not None for way in ways) != 1:
             raise ValueError("exactly one of command_line, pid_file, cgroup, resource must be given")
         return self
+
+    def found(self) -> permitted.Profile:
+        """The same for the injectors."""
+        return permitted.Profile(self.command_line, self.pid_file, self.cgroup, self.resource, self.shared)
 
 
 class Program(BaseModel):
@@ -116,7 +124,8 @@ class DrillSettings(BaseModel):
 
     programs: dict[str, Program] = Field(default_factory=dict)
     """Programs by name, for node_power: `power-off`, `power-on` (which must do no harm when it is on) and
-    `power-state` (which prints `on` or `off`, and `off` only when nothing of the host runs)."""
+    `power-state` (which prints `on` or `off`, and `off` only when nothing of it runs). `restart-PROFILE`
+    starts what a drill's clean-up found to be down."""
 
     power: dict[str, PoweredHost] = Field(default_factory=dict)
     """Other hosts whose power is switched here, for node_power."""
@@ -152,14 +161,37 @@ class DrilledNode(BaseModel):
         """The state folder of this host's undo keeper."""
         return keeper_folder(self.state_dir)
 
-    def profile(self, name: str) -> Profile | None:
-        """The node's own profile, else the shipped one."""
-        return self.profiles().get(name)
-
     def profiles(self) -> dict[str, Profile]:
         """All of them by name."""
-        shipped: dict[str, dict[str, Any]] = yaml.safe_load(PROFILES.read_text())
-        return {name: checked(Profile, given) for name, given in shipped.items()} | self.drills.profiles
+        return {name: checked(Profile, given) for name, given in shipped_words().items()} | (
+            self.drills.profiles
+        )
+
+    def permitted(self) -> Permitted:
+        """The same for the injectors."""
+        resources = self.runner.resources
+        return Permitted(
+            host=self.host,
+            file="node.yaml",
+            state_dir=self.state_dir,
+            enabled=self.drills.enabled,
+            injectors=tuple(map(str, self.drills.injectors)),
+            writable_paths=self.drills.writable_paths,
+            own={name: each.found() for name, each in self.drills.profiles.items()},
+            programs={
+                name: permitted.Program(each.argv, each.timeout_s)
+                for name, each in self.drills.programs.items()
+            },
+            power={name: permitted.PoweredHost(each.answers_at) for name, each in self.drills.power.items()},
+            shipped=read_profiles(Words(shipped_words())),
+            pid_files={each.id: each.pid_file or pid_file_of(self.state_dir, each.id) for each in resources},
+        )
+
+
+def shipped_words() -> dict[str, dict[str, Any]]:
+    """The shipped profiles as they are written."""
+    words: dict[str, dict[str, Any]] = yaml.safe_load(PROFILES.read_text())
+    return words
 
 
 def read_drilled_node(path: Path) -> DrilledNode:

@@ -194,6 +194,9 @@ def _go(wanted: Wanted, site: Path | None, directory: Path | None, *, dry_run: b
         show_json(records[0] if len(records) == 1 else records)
     else:
         on_console(reports)
+        if len(reports) > 1:
+            rows = [{**each.model_dump(mode="json"), "hosts": ", ".join(each.victims)} for each in reports]
+            show_table(("verdict", "drill", "hosts", "run"), rows, "")
     raise typer.Exit(code)
 
 

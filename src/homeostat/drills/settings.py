@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class DrillsSettings(BaseModel):
@@ -23,3 +25,9 @@ class DrillsSettings(BaseModel):
 
     denser_at_most: int = Field(default=2, ge=0, le=5)
     """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period."""
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.renew_s > self.undo_deadline_s / 3:
+            raise ValueError(f"drills.renew_s: at most a third of undo_deadline_s, not {self.renew_s:g}")
+        return self

@@ -102,6 +102,8 @@ class Site(_Part):
     """Everything that a drill may name."""
 
     site: Name
+    """What it is called: one drill at a time runs on it."""
+
     hosts: dict[HostName, SiteHost] = Field(min_length=1)
     services: dict[Name, SiteService] = Field(default_factory=dict)
     server: SiteServer | None = None

@@ -37,18 +37,18 @@ def felt_of(outage: Outage) -> Felt:
 
 
 def may_operate(
-    drill: Drill, injected_ns: int, undone_ns: int | None, felt: Sequence[Felt], now_ns: int
+    drill: Drill, injected_ns: int, undone_ns: int | None, felt: Sequence[Felt], known_until_ns: int
 ) -> bool:
     """Whether the specified operations say something by now (the two-phase rule).
 
-    Where a failure was seen, once it is over. Where none was, once the proven fault had its time to be felt:
-    a call that succeeds before that shows nothing.
+    Where a failure was seen, once it is over. Where none was up to `known_until_ns`, once the proven fault
+    had its time to be felt: a call that succeeds before that shows nothing.
     """
     if undone_ns is None or any(each.out for each in felt):
         return False
     if any(each.failed for each in felt):
         return True
-    return now_ns >= injected_ns + drill.window.effect_within_ms * _NS_PER_MS
+    return known_until_ns >= injected_ns + drill.window.effect_within_ms * _NS_PER_MS
 
 
 def hold_until_ns(drill: Drill, injected_after_ns: int) -> int:

@@ -3,7 +3,8 @@
 Intent, act, outcome: each is in the journal before the next begins. The gate is asked again in the entry that
 holds the intent: what was true when it was asked first may be over. An attempt that a dead server left open
 ends as unknown, and the host is fenced again, which harms nobody. What the gate refuses is written once a
-host and reason. Telling people is not here: that happened with the fault, before anything else.
+host and reason. Acts of an earlier server count for the rate limit as its own do. Telling people is not here:
+that happened with the fault, before anything else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -26,7 +28,9 @@ from homeostat.fleet.arming import Arming
 from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.gate import Asked, Refusal, Situation, Why, decide, stopped_by_storm
 from homeostat.fleet.settings import FleetSettings
+from homeostat.fleet.store import load_intended
 from homeostat.kernel.clock import Clock
+from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.journal import Seq
 from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing, NotFenced
@@ -69,6 +73,17 @@ class Aftermath:
         self._running: set[HostId] = set()
         self._acting: set[str] = set()
 
+    async def remember(self, readers: Readers) -> None:
+        """Count what was done lately before this server began, or a restart lifts the rate limit.
+
+        Only the wall clock outlives a server: one that is wrong by a second shifts the window by a second,
+        and what seems to be done in the future counts as done now. Raises RetryLater.
+        """
+        wall_ns, now_s = self._parts.clock.wall_ns(), self._now_s()
+        since_ns = wall_ns - round(self._parts.fleet.gate.harm_window_s * 1e9)
+        done_ns = await readers.read(partial(load_intended, owner_of_act=FENCING, since_ns=since_ns))
+        self._harm_s.extend(now_s - max(0, wall_ns - each) / 1e9 for each in done_ns)
+
     @property
     def driver(self) -> str:
         """Who fences; empty when only a person does."""
@@ -89,7 +104,7 @@ class Aftermath:
             while True:
                 await self._close_what_was_left()
                 await self._tell_of_storm()
-                for host in self._due():
+                for host in self.due():
                     self._running.add(host)
                     group.create_task(self._about(host), name=f"aftermath {host}")
                 await asyncio.sleep(LOOK_S)
@@ -130,7 +145,8 @@ class Aftermath:
         then = "when nothing runs on one, say so: homeostat host fenced HOST --receipt TEXT"
         return f"{stopped[hosts[0]]}; nothing is done about {named}; {then}"
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
+        """Hosts that are down, without a receipt, and that nobody acts on just now."""
         if self._parts.fence is None:
             return []
         now_s, topology = self._now_s(), self._parts.path.world.topology

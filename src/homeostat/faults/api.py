@@ -22,7 +22,7 @@ from homeostat.contracts.nouns import (
 )
 from homeostat.faults.affected import read
 from homeostat.faults.checkpoints import Numbering, Timeline
-from homeostat.faults.explanation import Explained, explained
+from homeostat.faults.explanation import Explained, arrivals, explained
 from homeostat.faults.herald import NO_TAGS, picture_of
 from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.ownership import owners
@@ -43,6 +43,7 @@ from homeostat.notices.subscriptions import Subscriptions
 LIMIT_MAX = 1000
 SEQ_DIGITS_MAX = 18
 INJECTIONS_WITHIN = 5000
+ARRIVALS_AMONG = 5000
 NS_MAX = 2**62
 
 
@@ -168,9 +169,10 @@ async def chain_of(id: str, caller: Caller, parts: FaultsApi) -> list[Envelope]:
     if _is_number(id) and caller.role is not Role.ADMIN:  # it may be anybody's event
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
     seq, projects = await parts.readers.read(lambda conn: _locate(conn, id))
-    chain = [] if seq is None or not any(map(caller.may_read, projects)) else await parts.journal.chain(seq)
-    if not chain:
+    found = [] if seq is None or not any(map(caller.may_read, projects)) else await parts.journal.chain(seq)
+    if not found:
         raise NotFound(f"nothing called {id!r} is known, or it is not yours to read")
+    chain = [*found, *await _arrivals(parts, found)]
     known = await parts.readers.read(lambda conn: owners(conn, chain))
     return [each for each in chain if any(map(caller.may_read, known.projects(each)))]
 
@@ -197,6 +199,14 @@ async def show_timeline(
             f"the journal has no timeline of {fault!r}{who} (any more), or it is not yours to read"
         )
     return folded
+
+
+async def _arrivals(parts: FaultsApi, chain: list[Envelope]) -> list[Envelope]:
+    """When the guests that moved in this chain ran again, looked for among the next thousands of starts."""
+    first = next((each.seq for each in chain if each.kind == "GuestMoved"), None)
+    if first is None:
+        return []
+    return arrivals(chain, await parts.journal.read(first, ARRIVALS_AMONG, kinds={"ResourceUp"}))
 
 
 async def _injections(parts: FaultsApi, about: str, raised: Seq) -> list[Envelope]:

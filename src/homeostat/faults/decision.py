@@ -79,8 +79,10 @@ class World:
 
     def adopt(self, decision: Decision) -> tuple[set[HostId], set[ResourceId]]:
         """Take a decision over. Returns which nodes and resources were not known before."""
-        new_nodes = {node.host for node in decision.nodes} - self.topology.nodes.keys()
-        new_resources = {row.id for row in decision.resources} - self.topology.resources.keys()
+        # Not a difference of two sets: Python makes that by going through all rows that there are.
+        nodes, resources = self.topology.nodes, self.topology.resources
+        new_nodes = {node.host for node in decision.nodes if node.host not in nodes}
+        new_resources = {row.id for row in decision.resources if row.id not in resources}
         self.topology.adopt(decision.nodes, decision.resources, (*decision.intended, *decision.finished))
         for fault in decision.raised:
             self.raised_ns[fault.about] = remembered(self.raised_ns.get(fault.about, ()), fault.raised_ns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
@@ -188,6 +188,24 @@ class Explained(BaseModel):
     kind: str
     by: str
     what: str
+
+
+def arrivals(chain: Sequence[Envelope], ups: Iterable[Envelope]) -> list[Envelope]:
+    """Where the story of guests that moved ends: of `ups` the first of each on its new host, after the move.
+
+    A start has a chain of its own, with its node's acts: nothing in the journal says that the move caused it.
+    """
+    moved: dict[str, tuple[int, str]] = {}
+    for each in chain:
+        if isinstance(each.event, resources.GuestMoved):
+            moved[each.subject] = (each.seq, each.event.host)
+    found: dict[str, Envelope] = {}
+    for up in sorted(ups, key=lambda each: each.seq):
+        since, host = moved.get(up.subject, (up.seq, ""))
+        if isinstance(up.event, resources.ResourceUp) and up.event.host == host and up.seq > since:
+            found.setdefault(up.subject, up)
+    known = {each.seq for each in chain}
+    return [each for each in found.values() if each.seq not in known]
 
 
 def explained(chain: Sequence[Envelope]) -> list[Explained]:

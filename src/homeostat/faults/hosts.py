@@ -68,7 +68,7 @@ def seen_dead(topology: Topology, host: HostId, death: Death, cause: Local | Non
         origin=ORIGIN,
         evidence=f"{host}/{node.incarnation}/down/{death.first_failed_ns}",
         cause=cause,
-        affected=written(row for row in topology.on_host(host) if row.state is not ResourceState.STOPPED),
+        affected=topology.running(host, written),
     )
 
 
@@ -79,8 +79,7 @@ def on_host_down(world: World, host: HostId, death: Death, now: Moment) -> Decis
     if node.down_ns is not None:
         return decision
     fault = world.faults.get(node_subject(host))
-    there = [row.id for row in world.topology.on_host(host)]
-    for smaller in superseded(host, there, world.faults):
+    for smaller in list(superseded(host, world.topology.ids_on(host), world.faults)):
         clear(decision, smaller, SUPERSEDED, now.wall_ns)
     seen = seen_dead(world.topology, host, death)
     trace = seen.evidence if fault is None or fault.kind is not FaultKind.HOST_DOWN else fault.trace

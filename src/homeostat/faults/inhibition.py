@@ -9,7 +9,7 @@ rows, read before anything is decided: a start does not forget them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 
 from homeostat.contracts.nouns import FaultKind, HostId, ResourceId, node_subject, resource_subject
@@ -36,9 +36,20 @@ def inhibition(kind: FaultKind, origin_fault: Fault | None) -> Inhibition | None
     return Inhibition.HOST_DOWN if origin_fault.up_ns is None else Inhibition.HOST_SETTLING
 
 
-def superseded(host: HostId, resources: Iterable[ResourceId], faults: dict[str, Fault]) -> Iterator[Fault]:
+def superseded(
+    host: HostId, resources: Collection[ResourceId], faults: Mapping[str, Fault]
+) -> Iterator[Fault]:
     """The faults that end when this host is found dead: its agent's, and those of what runs there."""
-    for about in (node_subject(host), *(resource_subject(each) for each in resources)):
+    if len(resources) <= len(faults):
+        there: Iterable[str] = map(resource_subject, resources)
+    else:
+        named = (about.partition("/") for about in faults)
+        there = [
+            resource_subject(ResourceId(name))
+            for noun, _, name in named
+            if noun == "resource" and name in resources
+        ]
+    for about in (node_subject(host), *there):
         fault = faults.get(about)
         if fault is not None and fault.kind in (FaultKind.AGENT_LOST, FaultKind.RESOURCE_DOWN):
             yield fault

@@ -31,6 +31,7 @@ from homeostat.contracts.wire import (
     decode,
     encode,
 )
+from homeostat.faults import affected
 from homeostat.faults.decision import Telling, World
 from homeostat.faults.entry import Entry
 from homeostat.faults.flapping import FlapLimits
@@ -238,6 +239,8 @@ class FaultPath:
         waiting += [(each, _changed(entry, each)) for each in last]
         self._complain(entry.refused)
         if await self._commit(entry, waiting):
+            if sweep and not batch and not entry.events:
+                affected.prepare(self.world.topology)  # nobody waits now
             return
         if len(batch) > 1:
             for each in batch:  # one that the store refuses must not take the others with it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -134,10 +134,33 @@ class Topology:
     _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
     _digests: dict[HostId, str] = field(default_factory=dict)
     _assigned: dict[HostId, str] = field(default_factory=dict)
+    _running: dict[HostId, str] = field(default_factory=dict)
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
         """Every resource of one host."""
         return (self.resources[resource] for resource in self._on_host.get(host, ()))
+
+    def ids_on(self, host: HostId) -> Collection[ResourceId]:
+        """The names of the same."""
+        return self._on_host.get(host, {}).keys()
+
+    def running(self, host: HostId, write: Callable[[Iterable[Resource]], str]) -> str:
+        """What is not stopped on the host, as `write` makes a text of kind, owner and id of each.
+
+        Kept, since it changes much more rarely than states do; always to be asked with the same `write`.
+        """
+        kept = self._running.get(host)
+        if kept is None:
+            rows = (row for row in self.on_host(host) if row.state is not ResourceState.STOPPED)
+            kept = self._running[host] = write(rows)
+        return kept
+
+    def unwritten(self, least: int) -> HostId | None:
+        """A host with at least so many resources whose text of `running` is not kept."""
+        return next(
+            (host for host, ids in self._on_host.items() if len(ids) >= least and host not in self._running),
+            None,
+        )
 
     def is_down(self, host: HostId) -> bool:
         """Whether the host is known to be dead: what runs there is in error, whatever its row says."""
@@ -194,10 +217,13 @@ class Topology:
             self.nodes[node.host] = node
         for resource in resources:
             before = self.resources.get(resource.id)
+            if before is None or _runs_as(before) != _runs_as(resource):
+                self._running.pop(resource.host, None)
             if before is not None and before.host != resource.host:
                 del self._on_host[before.host][resource.id]
                 self._digests.pop(before.host, None)
                 self._assigned.pop(before.host, None)
+                self._running.pop(before.host, None)
             self.resources[resource.id] = resource
             self._on_host.setdefault(resource.host, {})[resource.id] = None
             self._digests.pop(resource.host, None)
@@ -207,3 +233,8 @@ class Topology:
                 self.actions[action.id] = action
             else:
                 self.actions.pop(action.id, None)
+
+
+def _runs_as(row: Resource) -> tuple[HostId, ResourceKind, Owner, bool]:
+    """What `Topology.running` depends on."""
+    return row.host, row.kind, row.owner, row.state is ResourceState.STOPPED

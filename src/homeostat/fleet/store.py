@@ -146,6 +146,13 @@ def load_arming(connection: Connection) -> dict[str, bool]:
     return {row.room: bool(row.armed) for row in connection.execute(select(arming_table))}
 
 
+def load_intended(connection: Connection, owner_of_act: str, since_ns: int) -> list[int]:
+    """When this room began its acts since then (wall clock), the oldest first, ended or not."""
+    column = action_table.c.intended_ns
+    chosen = (action_table.c.owner_of_act == owner_of_act) & (column >= since_ns)
+    return list(connection.scalars(select(column).where(chosen).order_by(column)))
+
+
 def load_topology(connection: Connection) -> Topology:
     """Everything a starting server needs to know."""
     topology = Topology()

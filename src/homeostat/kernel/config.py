@@ -6,7 +6,6 @@ around a field that is missing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +14,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from homeostat.kernel.errors import BadInput
+from homeostat.kernel.presenting import HIDDEN, presentable
 
 S = TypeVar("S", bound=BaseModel)
 
-HIDDEN = "(hidden)"
-_SECRET_WORDS = ("secret", "password", "token", "parameters")
-_PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
+__all__ = ["HIDDEN", "checked", "load", "presentable"]
 
 
 def load(kind: type[S], path: Path) -> S:
@@ -50,16 +48,6 @@ def checked(kind: type[S], given: Mapping[str, Any], path: Path | None = None) -
         # What surrounds a missing field is not its value.
         shown = None if first["type"] == "missing" else presentable(where, first.get("input"))
         raise BadInput(where, shown, _accepted(kind, first) + in_file) from error
-
-
-def presentable(field: str, value: object) -> object:
-    """What may be shown of a setting: nothing under a secret's name, no password in a URL, nothing nested."""
-    path = field.lower()
-    if not path.endswith("_file") and any(word in path for word in _SECRET_WORDS):
-        return HIDDEN
-    if isinstance(value, str):
-        return _PASSWORD.sub(rf"\1\2{HIDDEN}", value)
-    return f"a {type(value).__name__}" if isinstance(value, dict | list) else value
 
 
 def _accepted(kind: type[BaseModel], error: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import orjson
 import structlog
@@ -48,6 +48,8 @@ _CALLERS_KEPT_MAX = 1024
 _RETRY_AFTER_S = "1"
 _SECRET_WORDS = ("secret", "password", "token", "authorization")
 _SHOWN_LENGTH = 80
+_SEVERAL = (tuple, list)
+"""The types of a query's fields that may be given several times."""
 _log = structlog.get_logger("http")
 
 
@@ -143,10 +145,15 @@ async def _known_query(request: Request) -> None:
     route = request.scope.get("route")
     if isinstance(route, APIRoute):
         fields = get_flat_params(route.dependant)
-        known = sorted(field.alias for field in fields if isinstance(field.field_info, params.Query))
-        for name, value in request.query_params.multi_items():
-            if name not in known:
-                raise BadInput(name, value, f"known here: {', '.join(known) or 'no query at all'}")
+        asked = {
+            field.alias: field.field_info for field in fields if isinstance(field.field_info, params.Query)
+        }
+        given = request.query_params
+        for name, value in given.multi_items():
+            if name not in asked:
+                raise BadInput(name, value, f"known here: {', '.join(sorted(asked)) or 'no query at all'}")
+            if len(given.getlist(name)) > 1 and get_origin(asked[name].annotation) not in _SEVERAL:
+                raise BadInput(name, value, "one value; it is given several times")
 
 
 def make_app(

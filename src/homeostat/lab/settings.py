@@ -99,6 +99,11 @@ class StateDirectory:
         return self.server / "server.yaml"
 
     @property
+    def server_local_file(self) -> Path:
+        """What a person wants otherwise in server.yaml; never written by us."""
+        return self.root / "server.local.yaml"
+
+    @property
     def server_nats_password_file(self) -> Path:
         return self.server / "nats.password"
 

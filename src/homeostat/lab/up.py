@@ -16,6 +16,7 @@ from homeostat.kernel.processes import identify
 from homeostat.lab.children import ChildSpec
 from homeostat.lab.credentials import WEBHOOK_KEY_ID, Credentials, load_or_create
 from homeostat.lab.leftovers import in_pid_files, marked
+from homeostat.lab.local_settings import laid_over, read_local
 from homeostat.lab.machines import HOST_MARK, is_on
 from homeostat.lab.nats_config import NatsBinary, find_nats_server, nats_config
 from homeostat.lab.plan import (
@@ -48,7 +49,7 @@ def up(settings: UpSettings) -> int:
     """Start everything and keep it running until Ctrl-C or SIGTERM.
 
     The exit code: 0 stopped as asked, 1 not everything came up. Raises AlreadyRunning (the directory or a
-    port is taken), CorruptState (a file of ours), GiveUp.
+    port is taken), CorruptState (a file of ours), BadInput (server.local.yaml), GiveUp.
     """
     state = StateDirectory(settings.state_dir.absolute())
     with Claims() as claims:
@@ -89,7 +90,8 @@ def write_files(plan: LabPlan, credentials: Credentials) -> None:
     write_private(state.nats_config_file, nats_config(plan.ports["nats"], credentials.nats, HOSTS).encode())
     write_private(state.server_nats_password_file, credentials.nats["server"].encode())
     write_private(state.admin_token_file, credentials.admin_token.encode())
-    write_private(state.server_config_file, _yaml(server_settings(plan)))
+    wanted = laid_over(server_settings(plan), read_local(state.server_local_file))
+    write_private(state.server_config_file, _yaml(wanted))
     for host in HOSTS:
         write_private(state.node_nats_password_file(host), credentials.nats[host].encode())
         write_private(state.node_config_file(host), _yaml(node_settings(plan, host)))
@@ -208,5 +210,5 @@ def _coloured() -> bool:
 def _yaml(value: object) -> bytes:
     import yaml  # 20 ms that only a start pays
 
-    head = "# Written by `homeostat up` at every start; changes here are lost.\n"
+    head = "# Written by `homeostat up` at every start; what you want goes into server.local.yaml.\n"
     return (head + yaml.safe_dump(value, sort_keys=False, width=1000)).encode()

@@ -4,7 +4,8 @@
 
 Deaths come by pidfd at once, births by looking into /proc every period, with the kernel's own birth time. Its
 sightings go into its own file; it speaks and ends as the sampler does. It never signals anybody, and does not
-say whether a process *answers*: that is a sampler's result, at the host's own endpoint.
+say whether a process *answers*: that is a sampler's result, at the host's own endpoint. Standard library
+only, python3.9: it is shipped to hosts.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import os
 import re
 import select
 import signal
+import stat
 import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Optional
 
 from homeostat.kernel.errors import BadInput, HomeostatError
 from homeostat.kernel.processes import Identity, identify
-from homeostat.monitors.process_outage import Change, Sighting, line_of
+from homeostat.monitors.sightings import Change, Sighting, line_of
 from homeostat.monitors.statements import Alive, Ended, Ready, Statement, encode
 
 HEARTBEAT_NS = 500_000_000
@@ -35,7 +37,7 @@ _NS_PER_MS = 1_000_000
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WatchConfig:
     """Whom to watch. Written as JSON with these names."""
 
@@ -82,16 +84,24 @@ def config_of(text: str) -> WatchConfig:
 
 
 class ProcessWatch:
-    """Looks, and remembers whom it saw."""
+    """Looks, and remembers whom it saw.
 
-    def __init__(self, config: WatchConfig, file: BinaryIO, voice_fd: int) -> None:
+    `leash_fd`: the watch ends when nobody holds its other end any more.
+    """
+
+    def __init__(
+        self, config: WatchConfig, file: BinaryIO, voice_fd: int, leash_fd: Optional[int] = None
+    ) -> None:
         self._config, self._file, self._voice_fd = config, file, voice_fd
+        self._leash_fd = leash_fd
         self._pattern = re.compile(config.cmdline)
         self._present: dict[int, Identity] = {}
         self._dead: dict[Identity, int] = {}
         self._pidfds: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._poll = select.poll()
+        if leash_fd is not None:
+            self._poll.register(leash_fd, select.POLLIN)
         self._looked_ns = self._all_again_ns = 0
         self._looks = self._good_looks = 0
         self._lateness_max_ns = 0
@@ -117,15 +127,19 @@ class ProcessWatch:
         for identity in self._dead:
             if _is_zombie(identity):
                 self._note(self._looked_ns, Change.ZOMBIE, identity)
-        os.fsync(self._file.fileno())
+        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            os.fsync(self._file.fileno())
         os.set_blocking(self._voice_fd, True)
         self._say(Ended(_now_ns(), self._looks, 0, self._lateness_max_ns, time.process_time_ns()))
 
     def _await_deaths(self, until_ns: int) -> None:
         wait_ms = max(0, -(-(until_ns - _now_ns()) // _NS_PER_MS))
         for handle, _ in self._poll.poll(wait_ms):
-            pid = self._pidfds[handle]
-            self._lose(pid)
+            if handle == self._leash_fd:
+                self.stopping = True
+                self._poll.unregister(handle)
+            else:
+                self._lose(self._pidfds[handle])
 
     def _look(self) -> None:
         """Everybody who is new, or young enough to have become somebody else."""

@@ -10,37 +10,26 @@ Whether it answers is another question, and another monitor's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
-from homeostat.kernel.errors import CorruptState
 from homeostat.kernel.processes import Identity
+from homeostat.monitors.sightings import Change, Sighting, line_of, read_sightings
+
+__all__ = [
+    "Change",
+    "ProcessOutage",
+    "ProcessPlan",
+    "ProcessState",
+    "Sighting",
+    "line_of",
+    "process_outage",
+    "read_sightings",
+]
 
 _NS_PER_MS = 1_000_000
 CRASH_LOOP_RESTARTS = 2
-
-
-class Change(StrEnum):
-    """What was seen of a process."""
-
-    PRESENT = "present"
-    GONE = "gone"
-    ZOMBIE = "zombie"
-    """Gone, and nobody has taken note of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A change between two looks: not yet at `after_ns`, seen at `at_ns`. `born_ns` comes from the kernel."""
-
-    after_ns: int
-    at_ns: int
-    change: Change
-    identity: Identity
-    born_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,32 +124,3 @@ def _lives(ordered: Sequence[Sighting]) -> list[_Life]:
         for each in ordered
         if each.change is Change.PRESENT
     ]
-
-
-def line_of(sighting: Sighting) -> str:
-    """One line of JSON: `[after, at, change, pid, start ticks, born]`."""
-    who = sighting.identity
-    return (
-        f'[{sighting.after_ns},{sighting.at_ns},"{sighting.change}",'
-        f"{who.pid},{who.start_ticks},{sighting.born_ns}]\n"
-    )
-
-
-def read_sightings(path: Path) -> tuple[Sighting, ...]:
-    """The sightings of a watch's file; none when there is no file, CorruptState for a line that is none."""
-    found = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ()
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
-            break  # what a killed watch leaves
-        try:
-            after, at, change, pid, ticks, born = json.loads(line)
-            found.append(
-                Sighting(int(after), int(at), Change(change), Identity(int(pid), int(ticks)), int(born))
-            )
-        except (ValueError, TypeError) as error:
-            raise CorruptState(f"{path}: line {number} is not a sighting ({error})") from None
-    return tuple(found)

@@ -1,18 +1,19 @@
 """What a monitor process says on its standard output: one line of JSON a statement. No I/O here.
 
 A monitor is ready once, alive again and again, and has ended once; one that ends without saying so is lost.
-Moments are CLOCK_BOOTTIME of the monitor's host.
+Moments are CLOCK_BOOTTIME of the monitor's host. Python3.9: it is shipped to hosts.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from typing import Union
 
 from homeostat.kernel.errors import CorruptState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ready:
     """The baseline is there, the measurement runs: the barrier before a fault.
 
@@ -33,7 +34,7 @@ class Ready:
     priority: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Alive:
     """A heartbeat."""
 
@@ -42,7 +43,7 @@ class Alive:
     cpu_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ended:
     """Everything is on disk. `skipped`: samples that were due while the monitor could not run."""
 
@@ -53,7 +54,7 @@ class Ended:
     cpu_ns: int
 
 
-Statement = Ready | Alive | Ended
+Statement = Union[Ready, Alive, Ended]
 _KINDS: dict[str, type[Statement]] = {"ready": Ready, "alive": Alive, "ended": Ended}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
+
+import orjson
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, FaultId, FaultKind, Owner, ResourceId, Severity
 from homeostat.kernel.journal import Local, Seq
@@ -114,6 +117,25 @@ class Affected(NamedTuple):
     detail: str = ""
 
 
+class Suffering(tuple[Affected, ...]):
+    """Everything that suffers, with what many notices make of it: sorted out and written once."""
+
+    @cached_property
+    def by_owner(self) -> Mapping[Owner, Suffering]:
+        """What each project may read."""
+        found: dict[Owner, list[Affected]] = {}
+        for each in self:
+            found.setdefault(each.owner, []).append(each)
+        if len(found) == 1:
+            return dict.fromkeys(found, self)
+        return {owner: Suffering(all_of_them) for owner, all_of_them in found.items()}
+
+    @cached_property
+    def as_json(self) -> bytes:
+        """A list of objects with `subject`, `owner` and `detail`."""
+        return orjson.dumps([{"subject": it.subject, "owner": it.owner, "detail": it.detail} for it in self])
+
+
 @dataclass(frozen=True, slots=True)
 class FaultPicture:
     """All that a notice says about a fault. What was true when it was raised must not change afterwards.
@@ -142,11 +164,8 @@ class FaultPicture:
     """`affected` again, sorted out once: ten thousand guests of a thousand projects are asked for often."""
 
     def __post_init__(self) -> None:
-        found: dict[Owner, list[Affected]] = {}
-        for each in self.affected:
-            found.setdefault(each.owner, []).append(each)
-        sorted_out = {owner: tuple(all_of_them) for owner, all_of_them in found.items()}
-        object.__setattr__(self, "by_owner", sorted_out)
+        known = self.affected if isinstance(self.affected, Suffering) else Suffering(self.affected)
+        object.__setattr__(self, "by_owner", known.by_owner)
 
     def affected_of(self, project: Owner) -> tuple[Affected, ...]:
         """What a subscription of this project is told of, in the order of `affected`."""

@@ -175,18 +175,18 @@ def delivered(notice: Notice, attempts: int, times: Times) -> Submission:
         consumer_received_ns=received_ns,
         consumer_handled_ns=handled_ns,
     )
-    ended = replace(notice, state=NoticeState.DELIVERED, attempts=attempts)
-    return _end(ended, event, times.answered_ns)
+    row = store.end_notice(notice.key, NoticeState.DELIVERED, attempts, notice.reason)
+    return _end(notice, event, times.answered_ns, row)
 
 
 def given_up(notice: Notice, attempts: int, at_ns: int, reason: str) -> Submission:
     """The consumer was not told and will not be."""
     event = NoticeGivenUp(notice.key, notice.subscription, attempts, reason)
-    ended = replace(notice, state=NoticeState.GIVEN_UP, attempts=attempts, reason=reason)
-    return _end(ended, event, at_ns)
+    row = store.end_notice(notice.key, NoticeState.GIVEN_UP, attempts, reason)
+    return _end(notice, event, at_ns, row)
 
 
-def _end(notice: Notice, event: object, at_ns: int) -> Submission:
+def _end(notice: Notice, event: object, at_ns: int, row: Change) -> Submission:
     draft = Draft(
         event=event,
         subject=notice_subject(notice.key),
@@ -195,4 +195,4 @@ def _end(notice: Notice, event: object, at_ns: int) -> Submission:
         trace=notice.trace,
         cause=notice.queued_seq,
     )
-    return Submission(loop=LOOP, events=(draft,), changes=(store.end_notice(notice),))
+    return Submission(loop=LOOP, events=(draft,), changes=(row,))

@@ -23,7 +23,7 @@ import orjson
 from homeostat.kernel.clock import iso
 from homeostat.notices import alertmanager, doctor
 from homeostat.notices.body import Frame, Said, link_to, said_of
-from homeostat.notices.model import FaultPicture, Format, Transition
+from homeostat.notices.model import FaultPicture, Format, Suffering, Transition
 
 _TEXT_LENGTH_MAX = 500
 
@@ -55,9 +55,9 @@ def _json(frame: Frame, said: Said) -> bytes:
         "owner": said.owner,
         "reason": said.reason,
         "raised_at": iso(said.raised_ns),
-        "affected": [
-            {"subject": each.subject, "owner": each.owner, "detail": each.detail} for each in said.affected
-        ],
+        "affected": orjson.Fragment(
+            (said.affected if isinstance(said.affected, Suffering) else Suffering(said.affected)).as_json
+        ),
         "affected_count": len(said.affected),
     }
     if said.drill:

@@ -155,9 +155,9 @@ def insert_notices(rows: Collection[Notice]) -> Change:
     )
 
 
-def end_notice(row: Notice) -> Change:
+def end_notice(key: str, state: NoticeState, attempts: int, reason: str) -> Change:
     """The row is no longer pending."""
-    values = {"ended": row.key, "to": row.state.value, "tries": row.attempts, "why": row.reason}
+    values = {"ended": key, "to": state.value, "tries": attempts, "why": reason}
     return Change(_END_NOTICE, (values,))
 
 

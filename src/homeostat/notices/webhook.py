@@ -1,8 +1,8 @@
-"""Carries a notice over HTTP: the `Transport` port on aiohttp. Only the addresses that `targets` chose.
+"""Carries a notice over HTTP: the `Transport` port on connections of our own (docs/decisions/0020).
 
-It decides nothing about retries. Invariants: no redirect, proxy, cookie or decompression; every socket's
-address is judged right before it connects; a name is looked up for each new connection, and that connection
-goes to an address of that very answer; one host that hangs, in DNS too, holds a bounded part of us.
+It decides nothing about retries; `connecting` goes only to addresses that `targets` chose. Invariants: no
+redirect, proxy, cookie or decompression; one host that hangs, in DNS too, holds a bounded part of us; what is
+read of an answer is bounded, in bytes and in time.
 """
 
 from __future__ import annotations
@@ -10,31 +10,43 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from time import time
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import BadInput
+from homeostat.notices.connecting import (
+    Lookup,
+    NoConnection,
+    RefusedAddress,
+    Where,
+    addresses_of,
+    connect,
+    open_socket,
+    tls,
+)
+from homeostat.notices.http_connection import Broke, Connection
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.targets import Address, Guard, Target, check, choose
 from homeostat.ports import Answered, NoAnswer, Post, Refused, Reply
 
-Lookup = Callable[[str], Awaitable[tuple[Address, ...]]]
-"""The addresses of a name; OSError when there is none."""
-
 HANDLED_HEADER = "Homeostat-Handled"
 """With it a consumer says in its answer when it was told, for the timeline."""
+_RETRY_AFTER, _HANDLED = b"retry-after", HANDLED_HEADER.lower().encode()
+_WANTED = frozenset({_RETRY_AFTER, _HANDLED})
 _STAMPS = re.compile(r"received=([0-9]{1,19}),\s?handled=([0-9]{1,19})", re.ASCII)
 _LOOKUPS_AT_ONCE = 32
 _ANSWER_BODY_S = 0.5
 _SAID_LENGTH = 200
 _CHECKED_MAX = 10_000
+_IDLE_S = 15.0
+"""So long an unused connection is kept at least."""
+_IDLE_MAX = 256
+"""Unused connections in all: a process may often have a thousand open files."""
 
 
 class SystemLookup:
@@ -81,133 +93,174 @@ class TargetCheck:
         return target
 
 
+@dataclass(slots=True)
+class _Place:
+    """One host and port with its scheme: what waits there to be used again, and how many may be there."""
+
+    room: asyncio.Semaphore
+    idle: deque[Connection] = field(default_factory=deque)
+    users: int = 0
+
+
 class WebhookTransport:
     """Kept-alive connections to webhooks. Made and closed on one event loop."""
 
     def __init__(self, guard: Guard, lookup: Lookup, settings: NoticesSettings) -> None:
-        self._guard, self._settings, self._clock = guard, settings, SystemClock()
-        self._checked: set[str] = set()
-        connector = aiohttp.TCPConnector(
-            limit=settings.workers,
-            limit_per_host=settings.sends_per_host,
-            resolver=_GuardedResolver(guard, lookup),
-            use_dns_cache=False,
-            socket_factory=self._open_socket,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                total=settings.total_timeout_s, sock_connect=settings.connect_timeout_s
-            ),
-        )
+        self._guard, self._lookup, self._settings = guard, lookup, settings
+        self._mono_ns = SystemClock().mono_ns
+        self._checked: dict[str, tuple[Target, str]] = {}
+        self._room = asyncio.Semaphore(settings.workers)
+        self._places: dict[str, _Place] = {}
+        self._idle_count = 0
+        self._pruning: asyncio.TimerHandle | None = None
+        self._closed = False
+        tls()  # now: nobody waits for it yet
 
     async def post(self, request: Post) -> Reply:
         """Send once; never longer than `total_timeout_s` and half a second for the rest of the answer."""
         try:
-            self._check(request.url)
-            answer = await self._session.post(
-                request.url, data=request.body, headers=dict(request.headers), allow_redirects=False
-            )
-            answered_mono_ns = self._clock.mono_ns()
+            target, start = self._check(request.url)
+            head = _head(start, request)
         except BadInput as error:
             return Refused(str(error))
-        except TimeoutError as error:
-            return NoAnswer(f"no answer in time ({str(error) or 'timeout'})")
-        except aiohttp.ClientConnectorError as error:
-            refusal = _refusal(error)
-            return NoAnswer(f"no connection: {error.os_error}") if refusal is None else Refused(refusal)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except ValueError as error:
+            return NoAnswer(f"the request cannot be written: {error}")
+        name = f"{request.url[:5].lower()}/{target.place}"
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = _Place(asyncio.Semaphore(self._settings.sends_per_host))
+        place.users += 1
+        try:
+            return await self._exchange(target, place, head, request.body)
+        except TimeoutError:
+            return NoAnswer("no answer in time")
+        except RefusedAddress as error:
+            return Refused(str(error))
+        except NoConnection as error:
+            return NoAnswer(f"no connection: {error}")
+        except (Broke, OSError) as error:
             return NoAnswer(f"the connection broke: {error or type(error).__name__}")
-        return Answered(
-            answer.status,
-            _retry_after_s(answer.headers.get("Retry-After")),
-            await self._rest(answer),
-            answered_mono_ns,
-            stamps(answer.headers.get(HANDLED_HEADER)),
-        )
+        finally:
+            place.users -= 1
+            if not place.users and not place.idle:
+                self._places.pop(name, None)
 
-    def _check(self, url: str) -> None:
+    async def _exchange(self, target: Target, place: _Place, head: bytes, body: bytes) -> Reply:
+        connection: Connection | None = None
+        timeout = asyncio.timeout(self._settings.total_timeout_s)
+        try:
+            async with timeout, place.room, self._room:
+                connection = self._idle(place) or await self._connect(target)
+                answer = await connection.ask(head, body)
+                timeout.reschedule(None)
+                await self._rest(connection)
+            return Answered(
+                answer.status,
+                _retry_after_s(answer.headers.get(_RETRY_AFTER)),
+                bytes(connection.body[:_SAID_LENGTH]).decode(errors="replace"),
+                answer.answered_mono_ns,
+                stamps(answer.headers.get(_HANDLED)),
+            )
+        finally:
+            if connection is not None:
+                self._give_back(place, connection)
+
+    def _check(self, url: str) -> tuple[Target, str]:
         """What may be said of the text alone, once a URL: the guard never changes while we live."""
-        if url not in self._checked:
-            check(url, self._guard)
+        known = self._checked.get(url)
+        if known is None:
+            target = check(url, self._guard)
             if len(self._checked) >= _CHECKED_MAX:
                 self._checked.clear()
-            self._checked.add(url)
+            known = self._checked[url] = (target, _start(target))
+        return known
 
     async def close(self) -> None:
         """Let all connections go."""
-        await self._session.close()
+        self._closed = True
+        if self._pruning is not None:
+            self._pruning.cancel()
+        for place in self._places.values():
+            for each in place.idle:
+                each.abort()
+        self._places.clear()
+        await asyncio.sleep(0)  # the loop closes the sockets
 
-    async def _rest(self, answer: aiohttp.ClientResponse) -> str:
+    async def _connect(self, target: Target) -> Connection:
+        addresses = await addresses_of(target, self._lookup, self._guard)
+        limit = self._settings.response_bytes_max
+        return await connect(
+            target,
+            addresses,
+            self._open_socket,
+            lambda: Connection(_WANTED, limit, self._mono_ns),
+            self._settings.connect_timeout_s,
+        )
+
+    def _open_socket(self, info: Where) -> socket.socket:
+        return open_socket(self._guard, info)
+
+    def _idle(self, place: _Place) -> Connection | None:
+        """The one that was used last: the others may grow old."""
+        while place.idle:
+            found = place.idle.pop()
+            self._idle_count -= 1
+            if found.usable:
+                return found
+            found.abort()
+        return None
+
+    def _give_back(self, place: _Place, connection: Connection) -> None:
+        if self._closed or not connection.usable or self._idle_count >= _IDLE_MAX:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since_s = loop.time()
+        place.idle.append(connection)
+        self._idle_count += 1
+        if self._pruning is None:
+            self._pruning = loop.call_later(_IDLE_S, self._prune)
+
+    def _prune(self) -> None:
+        """Close what nobody has used for a while: many servers do so themselves, in the middle of a send."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() - _IDLE_S
+        for name, place in list(self._places.items()):
+            while place.idle and (place.idle[0].idle_since_s <= until_s or not place.idle[0].usable):
+                place.idle.popleft().abort()
+                self._idle_count -= 1
+            if not place.idle and not place.users:
+                del self._places[name]
+        left = any(place.idle for place in self._places.values())
+        self._pruning = loop.call_later(_IDLE_S / 2, self._prune) if left else None
+
+    async def _rest(self, connection: Connection) -> None:
         """Read a short body so that the connection can be used again; cut off a long or a slow one."""
-        read = bytearray()
-        if answer.content.is_eof():  # it came with its head, as almost always
-            read += answer.content.read_nowait()
-            answer.release()
-            return bytes(read[:_SAID_LENGTH]).decode(errors="replace")
+        if connection.complete:  # it came with its head, as almost always
+            return
         try:
             async with asyncio.timeout(_ANSWER_BODY_S):
-                while piece := await answer.content.readany():
-                    read += piece
-                    if len(read) > self._settings.response_bytes_max:
-                        answer.close()
-                        break
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            answer.close()
-        answer.release()
-        return bytes(read[:_SAID_LENGTH]).decode(errors="replace")
-
-    def _open_socket(self, info: tuple[int, int, int, str, tuple[str | int, ...]]) -> socket.socket:
-        """The last look before a connect: whatever came here as an address is judged once more."""
-        family, kind, protocol, _, place = info
-        reason = self._guard.judge(ip_address(str(place[0]).partition("%")[0]), int(place[1]))
-        if reason is not None:
-            raise _RefusedAddress(reason)
-        return socket.socket(family, kind, protocol)
+                await connection.rest()
+        except TimeoutError:
+            connection.abort()
 
 
-class _RefusedAddress(OSError):
-    """An address that we do not connect to, in the only form that the connector passes on."""
+def _start(target: Target) -> str:
+    """The lines of a request that are the same for every notice to this URL."""
+    path = target.url[target.url.index("//") + 2 :]
+    cut = next((at for at, letter in enumerate(path) if letter in "/?"), len(path))
+    path = path[cut:] if path[cut : cut + 1] == "/" else f"/{path[cut:]}"
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    usual = {"http:": 80, "https": 443}[target.url[:5].lower()] == target.port
+    return f"POST {path} HTTP/1.1\r\nHost: {host}{'' if usual else f':{target.port}'}\r\nAccept: */*\r\n"
 
 
-class _GuardedResolver(AbstractResolver):
-    def __init__(self, guard: Guard, lookup: Lookup) -> None:
-        self._guard, self._lookup = guard, lookup
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del family  # both; the connector tries them in turn
-        addresses = await self._lookup(host)
-        try:
-            chosen = choose(Target(host, host, port, None), addresses, self._guard)
-        except BadInput as error:
-            raise _RefusedAddress(error.accepted) from error
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in chosen
-        ]
-
-    async def close(self) -> None:
-        """The lookup is its maker's."""
-
-
-def _refusal(error: aiohttp.ClientConnectorError) -> str | None:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, _RefusedAddress):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    return None
+def _head(start: str, request: Post) -> bytes:
+    """ValueError for a header that would be two."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    if not lines.count("\r") == lines.count("\n") == len(request.headers) or "\0" in lines:
+        raise ValueError("a header has a line break in it")
+    return f"{start}{lines}Content-Length: {len(request.body)}\r\n\r\n".encode()
 
 
 def _look_up(host: str) -> tuple[Address, ...]:

@@ -81,12 +81,16 @@ class Placing:
         while True:
             try:
                 await self._assign_first()
-                for host in self._due():
+                for host in self.due():
                     await self._empty(host)
                 await asyncio.sleep(LOOK_S)
             except RetryLater as error:
                 log.warning("not written down; tried again", error=str(error))
                 await asyncio.sleep(RETRY_S)
+
+    async def assign(self, placement: Placement) -> Seq:
+        """Write down who gets what; what may not be given away any more is left out. Raises RetryLater."""
+        return await self._parts.record(placement)
 
     async def _assign_first(self) -> None:
         topology, now_s = self._parts.topology(), self._parts.clock.mono_ns() / 1e9
@@ -103,7 +107,7 @@ class Placing:
         hosts = self._hosts()
         assigned = (*first(hosts, impatient).assigned, *released(hosts).assigned)
         if assigned:
-            await self._parts.record(Placement(assigned))
+            await self.assign(Placement(assigned))
 
     def _waits_for_strangers(self, topology: Topology) -> bool:
         """A guest that no row knows may run on a host that no row knows: it is not started a second time."""
@@ -116,7 +120,7 @@ class Placing:
             )
         return bool(strangers)
 
-    def _due(self) -> list[HostId]:
+    def due(self) -> list[HostId]:
         """Hosts that nothing runs on, with a receipt, and that guests are still assigned to."""
         topology = self._parts.topology()
         return [
@@ -154,7 +158,7 @@ class Placing:
         if not found.stranded:
             self._since_asked_s.pop(host, None)
         if found.assigned or untold:
-            await self._parts.record(Placement(found.assigned, untold))
+            await self.assign(Placement(found.assigned, untold))
             self._stranded.update({each.resource: news[each.resource] for each in untold})
         if found.stranded and not found.assigned and not early:
             self._futile[host] = looked_at

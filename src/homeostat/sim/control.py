@@ -198,6 +198,7 @@ class Server:
                 lambda: f"{self.name}-{next(numbers):04d}",
             )
         )
+        await aftermath.remember(site.disk.readers)
         placing = placing_of(path, aftermath, self.epoch, self._clock, site.parts.placing)
         return (
             Task("outside probes", outside.run, forever=True),

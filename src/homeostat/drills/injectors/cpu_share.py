@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CpuTime:
     """Ticks of one processor since boot. Time stolen by a hypervisor is not idle: nobody here gets it."""
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import dataclass
+from typing import Optional, Tuple
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.cpu_share import allowed_cpus, busy_share, cpu_times, quota_cpus
 from homeostat.drills.injectors.node_matching import process_of
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
 from homeostat.drills.injectors.workers import cpu_ticks, let_go, start_workers
-from homeostat.kernel.config import checked
 from homeostat.kernel.errors import BadInput
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
@@ -24,12 +23,12 @@ __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
 FULL = 0.95
 
 
-class CpuTarget(BaseModel):
+@dataclass(frozen=True)
+class CpuTarget:
     """Which processors; all that are allowed when nothing is said."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    cpus: tuple[int, ...] | None = None
-    window_s: float = Field(default=1.0, ge=0.2, le=60)
+    cpus: Optional[Tuple[int, ...]]
+    window_s: float
     """How long /proc/stat is watched."""
 
 
@@ -65,7 +64,7 @@ def inject(fault: Fault) -> Section:
         let_go(workers)
         after_ns = keeper.now_ns()
         keeper.injected(fault.keeper, fault.id)
-    named = zip(cpus, workers, strict=True)
+    named = zip(cpus, workers)
     return {
         "before_ns": before_ns,
         "after_ns": after_ns,
@@ -96,7 +95,10 @@ def prove(fault: Fault) -> Section:
 
 
 def _target(fault: Fault) -> CpuTarget:
-    return checked(CpuTarget, fault.order.target)
+    words = fault.target
+    target = CpuTarget(words.wholes("cpus"), words.number("window_s", 1.0, 0.2, 60))
+    words.end()
+    return target
 
 
 def _facts() -> Section:

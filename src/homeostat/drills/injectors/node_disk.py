@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Optional
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.block_device import (
@@ -26,7 +26,6 @@ from homeostat.drills.injectors.block_device import (
 from homeostat.drills.injectors.node_matching import process_of
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
 from homeostat.drills.injectors.workers import let_go, start_workers
-from homeostat.kernel.config import checked
 from homeostat.kernel.errors import BadInput, NotAllowed, StoreFull
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
@@ -36,16 +35,16 @@ LARGEST = 2048 * MIB
 BUSY = 0.9
 
 
-class DiskTarget(BaseModel):
+@dataclass(frozen=True)
+class DiskTarget:
     """Where and how much. The folder should lie on the service's own data device."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    folder: Path | None = None
-    """Below `writable_paths` of node.yaml; the first of them when it is not given."""
-    size_mib: int = Field(default=2048, ge=1)
-    floor_mib: int = Field(default=1024, ge=0)
+    folder: Optional[Path]
+    """Below the writable paths of the host's file; the first of them when it is not given."""
+    size_mib: int
+    floor_mib: int
     """Free space that always stays."""
-    window_s: float = Field(default=1.0, ge=0.2, le=60)
+    window_s: float
     """How long /proc/diskstats is watched."""
 
 
@@ -135,16 +134,24 @@ def prove(fault: Fault) -> Section:
 
 
 def _target(fault: Fault) -> DiskTarget:
-    return checked(DiskTarget, fault.order.target)
+    words = fault.target
+    target = DiskTarget(
+        words.path("folder"),
+        words.whole("size_mib", 2048, 1),
+        words.whole("floor_mib", 1024, 0),
+        words.number("window_s", 1.0, 0.2, 60),
+    )
+    words.end()
+    return target
 
 
 def _room(fault: Fault) -> tuple[Path, int]:
     """The folder and the size of the file. NotAllowed, BadInput, StoreFull."""
     target = _target(fault)
-    permitted = [each.resolve() for each in fault.node.drills.writable_paths]
+    permitted = [each.resolve() for each in fault.node.writable_paths]
     given = target.folder or next(iter(permitted), None)
     if given is None:
-        raise NotAllowed(f"{fault.node.host}: drills.writable_paths of its node.yaml names no folder")
+        raise NotAllowed(f"{fault.node.host}: drills.writable_paths of its {fault.node.file} names no folder")
     try:
         folder = given.resolve(strict=True)
     except OSError as error:

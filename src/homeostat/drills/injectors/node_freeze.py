@@ -10,6 +10,7 @@ from homeostat.drills.injectors.node_matching import (
     ProcessTarget,
     matched,
     process_of,
+    process_target,
     refuse_unpermitted,
     shown,
     still,
@@ -17,7 +18,6 @@ from homeostat.drills.injectors.node_matching import (
 )
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
 from homeostat.drills.node_keeper import Process
-from homeostat.kernel.config import checked
 from homeostat.kernel.errors import NotAllowed
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
@@ -72,4 +72,4 @@ def _stopped(process: Process) -> bool:
 
 
 def _target(fault: Fault) -> ProcessTarget:
-    return checked(ProcessTarget, fault.order.target)
+    return process_target(fault.target)

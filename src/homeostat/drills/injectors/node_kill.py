@@ -8,41 +8,43 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Literal
+from dataclasses import dataclass
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_matching import (
     ProcessTarget,
     matched,
     process_of,
+    process_target,
     refuse_unpermitted,
     shown,
     still,
     unpermitted,
 )
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
-from homeostat.kernel.config import checked
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
 
 
-class KillTarget(ProcessTarget):
+@dataclass(frozen=True)
+class KillTarget:
     """Which processes, and how."""
 
-    signal: Literal["SIGKILL", "SIGTERM"] = "SIGKILL"
-    gone_within_s: float = 5.0
+    processes: ProcessTarget
+    signal: str
+    gone_within_s: float
 
 
 def probe(fault: Fault) -> Section:
     """Whether the processes are there and may be signalled."""
-    found = matched(fault, _target(fault))
+    found = matched(fault, _target(fault).processes)
     refused = unpermitted(found)
     return {"able": not refused, "missing": [f"permission to signal {pid}" for pid in refused]}
 
 
 def plan(fault: Fault) -> Section:
     """The match list."""
-    found = matched(fault, _target(fault))
+    found = matched(fault, _target(fault).processes)
     refuse_unpermitted(found)
     return {
         "does": f"{_target(fault).signal} to {len(found)} processes",
@@ -54,7 +56,7 @@ def plan(fault: Fault) -> Section:
 def inject(fault: Fault) -> Section:
     """Signal exactly the planned processes, between two stamps."""
     target = _target(fault)
-    found = still(fault, target)
+    found = still(fault, target.processes)
     number = signal.Signals[target.signal]
     with keepers_words():
         why = "coming back is what is measured"
@@ -80,4 +82,7 @@ def prove(fault: Fault) -> Section:
 
 
 def _target(fault: Fault) -> KillTarget:
-    return checked(KillTarget, fault.order.target)
+    words = fault.target
+    number = words.one_of("signal", ("SIGKILL", "SIGTERM"), "SIGKILL")
+    within_s = words.number("gone_within_s", 5.0, 0.1, 60)
+    return KillTarget(process_target(words), number, within_s)

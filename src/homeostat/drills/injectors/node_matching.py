@@ -9,33 +9,39 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from pydantic import BaseModel, ConfigDict
-
-from homeostat.contracts.roles import pid_file_of
 from homeostat.drills import node_keeper as keeper
+from homeostat.drills.injectors.permitted import Permitted, Profile, read_profile
 from homeostat.drills.injectors.record import Fault, Section
+from homeostat.drills.injectors.words import Words
 from homeostat.drills.node_keeper import Process
-from homeostat.drills.node_settings import DrilledNode, Profile
-from homeostat.kernel.config import checked, presentable
 from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
+from homeostat.kernel.presenting import presentable
 
 SHOWN = 200
-_WAYS = {"command_line", "pid_file", "cgroup", "resource"}
+_WAYS = ("command_line", "pid_file", "cgroup", "resource")
 
 
-class ProcessTarget(BaseModel):
+@dataclass(frozen=True)
+class ProcessTarget:
     """A service by its profile, or by the words of a profile directly."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    profile: str | None = None
-    command_line: str | None = None
-    pid_file: Path | None = None
-    cgroup: str | None = None
-    resource: str | None = None
-    allow_collateral: bool = False
+    profile: Optional[str]
+    direct: Mapping[str, str]
+    """One of the words of a profile, when no profile is named."""
+    allow_collateral: bool
+
+
+def process_target(words: Words) -> ProcessTarget:
+    """The processes that are meant; all other words must have been taken before. BadInput."""
+    profile, collateral = words.text("profile"), words.flag("allow_collateral")
+    given = {name: words.text(name) for name in _WAYS}
+    words.end()
+    direct = {name: value for name, value in given.items() if value is not None}
+    return ProcessTarget(profile, direct, collateral)
 
 
 def matched(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
@@ -50,9 +56,9 @@ def matched(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
     return found
 
 
-def processes_of(node: DrilledNode, name: str) -> tuple[Process, ...]:
+def processes_of(node: Permitted, name: str) -> tuple[Process, ...]:
     """The processes of a profile now, none when there are none. BadInput for a name that nobody knows."""
-    return tuple(sorted(_find(node, profile_of(node, ProcessTarget(profile=name)))))
+    return tuple(sorted(_find(node, profile_of(node, ProcessTarget(name, {}, allow_collateral=True)))))
 
 
 def still(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
@@ -96,14 +102,13 @@ def refuse_unpermitted(found: Iterable[Process]) -> None:
         raise NotAllowed(f"no permission to signal {pids}; run as root, or as the owner of these processes")
 
 
-def profile_of(node: DrilledNode, target: ProcessTarget) -> Profile:
+def profile_of(node: Permitted, target: ProcessTarget) -> Profile:
     """The profile that a target names or spells out. BadInput."""
-    direct = target.model_dump(include=_WAYS, exclude_none=True)
     if target.profile is None:
-        return checked(Profile, direct)
-    if direct:
-        raise BadInput("target", sorted(direct), "a profile, or the words of one, not both")
-    found = node.profile(target.profile)
+        return read_profile(Words(target.direct, "target"))
+    if target.direct:
+        raise BadInput("target", sorted(target.direct), "a profile, or the words of one, not both")
+    found = node.profiles().get(target.profile)
     if found is None:
         known = ", ".join(sorted(node.profiles()))
         raise BadInput("target.profile", target.profile, f"known on this node: {known}")
@@ -125,7 +130,7 @@ def command_line(pid: int) -> str:
 
 
 def _words(target: ProcessTarget) -> str:
-    given = target.model_dump(mode="json", include={"profile", *_WAYS}, exclude_none=True)
+    given = {**({"profile": target.profile} if target.profile else {}), **target.direct}
     return ", ".join(f"{name} {value!r}" for name, value in given.items())
 
 
@@ -133,7 +138,7 @@ def _pids() -> list[int]:
     return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
 
 
-def _find(node: DrilledNode, profile: Profile) -> set[Process]:
+def _find(node: Permitted, profile: Profile) -> set[Process]:
     if profile.command_line is not None:
         pattern = re.compile(profile.command_line, re.DOTALL)
         return _identified(pid for pid in _pids() if pattern.fullmatch(command_line(pid)))
@@ -157,12 +162,12 @@ def _in_cgroup(pid: int, wanted: str) -> bool:
     return any(path == wanted or path.startswith(wanted + "/") for path in paths)
 
 
-def _pid_file(node: DrilledNode, resource: str) -> Path:
-    for each in node.runner.resources:
-        if each.id == resource:
-            return each.pid_file or pid_file_of(node.state_dir, resource)
-    known = ", ".join(each.id for each in node.runner.resources) or "none"
-    raise BadInput("target.resource", resource, f"resources of this node: {known}")
+def _pid_file(node: Permitted, resource: str) -> Path:
+    found = node.pid_files.get(resource)
+    if found is None:
+        known = ", ".join(node.pid_files) or "none"
+        raise BadInput("target.resource", resource, f"resources of this node: {known}")
+    return found
 
 
 def _pid_in(path: Path) -> int | None:
@@ -214,13 +219,13 @@ def _refuse_our_own(fault: Fault, found: Iterable[Process]) -> None:
 
 
 def _refuse_shared(
-    node: DrilledNode, target: ProcessTarget, profile: Profile, found: Iterable[Process]
+    node: Permitted, target: ProcessTarget, profile: Profile, found: Iterable[Process]
 ) -> None:
     """NotAllowed when the processes serve others as well, by their own word or another profile's."""
     remedy = "say `allow_collateral: true` to hit them all the same"
     if profile.shared:
         raise NotAllowed(f"{_words(target)}: other services live in the same processes; {remedy}")
     hit = set(found)
-    for name, other in node.drills.profiles.items():
+    for name, other in node.own.items():
         if name != target.profile and other != profile and (both := hit & _find(node, other)):
             raise NotAllowed(f"{len(both)} of the processes belong to {name} as well; {remedy}")

@@ -7,58 +7,48 @@ else's is changed, flushed or read by a pattern. The undo is on this host: it ne
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Optional, Tuple
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors import network_tools as tools
-from homeostat.drills.injectors.node_matching import ProcessTarget, matched
+from homeostat.drills.injectors.node_matching import ProcessTarget, matched, process_target
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
+from homeostat.drills.injectors.words import Address
 from homeostat.drills.node_keeper import Step
-from homeostat.kernel.config import checked
 from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
 
 _DEFAULT_HANDLE = "0:"
+_NETNS = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+_DEVICE = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
 
 
-class NetworkTarget(BaseModel):
+@dataclass(frozen=True)
+class NetworkTarget:
     """What is cut or delayed, and where."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    does: Literal["cut", "latency"]
-    netns: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    does: str
+    netns: Optional[str]
     """A namespace of `ip netns`; ours when neither this nor `namespace_of` is given."""
-    namespace_of: ProcessTarget | None = None
+    namespace_of: Optional[ProcessTarget]
     """The namespace in which these processes are; they must share one."""
-    device: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")
+    device: Optional[str]
     """Latency: the device, necessary. Cut: only what passes it; default everything but `lo`."""
-    ports: tuple[int, ...] = ()
+    ports: Tuple[int, ...]
     """Cut only: TCP ports of services here."""
-    peers: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...] = ()
+    peers: Tuple[Address, ...]
     """Cut only: addresses of others."""
-    delay_ms: int = Field(default=100, ge=1, le=60_000)
-    window_s: float = Field(default=2.0, ge=0.2, le=60)
+    delay_ms: int
+    window_s: float
     """How long a packet is waited for that meets the rules."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.does == "latency" and (self.device is None or self.ports or self.peers):
-            raise ValueError("latency needs a device, and takes no ports and no peers")
-        if self.netns is not None and self.namespace_of is not None:
-            raise ValueError("netns or namespace_of, not both")
-        if any(not 0 < port < 65536 for port in self.ports):
-            raise ValueError("ports are 1 to 65535")
-        return self
 
 
 def probe(fault: Fault) -> Section:
@@ -124,14 +114,33 @@ def prove(fault: Fault) -> Section:
 
 
 def _target(fault: Fault) -> NetworkTarget:
-    return checked(NetworkTarget, fault.order.target)
+    words = fault.target
+    inner = words.words("namespace_of")
+    target = NetworkTarget(
+        does=words.one_of("does", ("cut", "latency")),
+        netns=words.text("netns", _NETNS),
+        namespace_of=None if inner is None else process_target(inner),
+        device=words.text("device", _DEVICE),
+        ports=words.wholes("ports") or (),
+        peers=words.addresses("peers"),
+        delay_ms=words.whole("delay_ms", 100, 1, 60_000),
+        window_s=words.number("window_s", 2.0, 0.2, 60),
+    )
+    words.end()
+    if target.does == "latency" and (target.device is None or target.ports or target.peers):
+        raise words.wrong("does", "latency", "latency needs a device, and takes no ports and no peers")
+    if target.netns is not None and inner is not None:
+        raise words.wrong("netns", target.netns, "netns or namespace_of, not both")
+    if outside := [port for port in target.ports if not 0 < port < 65536]:
+        raise words.wrong("ports", outside[0], "ports are 1 to 65535")
+    return target
 
 
 def _undoing(steps: list[Step]) -> Section:
     names = [step.get("table") or step.get("chain") or f"{step['device']} {step['handle']}" for step in steps]
     return {
         "steps": steps,
-        "undo": [f"remove our own {step['kind']} {name}" for step, name in zip(steps, names, strict=True)],
+        "undo": [f"remove our own {step['kind']} {name}" for step, name in zip(steps, names)],
     }
 
 

@@ -11,15 +11,14 @@ import os
 import socket
 import subprocess
 from contextlib import suppress
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import asdict, dataclass
+from typing import Any, List
 
 from homeostat.drills import node_keeper as keeper
+from homeostat.drills.injectors.permitted import PoweredHost, Program
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
-from homeostat.drills.node_settings import PoweredHost, Program
-from homeostat.kernel.config import checked, presentable
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed
+from homeostat.kernel.presenting import presentable
 from homeostat.kernel.processes import die_with_parent
 
 __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
@@ -30,12 +29,12 @@ _UNDO_TAKES_S = 10.0
 """Two programs are run."""
 
 
-class PowerTarget(BaseModel):
+@dataclass(frozen=True)
+class PowerTarget:
     """Which host."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     host: str
-    silent_within_s: float = 10.0
+    silent_within_s: float
 
 
 def probe(fault: Fault) -> Section:
@@ -92,7 +91,10 @@ def prove(fault: Fault) -> Section:
 
 
 def _target(fault: Fault) -> PowerTarget:
-    return checked(PowerTarget, fault.order.target)
+    words = fault.target
+    target = PowerTarget(words.needed("host"), words.number("silent_within_s", 10.0, 0, 600))
+    words.end()
+    return target
 
 
 def _host(fault: Fault) -> str:
@@ -105,27 +107,29 @@ def _host(fault: Fault) -> str:
 
 
 def _powered(fault: Fault) -> PoweredHost:
-    host, known = _target(fault).host, fault.node.drills.power
+    host, known = _target(fault).host, fault.node.power
     if host not in known:
-        words = f"hosts of drills.power in the node.yaml of {fault.node.host}: {', '.join(known) or 'none'}"
-        raise BadInput("target.host", host, words)
+        where, names = f"the {fault.node.file} of {fault.node.host}", ", ".join(known) or "none"
+        raise BadInput("target.host", host, f"hosts of drills.power in {where}: {names}")
     return known[host]
 
 
 def _program(fault: Fault, name: str) -> Program:
-    found = fault.node.drills.programs.get(name)
+    found = fault.node.programs.get(name)
     if found is None:
-        raise BadInput(f"drills.programs.{name}", None, f"a program in the node.yaml of {fault.node.host}")
+        raise BadInput(
+            f"drills.programs.{name}", None, f"a program in the {fault.node.file} of {fault.node.host}"
+        )
     return found
 
 
-def _argv(fault: Fault, name: str) -> list[str]:
+def _argv(fault: Fault, name: str) -> List[str]:
     return [word.replace("{host}", _host(fault)) for word in _program(fault, name).argv]
 
 
 def _permitted(fault: Fault) -> dict[str, Section]:
     """What the keeper may run: all that its undo needs."""
-    return {name: _program(fault, name).model_dump(mode="json") for name in (ON, STATE)}
+    return {name: asdict(_program(fault, name)) for name in (ON, STATE)}
 
 
 def _state(fault: Fault) -> str:
@@ -134,7 +138,7 @@ def _state(fault: Fault) -> str:
         return _end_of(asking, _program(fault, STATE).timeout_s)
 
 
-def _started(argv: list[str]) -> subprocess.Popen[str]:
+def _started(argv: List[str]) -> subprocess.Popen[str]:
     """It dies with us: an act that comes late would follow its own undo."""
     try:
         return subprocess.Popen(

@@ -1,7 +1,8 @@
 """The record of one fault, what a host permits, and what every injector is.
 
 A record is one JSON file: what was ordered, and a section for each verb that has run. It holds everything
-that the next verb needs, so each may run in a process of its own.
+that the next verb needs, so each may run in a process of its own. Standard library only, python3.9: it is
+shipped to hosts.
 """
 
 from __future__ import annotations
@@ -10,34 +11,47 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Dict, Protocol
 
 from homeostat.drills import node_keeper as keeper
-from homeostat.drills.node_settings import DrilledNode, InjectorKind
+from homeostat.drills.injectors.permitted import KINDS, Permitted
+from homeostat.drills.injectors.words import Words
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed
 
-Section = dict[str, Any]
+Section = Dict[str, Any]
 
 
-class Order(BaseModel):
+@dataclass(frozen=True)
+class Order:
     """What is to be broken."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    fault: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
-    injector: InjectorKind
-    deadline_s: float = Field(default=keeper.DEADLINE_S, gt=0, le=3600)
+    fault: str
+    injector: str
+    deadline_s: float
     """Seconds without a renewal after which it is undone."""
-    target: dict[str, Any] = Field(default_factory=dict)
+    target: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+def order_of(given: Mapping[str, Any]) -> Order:
+    """The order in a record. BadInput."""
+    words = Words(given)
+    target = words.mapping("target")
+    order = Order(
+        words.needed("fault", r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"),
+        words.one_of("injector", KINDS),
+        words.number("deadline_s", keeper.DEADLINE_S, 0.001, 3600),
+        target,
+    )
+    words.end()
+    return order
+
+
+@dataclass(frozen=True)
 class Fault:
     """An order on a host, and what its verbs have found so far."""
 
     order: Order
-    node: DrilledNode
+    node: Permitted
     sections: Mapping[str, Section]
 
     @property
@@ -54,18 +68,19 @@ class Fault:
             raise BadInput("--plan", verb, f"its section must be there: run `{verb}` on this file first")
         return self.sections[verb]
 
+    @property
+    def target(self) -> Words:
+        """The words of the target, none taken yet."""
+        return Words(self.order.target)
+
     def check_permitted(self) -> None:
-        """NotAllowed unless node.yaml permits this kind of injector, and the host is not halted."""
-        drills, kind = self.node.drills, self.order.injector
-        if not drills.enabled:
-            raise NotAllowed(
-                f"{self.node.host}: drills.enabled is off in its node.yaml; nothing is broken here"
-            )
-        if kind not in drills.injectors:
-            allowed = ", ".join(drills.injectors) or "none"
-            raise NotAllowed(
-                f"{self.node.host}: drills.injectors in its node.yaml allows {allowed}; not {kind}"
-            )
+        """NotAllowed unless the host's file permits this kind of injector, and the host is not halted."""
+        host, kind = self.node, self.order.injector
+        if not host.enabled:
+            raise NotAllowed(f"{host.host}: drills.enabled is off in its {host.file}; nothing is broken here")
+        if kind not in host.injectors:
+            allowed = ", ".join(host.injectors) or "none"
+            raise NotAllowed(f"{host.host}: drills.injectors in its {host.file} allows {allowed}; not {kind}")
         if keeper.status(self.keeper)["halted"]:
             raise NotAllowed(f"{self.node.host}: halted; `homeostat node resume` lets faults in again")
 

@@ -18,7 +18,7 @@ LONGEST_S = 900.0
 """A worker ends by itself after that, keeper or not. Longer than any drill's window."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Worker:
     """One of them, waiting or at work."""
 

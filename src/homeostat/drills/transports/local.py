@@ -18,6 +18,7 @@ from homeostat.drills.node_settings import DrilledNode, read_drilled_node
 from homeostat.drills.site import address_of
 from homeostat.drills.transports.port import Verb
 from homeostat.kernel.errors import (
+    BadInput,
     CorruptState,
     GiveUp,
     HomeostatError,
@@ -32,7 +33,6 @@ from homeostat.monitors.supervision import MonitorCommand, process_watch
 
 VERB_WITHIN_S = 90.0
 """No verb takes longer: the longest looks at its effect for a minute."""
-_BREAKING = ("probe", "plan", "inject")
 _MEANT: dict[int, type[HomeostatError]] = {
     NOT_NOW: RetryLater,
     NOT_FOUND: NotFound,
@@ -56,8 +56,7 @@ class LocalTransport:
 
     async def verb(self, verb: Verb, record: dict[str, Any]) -> dict[str, Any]:
         """Run the injector program; see the port."""
-        if verb in _BREAKING:
-            self._node()
+        self._node()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{record['fault']}.order"
         # Without what an earlier run of the verb found: a crash must not look like its answer.
@@ -103,25 +102,52 @@ class LocalTransport:
         return await asyncio.to_thread(keeper.status, self._node().keeper)
 
     async def clock_ns(self) -> int:
-        """See the port."""
+        """See the port. It is ours, too."""
         return keeper.now_ns()
 
     async def holds(self, profile: str, how: str, endpoint: str) -> bool:
         """See the port."""
-        return await asyncio.to_thread(holds, self._node(), profile, how, address_of(endpoint))
+        return await asyncio.to_thread(holds, self._node().permitted(), profile, how, address_of(endpoint))
 
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:
         """See the port."""
         return process_watch(config, folder)
 
+    async def restart(self, profile: str) -> str:
+        """See `cleaning.Restarting`: by the program `restart-PROFILE` of its node.yaml."""
+        node, name = self._node(), f"restart-{profile}"
+        program = node.drills.programs.get(name)
+        if not node.drills.enabled or program is None:
+            raise NotAllowed(f"its node.yaml has no drills.programs.{name}; start it there")
+        argv = [word.replace("{host}", self.host) for word in program.argv]
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(program.timeout_s):
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise GiveUp(f"{argv[0]}: no end within {program.timeout_s:g} s") from None
+        if code != 0:
+            raise GiveUp(f"{argv[0]}: it ended with {code}")
+        return name
+
     async def close(self) -> None:
         """Nothing is held."""
 
     def _node(self) -> DrilledNode:
-        """Its node.yaml. NotAllowed when that is another host's: the wrong one would be hit."""
-        node = read_drilled_node(self._config)
-        if node.host != self.host:
-            raise NotAllowed(
-                f"hosts.{self.host}.config: {self._config} is of host {node.host}; name that of {self.host}"
+        """What its node.yaml says now. BadInput for the file of another host: that one would be hit."""
+        found = read_drilled_node(self._config)
+        if found.host != self.host:
+            raise BadInput(
+                f"hosts.{self.host}.config",
+                str(self._config),
+                f"a node.yaml of this host, not of {found.host}",
             )
-        return node
+        return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,15 +12,14 @@ from homeostat.drills.site import Site
 from homeostat.drills.transports.local import LocalTransport
 from homeostat.drills.transports.port import HostTransport
 
-_SSH = "homeostat.drills.transports.ssh"
-
 
 def transport_to(site: Site, host: str, folder: Path) -> HostTransport:
     """The transport to one host; `folder` holds the records of its faults."""
     given = site.hosts[host]
     if given.ssh is not None:
-        transport: HostTransport = import_module(_SSH).SshTransport(host, given.ssh)
-        return transport
+        from homeostat.drills.transports.ssh import SshTransport
+
+        return SshTransport(host, given.ssh)
     assert given.config is not None
     return LocalTransport(host, given.config, folder)
 
