@@ -1,6 +1,6 @@
 """Back after 4.9 s keeps a limit of 5 s, back after 5.1 s does not: the real limit, five runs each.
 
-Prints what `docs/evidence/undo.md` says beside the undo campaign.
+Prints lines for `docs/evidence/undo.md`.
 """
 
 from __future__ import annotations
