@@ -46,13 +46,39 @@ def figures(result: dict[str, Any]) -> str:
     )
 
 
+def spoiled(result: dict[str, Any]) -> str:
+    """What became of each spoiled drill."""
+
+    def counts(found: dict[str, int]) -> str:
+        return ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.items()))
+
+    rows: list[list[object]] = [
+        [each["what"], counts(each["homeostat"]), counts(each["chaos_toolkit"])] for each in result["rows"]
+    ]
+    passed, of = result["passed"], result["of"]
+    last = [f"**{passed[who]} of {of[who]}**" for who in ("homeostat", "chaos_toolkit")]
+    machine = result["machine"]
+    return "\n\n".join(
+        [
+            f"Run of {result['date'][:10]}: {machine['cores']} cores, load {machine['load']} before, "
+            f"{result['work']['repeats']} times each, {result['seconds']:.0f} s.",
+            table(["spoiled by", "Homeostat", "Chaos Toolkit"], [*rows, ["**PASS**", *last]]),
+        ]
+    )
+
+
+SHOWN = {"sabotage": spoiled}
+
+
 def main() -> None:
     """Write the page."""
     page = PAGE.read_text()
     for name in sorted(set(re.findall(r"<!-- ([a-z-]+) -->\n", page)) - {"end"}):
         file = RESULTS / f"{name}.json"
         said = (
-            figures(json.loads(file.read_text())) if file.exists() else f"No figures: `make bench B={name}`."
+            SHOWN.get(name, figures)(json.loads(file.read_text()))
+            if file.exists()
+            else f"No figures: `make bench B={name}`."
         )
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda found: f"{found[1]}\n{said}\n\n{found[2]}", page, flags=re.S  # noqa: B023

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -105,6 +106,12 @@ class DrilledSite:
     root: Path
     ports: dict[str, int] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    """Words before the tool's own."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Beside our own variables, for the tool alone."""
+    without: list[str] = field(default_factory=list)
+    """Variables with these words in their names are not the tool's."""
 
     @property
     def state(self) -> Path:
@@ -184,15 +191,26 @@ class DrilledSite:
 
     def tool(self, *words: str) -> subprocess.Popen[str]:
         """The tool, running."""
-        argv = [*self.argv("run", *words), "--drills", str(self.root / "own"), "--json"]
+        argv = [*self.before, *self.argv("run", *words), "--drills", str(self.root / "own"), "--json"]
+        ours = {name: value for name, value in os.environ.items() if not any(w in name for w in self.without)}
         return subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=ours | self.env,
         )
 
-    def run(self, *words: str) -> Ran:
-        """The tool to its end."""
+    def run(self, *words: str, during: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> Ran:
+        """The tool to its end. `during`: done beside it, when it has been started."""
         tool = self.tool(*words)
-        out, err = tool.communicate(timeout=180)
+        beside = threading.Thread(target=during, args=(tool,))
+        beside.start()
+        try:
+            out, err = tool.communicate(timeout=180)
+        finally:
+            beside.join()
         return Ran(tool.returncode, json.loads(out) if out else {}, err)
 
     def open_faults(self) -> list[str]:

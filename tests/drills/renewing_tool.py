@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.node_settings import read_drilled_node
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us may ignore it
 config, plan = Path(sys.argv[1]), Path(sys.argv[2])
 node = read_drilled_node(config)
 print("began", flush=True)

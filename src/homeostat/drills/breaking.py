@@ -99,9 +99,20 @@ class Breaking:
 
     async def prove(self, book: Book) -> None:
         """Look for the effect. NotBegun, with the fact noted, when there is none."""
+        await self._look(book, at_the_end=False)
+
+    async def prove_to_the_end(self, book: Book) -> None:
+        """Look once more before the undo: it held all along only when nobody has ended it.
+
+        Frozen processes that were ended are no lack of effect: who is kept up may be started anew.
+        """
+        await self._look(book, at_the_end=True)
+
+    async def _look(self, book: Book, *, at_the_end: bool) -> None:
         self.record = await self._transport.verb("prove", self.record)
         section = self.record["prove"]
-        seen = EffectSeen(bool(section["proven"]), section_words(section, "proven"))
+        replaced = at_the_end and bool(section.get("gone")) and section["gone"] == section["not_stopped"]
+        seen = EffectSeen(bool(section["proven"]) or replaced, section_words(section, "proven"))
         book.note(seen)
         if not seen.proven:
             raise NotBegun("effect", seen.seen, said=True)

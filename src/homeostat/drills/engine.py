@@ -10,6 +10,7 @@ and judged. Only a refusal (another drill runs, drills are halted) comes before 
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import time
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
 from homeostat.drills.asking import Asker
@@ -58,12 +59,13 @@ from homeostat.drills.site import Site
 from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
 from homeostat.drills.transports.opening import Transports
 from homeostat.drills.window import NOTHING, hold_until_ns, longest_ns, may_operate, over_at_ns
-from homeostat.kernel.errors import HomeostatError
+from homeostat.kernel.errors import GiveUp, HomeostatError, StoreFull
 from homeostat.monitors.supervision import MonitorCommand, Monitors, sampler
 
 ORDERS = "orders"
 """Below the folder of runs: what hosts and monitors are given, while it is needed."""
 _LOOK_AGAIN_S = 0.5
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNDO_WITHIN_S = 15.0
 """After the keeper's own deadline, so much longer is waited for the proof."""
 
@@ -137,6 +139,15 @@ class Run:
             ordered.suite,
         )
         parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
+        try:
+            await self._written_down(plan)
+        except OSError as error:
+            self._not_written_down(error)
+        return self.folder
+
+    async def _written_down(self, plan: Plan) -> None:
+        """The run, with each fact on disk. OSError when the disk takes no more; it is undone all the same."""
+        parts = self._parts
         with Recording.begin(self.folder, plan) as recording, Ledger(self.folder) as ledger:
             ledger.began(parts.site.site)
             book = Book(recording, parts.progress)
@@ -144,7 +155,14 @@ class Run:
             recording.freeze(self._verdict())
             await clean_up(parts, self._drill, self._victim, recording, ledger)
             recording.close()
-        return self.folder
+
+    def _not_written_down(self, error: OSError) -> NoReturn:
+        """Without a history nothing is proven, and there is no verdict."""
+        breaking = self._breaking
+        undone = "; its fault may still stand" if breaking is not None and breaking.stands else ""
+        words = f"{self.folder}: the run cannot be written down ({error.strerror or error}){undone}"
+        remedy = "make room there, then `homeostat drill heal` closes it"
+        raise (StoreFull if error.errno in _FULL else GiveUp)(f"{words}; {remedy}") from error
 
     def _announced(self) -> Announced:
         hosts = (self._victim,) if self._victim else ()
@@ -307,6 +325,8 @@ class Run:
                 seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
             at_ns = now_ns()
             if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
+                if not isinstance(drill.fault, HostOff):  # which somebody may well have switched on again
+                    await breaking.prove_to_the_end(books[0])
                 await self._undo(*books, expected=True)
             if at_ns >= longest_ns(drill, injected.after_ns):
                 return after

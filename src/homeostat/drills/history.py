@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Self
 from homeostat.drills.facts import FORMAT, CleanedUp, Entry, Fact, MonitorPlan, Plan, decode, encode
 from homeostat.drills.language import drill_of, drill_record
 from homeostat.kernel.errors import AlreadyRunning, BadInput, CorruptState, NotFound
-from homeostat.kernel.files import read_json, write_json
+from homeostat.kernel.files import append_whole, read_json, write_json
 
 PLAN, HISTORY, LEDGER = "plan.json", "history.jsonl", "ledger.jsonl"
 VERDICT, CLEANUP, MANIFEST, SAMPLES = "verdict.json", "cleanup.jsonl", "manifest.json", "samples"
@@ -58,8 +58,7 @@ class Log:
                 f"{self._path}: {at_ns} is before the last fact; one clock, and it never goes back"
             )
         entry = Entry(self._number + 1, at_ns, fact)
-        self._file.write(encode(entry))
-        os.fdatasync(self._file.fileno())
+        append_whole(self._file.fileno(), encode(entry))
         self._number, self._last_ns = entry.number, at_ns
         return entry
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from homeostat.drills.history import LEDGER
 from homeostat.kernel.errors import CorruptState
+from homeostat.kernel.files import append_whole
 from homeostat.kernel.processes import Identity, identify, is_alive
 
 
@@ -66,8 +67,7 @@ class Ledger:
         self._add({"kind": "deleted", "url": url})
 
     def _add(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        os.fsync(self._file.fileno())
+        append_whole(self._file.fileno(), json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ def write_private(path: Path, body: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def append_whole(handle: int, body: bytes) -> None:
+    """Append to an open file and have it on disk. OSError when the disk did not take all of it."""
+    if os.write(handle, body) < len(body):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fdatasync(handle)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -56,12 +56,14 @@ def inject(fault: Fault) -> Section:
 
 
 def prove(fault: Fault) -> Section:
-    """All of those identities are in state T."""
+    """All of those identities are in state T. `gone`: those that exist no more."""
     found = [process_of(each) for each in fault.section("plan")["matched"]]
     fault.section("inject")
     keeper.within(2.0, lambda: all(map(_stopped, found)))
-    running = [each.pid for each in found if not _stopped(each)]
-    return {"proven": not running, "not_stopped": running, "at_ns": keeper.now_ns()}
+    running = [each for each in found if not _stopped(each)]
+    gone = [each.pid for each in running if not keeper.lives(each)]
+    pids = [each.pid for each in running]
+    return {"proven": not running, "not_stopped": pids, "gone": gone, "at_ns": keeper.now_ns()}
 
 
 def _stopped(process: Process) -> bool:
