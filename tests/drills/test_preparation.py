@@ -105,6 +105,8 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
         ({"drills": {"undo_deadline_s": 10, "renew_s": 4}}, "at most a third"),
         ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
         ({"services": {"web": {"on": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
+        ({"services": {"web": {"endpoint": "http://[::1", "on": {"n1": {"profile": "web"}}}}}, "endpoint"),
+        ({"services": {"web": {"endpoint": "tcp://n1", "on": {"n1": {"profile": "web"}}}}}, "host and port"),
     ],
 )
 def test_a_site_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -304,6 +304,7 @@ class Run:
                 seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
             at_ns = now_ns()
             if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
+                await breaking.prove(book)  # what was gone before did not last as long as it should
                 await self._undo(*books, expected=True)
             if at_ns >= longest_ns(drill, injected.after_ns):
                 return after
