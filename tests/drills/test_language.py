@@ -68,8 +68,8 @@ def test_a_good_file_has_every_default_and_says_the_same_when_written_again() ->
         ("title: My own", "title: {a: *b}", "2: YAML: an alias (*) is not read"),
         ("title: My own", "drill: other", "2: YAML: drill stands here twice"),
         ("  - id: web", "  - id: [", "9: YAML: "),
-        ("target: {service: web}", "target: {url: 'http://[::1'}", "10: monitors.0.target.url: 'http://[::1'"),
-        ("target: {service: web}", "target: {url: 'tcp://n1'}", "10: monitors.0.target.url: 'tcp://n1' is not"),
+        ("target: {service: web}", "target: {url: 'http://[::1'}", "10: monitors.0.target.url: 'http://["),
+        ("target: {service: web}", "target: {url: 'tcp://n1'}", "10: monitors.0.target.url: 'tcp://n1'"),
         ("target: {service: web}", "target: {url: 'http://n1:70000'}", "10: monitors.0.target.url: "),
     ],
 )  # fmt: skip
