@@ -15,6 +15,7 @@ from played_run import shipped
 
 from homeostat.drills.clocks import Exchange, bracket
 from homeostat.drills.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
+from homeostat.drills.injectors.node_matching import shown_line
 from homeostat.drills.model import (
     Choice,
     Cpu,
@@ -262,6 +263,24 @@ def test_what_a_match_list_hides_may_be_anything() -> None:
     pattern = re.compile(pattern_of(["app --db sql://u:(hidden)@h/x --port 1"]))
     assert pattern.search("app --db sql://u:secret@h/x --port 1")
     assert not pattern.search("app --db sql://u:secret@h/x --port 12")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--password {}", "--db-password={}", "--token {}", "-e API_KEY={}", "--db sql://u:{}@h/x"],
+)
+@pytest.mark.parametrize("room", [0, 170, 180, 188, 193, 199, 250])
+def test_no_secret_of_a_command_line_is_shown_and_it_is_found_again(words: str, room: int) -> None:
+    line = "app ".ljust(room, "x") + " " + words.format("s3cr3t-s3cr3t") + " --port 1"
+    shown = shown_line(line)
+    assert "s3cr" not in shown
+    assert re.search(pattern_of([shown]), line)
+    assert room > 100 or not re.search(pattern_of([shown]), line + "2")
+
+
+def test_a_file_with_a_secret_is_no_secret() -> None:
+    line = "app --token-file /run/token --token --verbose"
+    assert shown_line(line) == line
 
 
 def test_shipped_drills_fit_a_site_that_has_what_they_ask_for(site: Site) -> None:
