@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 WORKERS ?=
 
-.PHONY: help up test lint format bench slow e2e docs setup clean
+.PHONY: help up test lint format bench slow e2e docs setup clean testbed testbed-down testbed-test
 .DEFAULT_GOAL := help
 
 help: ## what can be made
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.synced ## the virtual environment, exactly as uv.lock says
 
@@ -27,12 +27,12 @@ up: setup ## start everything embedded: server, NATS, SQLite, the lab
 # files with few long tests would come last. One test alone: .venv/bin/pytest FILE.
 test: setup ## all tests but the slow ones, and how much of the code they ran
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow" $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+	$(BIN)/coverage run -m pytest -m "not slow and not openstack" $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 slow: setup ## long kills and crashes, 2000 simulated seeds
-	$(BIN)/pytest -m slow -s
+	$(BIN)/pytest -m "slow and not openstack" -s
 
 B ?= told
 bench: setup ## one benchmark beside its peer: make bench B=told, QUICK=1 for a short one
@@ -41,6 +41,15 @@ bench: setup ## one benchmark beside its peer: make bench B=told, QUICK=1 for a 
 e2e: setup ## only the tests on a running lab
 	$(BIN)/pytest tests/e2e -m "not slow"
 
+testbed: setup ## a real OpenStack with two controllers on this machine (root; docs/testbed.md)
+	$(BIN)/python -m testbed up
+
+testbed-down: setup ## end it; only its cache stays
+	$(BIN)/python -m testbed down
+
+testbed-test: setup ## start it, kill its start half-way, compare the machine before and after (root, minutes)
+	$(BIN)/pytest -m openstack -s tests/testbed
+
 docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_drill_schema.py
@@ -48,14 +57,14 @@ docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_benchmarks.py
 
 lint: setup ## types, layers, format
-	$(BIN)/ruff format --check src tests docs bench
-	$(BIN)/ruff check src tests docs bench
+	$(BIN)/ruff format --check src tests docs bench testbed
+	$(BIN)/ruff check src tests docs bench testbed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 format: setup ## put the code in shape
-	$(BIN)/ruff format src tests docs bench
-	$(BIN)/ruff check --fix src tests docs bench
+	$(BIN)/ruff format src tests docs bench testbed
+	$(BIN)/ruff check --fix src tests docs bench testbed
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -161,7 +161,7 @@ class DrilledSite:
         given = {
             "site": "small",
             "hosts": {host: {"config": str(self.node(host))} for host in HOSTS},
-            "services": {"web": {"endpoint": url(self.ports["balancer"]), "on": on}},
+            "services": {"web": {"endpoint": url(self.ports["balancer"]), "hosts": on}},
             "drills": {"ready_within_s": 60, "undo_deadline_s": 10, "renew_s": 1} | settings,
         }
         self.state.mkdir(exist_ok=True)

@@ -226,6 +226,7 @@ def test_a_halted_host_ends_it(site: DrilledSite) -> None:
     assert not site.stopped()
 
 
+@pytest.mark.slow
 def test_a_fault_that_somebody_else_ended_is_an_error(site: DrilledSite) -> None:
     tool = frozen(site, site.write_drill(FROZEN, fault={**FROZEN["fault"], "hold": "3s"}))
     for pid in site.stopped():
@@ -241,7 +242,7 @@ def test_a_fault_that_somebody_else_ended_is_an_error(site: DrilledSite) -> None
 @pytest.mark.slow
 def test_collateral_damage_ends_it(site: DrilledSite) -> None:
     given = site.state / "site.yaml"
-    given.write_text(given.read_text().replace("    on:", "    down_at_most: 1s\n    on:", 1))
+    given.write_text(given.read_text().replace("    hosts:", "    down_at_most: 1s\n    hosts:", 1))
     tool = frozen(site, site.write_drill(FROZEN))
     site.returns_after("n3", "never")
     pid = int((site.root / "n3" / "ready").read_text())

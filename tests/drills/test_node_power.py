@@ -92,6 +92,18 @@ def test_a_host_is_switched_off_and_on_again(room: Room) -> None:
     assert room.neighbour.poll() is None
 
 
+def test_a_host_that_somebody_switches_off_after_the_undo_is_switched_on_again(room: Room) -> None:
+    plan = room.host.order("node_power", TARGET)
+    for verb in ("plan", "inject", "undo"):
+        room.host.good(verb, plan)
+    assert room.is_on
+    subprocess.run([sys.executable, str(SWITCH), str(room.host.root), "off", "n2"], check=True)
+    assert room.host.run("verify_undone", plan).code == 1, "a late fence"
+    assert room.host.good("undo", plan)["again"] == "on"
+    assert room.host.good("verify_undone", plan)["undone"] and room.is_on
+    assert "again" not in room.host.good("undo", plan), "it is on"
+
+
 def test_a_switch_that_lies_proves_nothing(room: Room) -> None:
     room.file("liar").touch()
     plan = room.host.order("node_power", {**TARGET, "silent_within_s": 0.2})

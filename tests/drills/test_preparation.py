@@ -61,16 +61,16 @@ SITE: dict[str, Any] = {
     "services": {
         "web": {
             "endpoint": "http://127.0.0.1:8080",
-            "on": {
+            "hosts": {
                 host: {"url": f"http://127.0.0.1:880{number}", "profile": "web", "resource": f"web-{host}"}
                 for number, host in enumerate(("n1", "n2", "n3"), start=1)
             },
         },
-        "balancer": {"endpoint": "tcp://127.0.0.1:8080", "on": {"n1": {"profile": "balancer"}}},
+        "balancer": {"endpoint": "tcp://127.0.0.1:8080", "hosts": {"n1": {"profile": "balancer"}}},
         "mail": {
             "endpoint": "tcp://127.0.0.1:25",
             "down_at_most": "2s",
-            "on": {"n2": {"profile": "mail", "url": "tcp://127.0.0.1:26"}},
+            "hosts": {"n2": {"profile": "mail", "url": "tcp://127.0.0.1:26"}},
         },
     },
 }  # fmt: skip
@@ -101,13 +101,19 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
     [
         ({"hosts": {"n1": {}}}, "config (a node.yaml on this machine) or ssh"),
         ({"hosts": {"n1": {"config": "x", "power": {"host": "n1"}}}}, "hosts.n1.power.host"),
-        ({"services": {"web": {"on": {"n9": {"profile": "web"}}}}}, "services.web.on.n9"),
-        ({"services": {"web": {"holder": "address", "on": {"n1": {"profile": "web"}}}}}, "needs an endpoint"),
+        ({"services": {"web": {"hosts": {"n9": {"profile": "web"}}}}}, "services.web.hosts.n9"),
+        (
+            {"services": {"web": {"holder": "address", "hosts": {"n1": {"profile": "web"}}}}},
+            "needs an endpoint",
+        ),
         ({"drills": {"undo_deadline_s": 10, "renew_s": 4}}, "at most a third"),
         ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
-        ({"services": {"web": {"on": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
-        ({"services": {"web": {"endpoint": "http://[::1", "on": {"n1": {"profile": "web"}}}}}, "endpoint"),
-        ({"services": {"web": {"endpoint": "tcp://n1", "on": {"n1": {"profile": "web"}}}}}, "host and port"),
+        ({"services": {"web": {"hosts": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
+        ({"services": {"web": {"endpoint": "http://[::1", "hosts": {"n1": {"profile": "web"}}}}}, "endpoint"),
+        (
+            {"services": {"web": {"endpoint": "tcp://n1", "hosts": {"n1": {"profile": "web"}}}}},
+            "host and port",
+        ),
     ],
 )
 def test_a_site_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -20,7 +20,7 @@ from homeostat.drills.following import FollowedSampler
 from homeostat.drills.history import HISTORY, LEDGER, Recording, read_log
 from homeostat.drills.judgement import Why, judged, judgement_record
 from homeostat.drills.ledger import Ledger, read_left
-from homeostat.drills.loop import only_too_coarse, report_in
+from homeostat.drills.loop import only_disturbed, only_too_coarse, report_in
 from homeostat.drills.reports.model import DrillReport
 from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
 from homeostat.kernel.errors import AlreadyRunning, CorruptState
@@ -209,7 +209,10 @@ def test_what_was_hit_is_said_exactly() -> None:
 
 def test_proofs_are_told_in_a_line() -> None:
     assert section_words({"proven": True, "left": [], "gone_by_ns": 7}, "proven") == "seen"
-    assert section_words({"proven": False, "left": [7]}, "proven") == "left [7]"
+    assert section_words({"proven": False, "left": [7]}, "proven") == "left 7"
+    cores = [{"cpu": 0, "busy": 1.0, "full": True}, {"cpu": 1, "busy": 0.5, "full": False}]
+    words = "cores cpu 0 busy 1.0 full yes and cpu 1 busy 0.5 full no"
+    assert section_words({"proven": False, "cores": cores}, "proven") == words
     outcome = {
         "reason": "asked",
         "steps": [
@@ -240,6 +243,20 @@ def test_a_run_is_repeated_only_when_half_the_period_would_help(tmp_path: Path) 
     assert not only_too_coarse(report.model_copy(update={"rows": [*report.rows, late]}))
     shown = late.model_copy(update={"binding": False})
     assert only_too_coarse(report.model_copy(update={"rows": [shown, *report.rows]}))
+
+
+def test_a_run_is_repeated_when_only_the_moment_before_the_fault_was_bad(tmp_path: Path) -> None:
+    report = report_in(finished(tmp_path / "r-1"))
+    row = next(each for each in report.rows if each.binding and each.limit_ms)
+    bad = row.model_copy(update={"result": Verdict.ERROR, "reason": Reason.BASELINE_FAILED.name})
+    passed = [each for each in report.rows if each.result is Verdict.PASS]
+    disturbed = report.model_copy(update={"verdict": Verdict.ERROR, "rows": [*passed, bad]})
+    assert only_disturbed(disturbed)
+    assert not only_disturbed(report.model_copy(update={"verdict": Verdict.PASS, "rows": passed}))
+    failed = bad.model_copy(update={"result": Verdict.FAIL, "reason": Reason.NOT_BELOW_LIMIT.name})
+    assert not only_disturbed(disturbed.model_copy(update={"rows": [bad, failed]}))
+    lost = bad.model_copy(update={"reason": Reason.MONITOR_LOST.name})
+    assert not only_disturbed(disturbed.model_copy(update={"rows": [bad, lost]}))
 
 
 def test_a_verdict_without_evidence_is_an_error() -> None:

@@ -95,7 +95,7 @@ def test_the_node_process_of_one_host_is_frozen_and_a_stop_lets_it_go_on_first(l
         frozen = nodes["n2"]
         assert frozen is not None
         others = (lab.everything() | {each for each in nodes.values() if each}) - {frozen}
-        profile = lab.site["services"]["node"]["on"]["n2"]["profile"]
+        profile = lab.site["services"]["node"]["hosts"]["n2"]["profile"]
         plan = lab.order("node_freeze", {"profile": profile}, deadline_s=3000.0)
         (hit,) = lab.tell("n2", "plan", plan)["matched"]
         assert Identity(hit["pid"], hit["start_ticks"]) == frozen

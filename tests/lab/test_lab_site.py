@@ -40,18 +40,18 @@ hosts:
 services:
   web:
     endpoint: "http://127.0.0.1:8080"
-    "on":
+    hosts:
       n1: {url: "http://127.0.0.1:8801", profile: web-n1, resource: web-n1}
       n2: {url: "http://127.0.0.1:8804", profile: web-n2, resource: web-n2}
       n3: {url: "http://127.0.0.1:8807", profile: web-n3, resource: web-n3}
   balancer:
     endpoint: "tcp://127.0.0.1:8080"
     holder: listens
-    "on":
+    hosts:
       edge1: {profile: balancer}
       edge2: {profile: balancer}
   node:
-    "on":
+    hosts:
       n1: {profile: node}
       n2: {profile: node}
       n3: {profile: node}
@@ -73,7 +73,7 @@ def test_each_host_of_the_site_knows_the_profiles_that_it_is_asked_for() -> None
     nodes, made = drilled(), site(PLAN)
     assert set(made["hosts"]) == set(nodes)
     for service in made["services"].values():
-        for host, there in service["on"].items():
+        for host, there in service["hosts"].items():
             profile = nodes[host].drills.profiles[there["profile"]]
             assert there["profile"] == there.get("resource", profile.resource) or profile.command_line
     for host, how in made["hosts"].items():

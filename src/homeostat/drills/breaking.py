@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from homeostat.drills.book import Book, now_ns
@@ -21,6 +22,14 @@ from homeostat.kernel.errors import GiveUp, HomeostatError, RetryLater
 
 _UNDO_AGAIN_S = 1.0
 _SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Who may do what the fault did, after its undo. `ask` says who; nobody must be for `stays_s`."""
+
+    ask: Callable[[], Awaitable[str | None]]
+    stays_s: float = 5.0
 
 
 class Breaking:
@@ -118,15 +127,32 @@ class Breaking:
         host = self._transport.host
         return Stopped(f"host {host}", "it was halted there") if halted else NotBegun("fault", words)
 
-    async def undo(self, book: Book, ledger: Ledger, within_s: float, *, expected: bool) -> None:
-        """Have it undone and look; both ways a fact. `expected`: the fault should still stand."""
+    async def undo(
+        self, book: Book, ledger: Ledger, within_s: float, *, expected: bool, late: Late | None = None
+    ) -> Undone:
+        """Have it undone and look; both ways a fact. `expected`: the fault should still stand.
+
+        `late` says who may still come and do what the fault did; until nobody is left it is undone again.
+        """
         self._undoing = True
-        end_s = time.monotonic() + within_s
+        end_s, again = time.monotonic() + within_s, 0
+        settled_s: float | None = None
+        coming: str | None = None
         while True:
             said = await self._undo_once()
-            if said.proven or time.monotonic() >= end_s:
+            again += "again" in self.record.get("undo", {})
+            if late is not None:
+                coming = "it is not proven yet" if not said.proven else await late.ask()
+            now_s = time.monotonic()
+            settled_s = now_s if coming is not None or settled_s is None else settled_s
+            stays = late is None or now_s - settled_s >= late.stays_s
+            if (said.proven and stays) or now_s >= end_s:
                 break
             await asyncio.sleep(_UNDO_AGAIN_S)
+        if again:
+            said = replace(said, seen=f"{said.seen}; somebody did the same again: undone {again} more")
+        if coming is not None and said.proven:
+            said = replace(said, seen=f"{said.seen}; {coming}")
         early = self.record.get("undo", {}).get("reason")
         if expected and said.proven and early not in ("asked", None):
             book.note(
@@ -136,6 +162,7 @@ class Breaking:
         self.undone_ns = now_ns()
         if said.proven:
             ledger.undone(self.fault, said.seen)
+        return said
 
     async def _undo_once(self) -> Undone:
         try:
@@ -173,8 +200,17 @@ def section_words(section: Mapping[str, Any], verdict: str) -> str:
         for name, value in section.items()
         if name != verdict and not name.endswith("_ns") and value not in ([], None, "")
     }
-    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    words = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in told.items())
     return words or ("seen" if section[verdict] else "not seen")
+
+
+def _plain(value: Any) -> str:
+    """A value as people write it, not as Python does."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return " and ".join(map(_plain, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def undo_words(record: Mapping[str, Any]) -> str:

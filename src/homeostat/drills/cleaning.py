@@ -66,7 +66,7 @@ async def delete_made(asker: Asker, folder: Path, ledger: Ledger) -> CleanedUp:
 async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
     """Whether it runs on the host that was hit: what keeps it up has a few seconds, then it is started."""
     step = f"restart_if_down {service}"
-    if victim not in parts.site.services[service].on:
+    if victim not in parts.site.services[service].hosts:
         return CleanedUp(step, True, f"it is not on {victim or 'any host that was hit'}")
     if await _back(parts, service, victim) is None:
         return CleanedUp(step, True, f"it runs on {victim}")
@@ -74,7 +74,7 @@ async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
     if not isinstance(transport, Restarting):
         return CleanedUp(step, False, f"it is down on {victim}; start it there")
     try:
-        by = await transport.restart(parts.site.services[service].on[victim].profile)
+        by = await transport.restart(parts.site.services[service].hosts[victim].profile)
     except HomeostatError as error:
         return CleanedUp(step, False, f"it is down on {victim}, and not started: {error}")
     seen = await _back(parts, service, victim)

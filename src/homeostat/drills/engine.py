@@ -15,6 +15,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from homeostat.drills.announcing import Announced, Announcing, Unannounced, anno
 from homeostat.drills.asking import Asker
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
 from homeostat.drills.book import Book, now_ns
-from homeostat.drills.breaking import Breaking
+from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
 from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import (
     Aborted,
     Broke,
+    BroughtBack,
     Injected,
     ListeningForFaults,
     Plan,
@@ -40,7 +42,7 @@ from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.looking import Looking
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.model import Drill, Quiesce, hold_ms
+from homeostat.drills.model import Drill, HostOff, Quiesce, hold_ms
 from homeostat.drills.operating import Operating
 from homeostat.drills.preparation import (
     acting_host,
@@ -212,7 +214,7 @@ class Run:
         ]
         for monitor in drill.monitors:
             if monitor.kind == "process":
-                presence = site.services[str(monitor.target.service)].on[self._victim]
+                presence = site.services[str(monitor.target.service)].hosts[self._victim]
                 name = f"look-{self.id}-{monitor.id}"
                 matched = await self._parts.looking.matched(self._victim, presence.profile, name)
                 config = watch_of(monitor, plans[monitor.id], str(folder), matched)
@@ -233,6 +235,7 @@ class Run:
             await beside.watched(listening.ask())
             book.note(ListeningForFaults())
             beside.start(listening.listen(), "listening")
+        await beside.watched(measuring.steady(book, within_s))
         watched = collateral(parts.site, drill, self._victim)
         beside.start(watch_collateral(parts.asker, watched, beside), "collateral")
         await beside.watched(self._broken(measuring, beside, book, ledger))
@@ -329,8 +332,15 @@ class Run:
     async def _undo(self, book: Book, ledger: Ledger, *, expected: bool) -> None:
         """To its end, whoever ends the run meanwhile."""
         assert self._breaking is not None
-        within_s = self._parts.site.drills.undo_deadline_s + _UNDO_WITHIN_S
-        await to_its_end(self._breaking.undo(book, ledger, within_s, expected=expected))
+        drills, fault = self._parts.site.drills, self._drill.fault
+        within_s = drills.undo_deadline_s + _UNDO_WITHIN_S
+        off = isinstance(fault, HostOff)
+        late = Late(partial(self._parts.looking.fenced_late, self._victim)) if off else None
+        undoing = self._breaking.undo(book, ledger, within_s, expected=expected, late=late)
+        said = await to_its_end(undoing)
+        if off and said.proven:
+            at = acting_host(self._parts.site, fault, self._victim)
+            book.note(BroughtBack(f"power of {self._victim}", f"the undo of this drill, at {at}"))
 
     def _window_ends(self, book: Book, until_ns: int) -> None:
         """Once; what is said first holds."""

@@ -61,8 +61,8 @@ class Evidence:
         return next(each for each in self.plan.drill.monitors if each.id == name)
 
     def ready(self, monitor: str) -> MonitorReady | None:
-        """When its baseline began."""
-        return next((each for each in self.all(MonitorReady) if each.monitor == monitor), None)
+        """When its baseline began; the last one counts, for what was clean may be broken before the fault."""
+        return next((each for each in reversed(self.all(MonitorReady)) if each.monitor == monitor), None)
 
     def period_ms(self, monitor: str) -> float:
         """As it was run, which may be denser than the drill asks for."""

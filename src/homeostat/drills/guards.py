@@ -63,7 +63,7 @@ def hit_services(site: Site, drill: Drill, victim: str) -> tuple[str, ...]:
     return tuple(
         name
         for name, each in sorted(site.services.items())
-        if victim in each.on and (name == service or each.on[victim].url is not None)
+        if victim in each.hosts and (name == service or each.hosts[victim].url is not None)
     )
 
 
@@ -75,7 +75,7 @@ def collateral(site: Site, drill: Drill, victim: str) -> tuple[Watched, ...]:
     for name, service in sorted(site.services.items()):
         if service.endpoint is not None and name not in measured and name not in hit:
             found.append(Watched(name, service.endpoint, service.down_at_most_ms))
-        for host, each in sorted(service.on.items()):
+        for host, each in sorted(service.hosts.items()):
             if host != victim and each.url is not None:
                 found.append(Watched(f"{name} on {host}", each.url, service.down_at_most_ms))
     return tuple(found)

@@ -39,7 +39,7 @@ class Looking:
             raise BadInput(f"services.{target.service}.endpoint", None, "the address that somebody holds")
         hosts = candidates(self._site, target)
         asked = [
-            self._transports[host].holds(service.on[host].profile, service.holder, service.endpoint)
+            self._transports[host].holds(service.hosts[host].profile, service.holder, service.endpoint)
             for host in hosts
         ]
         found = await asyncio.gather(*asked)
@@ -47,7 +47,7 @@ class Looking:
 
     async def serving(self, service: str) -> list[Serving]:
         """Every host's part of a service: asked where it answers, else whether its processes are there."""
-        on = sorted(self._site.services[service].on.items())
+        on = sorted(self._site.services[service].hosts.items())
         return list(await asyncio.gather(*(self._serves(host, each) for host, each in on)))
 
     async def _serves(self, host: str, presence: Presence) -> Serving:
@@ -106,15 +106,33 @@ class Looking:
             return [f"{host} cannot be asked ({error})"]
         return [f"{fault} on {host}" for fault in status["open"]]
 
+    async def fenced_late(self, host: str) -> str | None:
+        """Why our own server may still have a host switched off that is on again; None when it will not."""
+        if self._site.server is None:
+            return None
+        try:
+            answer = await asyncio.to_thread(self._at_the_server, "/hosts")
+        except HomeostatError as error:
+            return f"our own server cannot be asked ({error})"
+        for each in answer["items"]:
+            if each["host"] == host and (each["acting"] or each["state"] != "up"):
+                return f"our own server: {host} is {', '.join(each['acting']) or each['state']}"
+        return None
+
     def _open_at_the_server(self) -> list[str]:
-        server = self._site.server
-        if server is None:
+        if self._site.server is None:
             return []
         try:
-            token = server.token_file.read_text().strip()
-            answer = Client(server.url.rstrip("/"), token).call("GET", "/faults", state="open")
-        except OSError as error:
-            return [f"{server.token_file} cannot be read ({error.strerror})"]
+            answer = self._at_the_server("/faults", state="open")
         except HomeostatError as error:
             return [f"our own server cannot be asked ({error})"]
         return [f"{each['kind']} {each['id']}" for each in answer["items"]]
+
+    def _at_the_server(self, path: str, **query: str) -> Any:
+        server = self._site.server
+        assert server is not None
+        try:
+            token = server.token_file.read_text().strip()
+        except OSError as error:
+            raise BadInput("server.token_file", str(server.token_file), str(error.strerror)) from error
+        return Client(server.url.rstrip("/"), token).call("GET", path, **query)

@@ -29,6 +29,7 @@ from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed, NotFou
 from homeostat.monitors.verdicts import Reason, Verdict
 
 _DENSER_HELPS = Reason.LIMIT_WITHIN_BOUNDS.name
+_DISTURBED = Reason.BASELINE_FAILED.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +103,17 @@ async def _ordered(parts: Parts, wanted: Wanted, drill: Drill, seed: int) -> lis
 
 async def _until_it_decides(parts: Parts, ordered: Ordered) -> DrillReport:
     report = await _one(parts, ordered)
-    while (
-        ordered.denser < parts.site.drills.denser_at_most
-        and parts.stop.reason is None
-        and only_too_coarse(report)
-        and can_be_denser(ordered.drill, ordered.denser)
-    ):
-        ordered = denser(ordered)
-        parts.progress.say(f"{report.run} could not decide for its period alone; once more with half of it")
+    for _ in range(parts.site.drills.denser_at_most):
+        if parts.stop.reason is not None:
+            break
+        if only_too_coarse(report) and can_be_denser(ordered.drill, ordered.denser):
+            ordered = denser(ordered)
+            words = "could not decide for its period alone; once more with half of it"
+        elif only_disturbed(report):
+            words = "says nothing: not all was well in the moment before the fault; once more"
+        else:
+            break
+        parts.progress.say(f"{report.run} {words}")
         report = await _one(parts, ordered)
     return report
 
@@ -118,6 +122,12 @@ def only_too_coarse(report: DrillReport) -> bool:
     """Whether half the period would help: every undecided row has its limit within the bounds."""
     undecided = [row for row in report.rows if row.binding and row.result is Verdict.INCONCLUSIVE]
     return report.verdict is Verdict.INCONCLUSIVE and all(row.reason == _DENSER_HELPS for row in undecided)
+
+
+def only_disturbed(report: DrillReport) -> bool:
+    """Whether nothing but a bad moment between the clean baseline and the fault spoilt it."""
+    wrong = [row for row in report.rows if row.binding and row.result is not Verdict.PASS]
+    return report.verdict is Verdict.ERROR and all(row.reason == _DISTURBED for row in wrong)
 
 
 async def _one(parts: Parts, ordered: Ordered) -> DrillReport:

@@ -57,6 +57,22 @@ class Measuring:
         for name in (*self._samplers, *self._watches):
             book.note(MonitorReady(name, self._since.setdefault(name, now_ns())))
 
+    async def steady(self, book: Book, within_s: float) -> None:
+        """Once more, as late as can be: a baseline that a bad moment has broken meanwhile begins again."""
+        before, end_s = dict(self._since), time.monotonic() + within_s
+        while (wrong := self._not_ready(None)) is not None:
+            if time.monotonic() > end_s:
+                raise NotBegun(
+                    "baseline", f"broken before the fault, and not whole in {within_s:g} s: {wrong}"
+                )
+            await asyncio.sleep(LOOK_S)
+        for name, each in self._samplers.items():
+            good_ns = each.good_since_ns()
+            if good_ns is not None and good_ns <= before[name]:
+                self._since[name] = before[name]
+            else:
+                book.note(MonitorReady(name, self._since[name]))
+
     def _not_ready(self, quiesce: Quiesce | None) -> str | None:
         """Why the fault may not come yet."""
         rows: dict[str, Baseline] = {}

@@ -195,7 +195,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Direct writes of 8 KiB into one bounded file, in a folder on the service's own data device."""
+    """Direct writes into one bounded file, in a folder on the service's own data device."""
 
     __pydantic_config__ = _STRICT
 

@@ -55,7 +55,7 @@ def service_of(site: Site, name: str, field: str) -> SiteService:
 
 def presence_of(site: Site, service: str, host: str, field: str) -> Presence:
     """What of a service is on a host."""
-    on = service_of(site, service, field).on
+    on = service_of(site, service, field).hosts
     if host not in on:
         raise BadInput(field, service, f"a service on host {host}; it is on {', '.join(on)}")
     return on[host]
@@ -64,7 +64,7 @@ def presence_of(site: Site, service: str, host: str, field: str) -> Presence:
 def candidates(site: Site, target: Victim) -> tuple[str, ...]:
     """Every host that a target may mean, by name."""
     if target.service is not None:
-        return tuple(sorted(service_of(site, target.service, "fault.target.service").on))
+        return tuple(sorted(service_of(site, target.service, "fault.target.service").hosts))
     host = str(target.host)
     if host not in site.hosts:
         raise BadInput("fault.target.host", host, f"hosts of site {site.site}: {', '.join(site.hosts)}")
@@ -157,7 +157,7 @@ def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
     return tuple(
         each.resource
         for name, service in sorted(site.services.items())
-        for host, each in service.on.items()
+        for host, each in service.hosts.items()
         if host == victim and each.resource is not None and (not narrow or name == fault.target.service)
     )
 
@@ -179,7 +179,7 @@ def url_of(site: Site, target: Target, victim: str, field: str) -> str:
     service = service_of(site, name, f"{field}.service")
     if target.on == "victim":
         url = presence_of(site, name, victim, f"{field}.service").url
-        return _there(url, f"services.{name}.on.{victim}.url")
+        return _there(url, f"services.{name}.hosts.{victim}.url")
     return _there(service.endpoint, f"services.{name}.endpoint")
 
 

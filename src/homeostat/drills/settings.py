@@ -24,7 +24,8 @@ class DrillsSettings(BaseModel):
     busy machine is refused that would have calmed down."""
 
     denser_at_most: int = Field(default=2, ge=0, le=5)
-    """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period."""
+    """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period; and
+    one as it was, when something was not well in the moment between its baseline and the fault."""
 
     @model_validator(mode="after")
     def _in_time(self) -> Self:

@@ -97,7 +97,7 @@ class Presence(_Part):
 class SiteService(_Part):
     """One service and every host that has it."""
 
-    on: dict[HostName, Presence] = Field(min_length=1)
+    hosts: dict[HostName, Presence] = Field(min_length=1)
     """By host."""
 
     endpoint: Url | None = None
@@ -131,10 +131,10 @@ class Site(_Part):
             if each.power is not None and (each.power.host == name or each.power.host not in self.hosts):
                 raise ValueError(f"hosts.{name}.power.host: another host of this site, not {each.power.host}")
         for name, service in self.services.items():
-            for host in service.on:
+            for host in service.hosts:
                 if host not in self.hosts:
                     known = ", ".join(self.hosts)
-                    raise ValueError(f"services.{name}.on.{host}: no such host; hosts here: {known}")
+                    raise ValueError(f"services.{name}.hosts.{host}: no such host; hosts here: {known}")
             if service.holder == "address" and service.endpoint is None:
                 raise ValueError(f"services.{name}.holder: address needs an endpoint")
         return self

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, HostId
+from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, node_subject
 from homeostat.fleet.api import ShownAgent, shown_agent
 from homeostat.fleet.arming import Arming
 from homeostat.fleet.model import Node, Topology
@@ -55,7 +55,8 @@ class HostsApi:
 class HostView(BaseModel):
     """A host. `probe` is what outside probes say, `fenced` the receipt, `held` why it is spared.
 
-    `marked_at` is since when its cloud shows it as down, `error_at` since when what runs there is in error.
+    `marked_at` is since when its cloud shows it as down, `error_at` since when what runs there is in error,
+    `acting` what is being done to the host and has not ended: a fence.
     """
 
     host: str
@@ -68,6 +69,7 @@ class HostView(BaseModel):
     held: str
     marked_at: str | None
     error_at: str | None
+    acting: list[str]
 
 
 class HostList(BaseModel):
@@ -219,4 +221,9 @@ def _view(parts: HostsApi, node: Node) -> HostView:
         held=node.held,
         marked_at=None if node.marked_ns is None else iso(node.marked_ns),
         error_at=None if node.error_ns is None else iso(node.error_ns),
+        acting=sorted(
+            each.verb
+            for each in parts.topology().actions.values()
+            if each.about == node_subject(node.host) and each.outcome is None
+        ),
     )

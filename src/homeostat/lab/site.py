@@ -36,7 +36,7 @@ def site(plan: LabPlan) -> dict[str, Any]:
         "services": {
             "web": {
                 "endpoint": plan.balancer_url,
-                "on": {
+                "hosts": {
                     each.host: {
                         "url": f"http://{LOOPBACK}:{ports[each.id]}",
                         "profile": each.id,
@@ -48,9 +48,9 @@ def site(plan: LabPlan) -> dict[str, Any]:
             "balancer": {
                 "endpoint": f"tcp://{LOOPBACK}:{ports['balancer']}",
                 "holder": "listens",
-                "on": {edge: {"profile": BALANCER_PROFILE} for edge in EDGES},
+                "hosts": {edge: {"profile": BALANCER_PROFILE} for edge in EDGES},
             },
-            "node": {"on": {host: {"profile": NODE_PROFILE} for host in HOSTS}},
+            "node": {"hosts": {host: {"profile": NODE_PROFILE} for host in HOSTS}},
         },
     }
 

@@ -1,4 +1,4 @@
-"""Keep a disk busy with direct writes of 8 KiB, round and round one bounded file.
+"""Keep a disk busy with large direct writes, round and round one bounded file.
 
 The file is at most 2 GiB and a tenth of what is free, free space never falls below a floor, and the file is
 removed by path *and* inode. Proven from /proc/diskstats where the filesystem has a device of its own; where
@@ -33,6 +33,7 @@ __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
 MIB = 1 << 20
 LARGEST = 2048 * MIB
 BUSY = 0.9
+_WINDOWS = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def plan(fault: Fault) -> Section:
     folder, size = _room(fault)
     path = folder / f"homeostat-drill-{fault.id}-{secrets.token_hex(4)}"
     return {
-        "does": f"direct writes of 8 KiB, round {size // MIB} MiB of {path}",
+        "does": f"direct writes round {size // MIB} MiB of {path}",
         "path": str(path),
         "size": size,
         "undo": [
@@ -100,7 +101,20 @@ def inject(fault: Fault) -> Section:
 
 
 def prove(fault: Fault) -> Section:
-    """The writer wrote all through the window, and the device (when there is one) was busy for 90 % of it."""
+    """The writer wrote all through a window, and the device (when there is one) was busy for 90 % of it.
+
+    A busy machine may keep the writer waiting for a moment: up to three windows are watched, one is enough.
+    """
+    found = _watched(fault)
+    for number in range(2, _WINDOWS + 1):
+        if found["proven"] or "busy" not in found:
+            break
+        found = _watched(fault) | {"window": number}
+    return found
+
+
+def _watched(fault: Fault) -> Section:
+    """One window."""
     planned, injected = fault.section("plan"), fault.section("inject")
     writer, window_s = process_of(injected["writer"]), _target(fault).window_s
     device = device_of(Path(planned["path"]).parent)

@@ -16,7 +16,8 @@ from typing import Any, List
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.permitted import PoweredHost, Program
-from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
+from homeostat.drills.injectors.record import Fault, Section, keepers_words, verify_undone
+from homeostat.drills.injectors.record import undo as undo_by_keeper
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed
 from homeostat.kernel.presenting import presentable
 from homeostat.kernel.processes import die_with_parent
@@ -88,6 +89,18 @@ def prove(fault: Fault) -> Section:
         "answering": answering,
         "at_ns": keeper.now_ns(),
     }
+
+
+def undo(fault: Fault) -> Section:
+    """Have the keeper switch it on; asked again, once more when somebody else has switched it off since.
+
+    A fence of the dead host goes by the same switch, and may be later than the first undo.
+    """
+    outcome = undo_by_keeper(fault)
+    if outcome["undone"] and _state(fault) != "on":
+        with _started(_argv(fault, ON)) as switching:
+            return {**outcome, "again": _end_of(switching, _program(fault, ON).timeout_s)}
+    return outcome
 
 
 def _target(fault: Fault) -> PowerTarget:

@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 
-BLOCK = 8192
-WRITERS = 4
+BLOCK = 4 << 20
+"""Small blocks would keep the processor busy and not the disk."""
+WRITERS = 8
+_SECTOR = 4096
 
 
 def now_ns() -> int:
@@ -31,23 +33,24 @@ def burn(until_ns: int) -> None:
 
 
 def write_round(file: str, given: argparse.Namespace) -> None:
-    """Write blocks of 8 KiB round and round the same file; stops when free space falls to the floor."""
+    """Write large blocks round and round the same file; stops when free space falls to the floor."""
     flags = os.O_WRONLY | os.O_NOFOLLOW | (os.O_DIRECT if given.direct else os.O_DSYNC)
     handle = os.open(file, flags)
     if os.fstat(handle).st_ino != given.inode:
         raise SystemExit("this is not the file that was made")
-    parts = max(1, given.bytes // BLOCK // WRITERS)
+    size = max(_SECTOR, min(BLOCK, given.bytes // WRITERS // _SECTOR * _SECTOR))
+    parts = max(1, given.bytes // size // WRITERS)
     failed: list[OSError] = []
 
     def write(first: int) -> None:
-        block = mmap.mmap(-1, BLOCK)
-        block.write(os.urandom(BLOCK))
+        block = mmap.mmap(-1, size)
+        block.write(os.urandom(size))
         number = 0
         while now_ns() < given.until and not failed:
             try:
-                if number % 256 == 0:
+                if number % 2 == 0:
                     _check_floor(handle, given.floor)
-                os.pwrite(handle, block, (first + number % parts) * BLOCK)
+                os.pwrite(handle, block, (first + number % parts) * size)
             except OSError as error:
                 failed.append(error)
             number += 1

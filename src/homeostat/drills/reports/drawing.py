@@ -80,7 +80,7 @@ def picture(report: DrillReport) -> Picture:
     lanes = tuple(_lane(layer, report, at) for layer in layers)
     marks = tuple(
         _mark(at(mark.at_ms), mark.name if not mark.at_ms else f"{mark.name} {span(mark.at_ms)}")
-        for mark in report.marks
+        for mark in sorted(report.marks, key=lambda mark: mark.at_ms)
     )
     step = _step(to_ms)
     inside = [number * step for number in range(int(to_ms // step) + 1)]
