@@ -121,6 +121,15 @@ def test_a_site_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[
         read(tmp_path, SITE | change)
 
 
+@pytest.mark.parametrize("text", ["site: [", "- n1", None])
+def test_a_file_that_is_no_site_is_told_by_its_option(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "site.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadInput, match=r"--site: .*site\.yaml"):
+        read_site(path)
+
+
 NAMES = st.sets(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), min_size=1, max_size=9).map(sorted)
 
 

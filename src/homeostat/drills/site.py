@@ -142,7 +142,7 @@ class Site(_Part):
 
 def read_site(path: Path) -> Site:
     """The site in a file; relative paths in it are beside it. BadInput names file and field."""
-    return _beside(load(Site, path), path.absolute().parent)
+    return _beside(load(Site, path, "--site"), path.absolute().parent)
 
 
 def _beside(site: Site, folder: Path) -> Site:
