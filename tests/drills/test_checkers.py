@@ -331,7 +331,10 @@ def test_a_fault_that_was_undone_too_soon() -> None:
     assert judge(played.evidence).verdict is Verdict.ERROR
     assert any(row.why is Why.FAULT_SHORT for row in judge(played.evidence).rows)
     held = played.without(Undone).also(8_500, Undone(True, "no worker left"))
-    assert judge(held.evidence).verdict is Verdict.PASS
+    assert row_with(held, Why.NOT_LOOKED).detail == "whether it was still there after 5s"
+    assert judge(held.evidence).verdict is Verdict.ERROR
+    shown = held.also(8_100, EffectSeen(True, "every core was busy"))
+    assert judge(shown.evidence).verdict is Verdict.PASS
 
 
 def test_a_prober_that_was_itself_late_decides_nothing() -> None:

@@ -227,6 +227,19 @@ def test_a_halted_host_ends_it(site: DrilledSite) -> None:
 
 
 @pytest.mark.slow
+def test_a_fault_that_somebody_else_ended_is_an_error(site: DrilledSite) -> None:
+    tool = frozen(site, site.write_drill(FROZEN, fault={**FROZEN["fault"], "hold": "3s"}))
+    for pid in site.stopped():
+        os.kill(pid, signal.SIGCONT)
+    out, err = tool.communicate(timeout=120)
+    report = json.loads(out)
+    assert (tool.returncode, report["verdict"]) == (12, "ERROR"), err
+    (row,) = (each for each in report["rows"] if each["what"] == "the fault had its effect")
+    assert row["reason"] == "NO_EFFECT"
+    assert not site.stopped() and not site.open_faults()
+
+
+@pytest.mark.slow
 def test_collateral_damage_ends_it(site: DrilledSite) -> None:
     given = site.state / "site.yaml"
     given.write_text(given.read_text().replace("    hosts:", "    down_at_most: 1s\n    hosts:", 1))

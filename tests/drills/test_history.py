@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from played_run import MS, Played, finished, rewritten, sampled
 
 from homeostat.drills.checkers import judge
+from homeostat.drills.cli import verify as show_verified
 from homeostat.drills.facts import CleanedUp, Injecting, WindowEnded
 from homeostat.drills.history import (
     CLEANUP,
     HISTORY,
     MANIFEST,
+    SAMPLES,
     VERDICT,
     Log,
     Recording,
+    close_frozen,
     files_of,
     read_cleanup,
     read_log,
@@ -90,6 +94,39 @@ def test_a_clean_up_that_fails_cannot_lose_or_change_a_verdict(tmp_path: Path) -
     verified = verify(tmp_path / "r")
     assert (verified.sound, verified.recorded, verified.files.closed) == (True, Verdict.PASS, False)
     assert recording.close() == digest == verified.files.digest
+
+
+def test_a_verdict_without_its_manifest_is_not_sound(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "r")
+    (folder / MANIFEST).unlink()
+    verified = verify(folder)
+    assert not verified.sound and verified.files.changes == (
+        f"{MANIFEST}: is not there, so nothing is known",
+    )
+
+
+def test_a_run_is_not_closed_over_a_file_that_has_changed(tmp_path: Path) -> None:
+    recording = Played().recorded(tmp_path / "r")
+    recording.freeze(judgement_record(judge(Played().evidence)))
+    # and here the tool is killed
+    samples = tmp_path / "r" / SAMPLES / "web.jsonl"
+    rewritten(samples, "".join(samples.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(CorruptState, match=r"web.jsonl: has changed; it is not closed"):
+        close_frozen(tmp_path / "r")
+    assert not verify(tmp_path / "r").sound
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"\xff\n"), Path.mkdir])
+def test_what_cannot_be_read_is_one_line(
+    tmp_path: Path, spoil: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(tmp_path / "r")
+    (folder / SAMPLES / "web.jsonl").unlink()
+    spoil(folder / SAMPLES / "web.jsonl")
+    with pytest.raises(SystemExit):
+        show_verified(str(folder))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "cannot be read" in said
 
 
 def test_nothing_is_added_once_it_is_frozen(tmp_path: Path) -> None:

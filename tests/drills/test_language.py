@@ -56,7 +56,7 @@ def test_a_good_file_has_every_default_and_says_the_same_when_written_again() ->
         ("drill: mine", "drill: Mine!", "1: drill: 'Mine!' is not accepted;"),
         ("title: My own", "titel: My own", "2: titel: 'My own' is not accepted; there is no"),
         ("title: My own", "titel: My own", "1: title: it must be there"),
-        ("injector: kill", "injector: burn", "3: fault: 'burn' is not accepted; one of kill, freeze"),
+        ("injector: kill", "injector: burn", "4: fault.injector: 'burn' is not accepted; one of kill"),
         ("period: 20ms", "period: 20", "11: monitors.0.period: 20 is not accepted; a number"),
         ("period: 20ms", "period: 0s", "11: monitors.0.period: '0s' is not accepted; greater than 0"),
         ("layer: service", "layer: cloud", "9: monitors.0.layer: 'cloud' is not accepted; one of"),
@@ -68,6 +68,9 @@ def test_a_good_file_has_every_default_and_says_the_same_when_written_again() ->
         ("title: My own", "title: {a: *b}", "2: YAML: an alias (*) is not read"),
         ("title: My own", "drill: other", "2: YAML: drill stands here twice"),
         ("  - id: web", "  - id: [", "9: YAML: "),
+        ("target: {service: web}", "target: {url: 'http://[::1'}", "10: monitors.0.target.url: 'http://["),
+        ("target: {service: web}", "target: {url: 'tcp://n1'}", "10: monitors.0.target.url: 'tcp://n1'"),
+        ("target: {service: web}", "target: {url: 'http://n1:70000'}", "10: monitors.0.target.url: "),
     ],
 )  # fmt: skip
 def test_a_problem_is_one_line_with_its_place_and_its_remedy(old: str, new: str, said: str) -> None:

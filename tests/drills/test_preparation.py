@@ -15,6 +15,7 @@ from played_run import shipped
 
 from homeostat.drills.clocks import Exchange, bracket
 from homeostat.drills.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
+from homeostat.drills.injectors.node_matching import shown_line
 from homeostat.drills.model import (
     Choice,
     Cpu,
@@ -108,11 +109,25 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
         ({"drills": {"undo_deadline_s": 10, "renew_s": 4}}, "at most a third"),
         ({"hosts": {"n1": {"config": "x", "confg": "y"}}}, "there is no such setting"),
         ({"services": {"web": {"hosts": {"n1": {"profile": "web", "url": "ftp://x"}}}}}, "url"),
+        ({"services": {"web": {"endpoint": "http://[::1", "hosts": {"n1": {"profile": "web"}}}}}, "endpoint"),
+        (
+            {"services": {"web": {"endpoint": "tcp://n1", "hosts": {"n1": {"profile": "web"}}}}},
+            "host and port",
+        ),
     ],
 )
 def test_a_site_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=re.escape(said)):
         read(tmp_path, SITE | change)
+
+
+@pytest.mark.parametrize("text", ["site: [", "- n1", None])
+def test_a_file_that_is_no_site_is_told_by_its_option(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "site.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadInput, match=r"--site: .*site\.yaml"):
+        read_site(path)
 
 
 NAMES = st.sets(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), min_size=1, max_size=9).map(sorted)
@@ -263,6 +278,24 @@ def test_what_a_match_list_hides_may_be_anything() -> None:
     pattern = re.compile(pattern_of(["app --db sql://u:(hidden)@h/x --port 1"]))
     assert pattern.search("app --db sql://u:secret@h/x --port 1")
     assert not pattern.search("app --db sql://u:secret@h/x --port 12")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--password {}", "--db-password={}", "--token {}", "-e API_KEY={}", "--db sql://u:{}@h/x"],
+)
+@pytest.mark.parametrize("room", [0, 170, 180, 188, 193, 199, 250])
+def test_no_secret_of_a_command_line_is_shown_and_it_is_found_again(words: str, room: int) -> None:
+    line = "app ".ljust(room, "x") + " " + words.format("s3cr3t-s3cr3t") + " --port 1"
+    shown = shown_line(line)
+    assert "s3cr" not in shown
+    assert re.search(pattern_of([shown]), line)
+    assert room > 100 or not re.search(pattern_of([shown]), line + "2")
+
+
+def test_a_file_with_a_secret_is_no_secret() -> None:
+    line = "app --token-file /run/token --token --verbose"
+    assert shown_line(line) == line
 
 
 def test_shipped_drills_fit_a_site_that_has_what_they_ask_for(site: Site) -> None:

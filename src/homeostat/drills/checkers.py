@@ -34,7 +34,7 @@ from homeostat.drills.operations import operation_rows
 from homeostat.drills.proofs import proof_rows
 from homeostat.drills.spans import span_text
 from homeostat.monitors.outage import Outage
-from homeostat.monitors.verdicts import Decision, Reason, Verdict, decide, decide_process
+from homeostat.monitors.verdicts import Verdict, compared, decide, decide_process
 
 _NS_PER_MS = 1_000_000
 _MEASURED = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
@@ -171,7 +171,7 @@ def _noticed(evidence: Evidence, check: Noticed) -> Row:
 
 
 def _bounded(row: Row, check: Noticed, lower_ms: float, upper_ms: float | None, detail: str) -> Row:
-    decision = _against(lower_ms, upper_ms, check)
+    decision = compared(lower_ms, upper_ms, check.limit_ms, check.operator)
     return replace(
         row,
         result=decision.verdict,
@@ -181,15 +181,6 @@ def _bounded(row: Row, check: Noticed, lower_ms: float, upper_ms: float | None, 
         censored=upper_ms is None,
         detail=detail,
     )
-
-
-def _against(lower_ms: float, upper_ms: float | None, check: Noticed) -> Decision:
-    strict = check.operator == "<"
-    if upper_ms is not None and (upper_ms < check.limit_ms or (not strict and upper_ms == check.limit_ms)):
-        return Decision(Verdict.PASS, Reason.BELOW_LIMIT)
-    if lower_ms > check.limit_ms or (strict and lower_ms == check.limit_ms):
-        return Decision(Verdict.FAIL, Reason.NOT_BELOW_LIMIT)
-    return Decision(Verdict.INCONCLUSIVE, Reason.LIMIT_WITHIN_BOUNDS)
 
 
 def _unmeasured(

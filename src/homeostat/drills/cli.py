@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeostat.kernel.client import state_dir
-from homeostat.kernel.errors import BadInput
+from homeostat.kernel.errors import BadInput, CorruptState
 from homeostat.kernel.terminal import BAD_INPUT, errors_in_one_line, show_json, show_table
 
 if TYPE_CHECKING:
@@ -218,8 +218,11 @@ def _report(folder: Path) -> DrillReport:
     from homeostat.drills.reports.model import report_of
     from homeostat.drills.verification import verify as verified
 
-    found: Verified = verified(folder)
-    return report_of(found, read_cleanup(folder))
+    try:
+        found: Verified = verified(folder)
+        return report_of(found, read_cleanup(folder))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptState(f"{folder}: cannot be read ({error})") from None
 
 
 def _folder(run: str, directory: Path | None) -> Path:

@@ -127,7 +127,12 @@ class Recording:
 
 
 def close_frozen(folder: Path) -> str:
-    """The end of a run whose tool died in the clean-up: its verdict is there and stays."""
+    """The end of a run whose tool died in the clean-up: its verdict is there and stays.
+
+    CorruptState when a file is not what it was: a new manifest would hide that.
+    """
+    if changes := files_of(folder).changes:
+        raise CorruptState(f"{folder}: {'; '.join(changes)}; it is not closed over that")
     return _sealed(folder, without=())
 
 
@@ -163,7 +168,8 @@ def files_of(folder: Path) -> Files:
         raise NotFound(f"{folder}: no run there (it has no {PLAN})")
     manifest = read_json(folder / MANIFEST)
     if manifest is None:
-        return Files(None, False, ())
+        judged = (folder / VERDICT).exists()
+        return Files(None, False, (f"{MANIFEST}: is not there, so nothing is known",) if judged else ())
     said = manifest.get("sha256")
     if manifest.get("format") != FORMAT or not isinstance(said, dict):
         raise CorruptState(f"{folder / MANIFEST}: not a manifest that this version reads")

@@ -138,9 +138,9 @@ def _says(error: Mapping[str, Any]) -> bool:
 def _problem(error: Mapping[str, Any], kind: type, root: Marked, file: str) -> Problem:
     path = _real(error["loc"], root)
     missing = error["type"] in ("missing", "union_tag_not_found")
+    if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        path = (*path, str(error["ctx"]["discriminator"]).strip("'"))
     field = _dotted(path)
-    if error["type"] == "union_tag_not_found":
-        field = f"{field}.{str(error['ctx']['discriminator']).strip(chr(39))}"
     value = "" if missing else _shown(_tag_or_value(error))
     return Problem(file, root.line_at(path), field, value, _accepted(error, kind))
 

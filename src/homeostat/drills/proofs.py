@@ -24,6 +24,7 @@ from homeostat.drills.facts import (
 from homeostat.drills.judgement import Row, Why
 from homeostat.drills.model import (
     FreeSpace,
+    HostOff,
     NoOpenFaults,
     Precondition,
     Proof,
@@ -32,6 +33,7 @@ from homeostat.drills.model import (
     Weight,
     hold_ms,
 )
+from homeostat.drills.spans import span_text
 from homeostat.monitors.verdicts import Verdict
 
 _NS_PER_MS = 1_000_000
@@ -88,6 +90,7 @@ def _words(precondition: Precondition) -> str:
 
 
 def _effect(evidence: Evidence) -> Row:
+    """Seen after the injection; of a fault that lasts, again when it had lasted as long as it should."""
     requirement, what = _requirement(evidence, "effect"), "the fault had its effect"
     early = len(evidence.before(EffectSeen, Injected))
     injected, seen = evidence.last(Injected), evidence.all(EffectSeen)[early:]
@@ -100,6 +103,13 @@ def _effect(evidence: Evidence) -> Row:
     detail = "; ".join(each.seen for each in seen)
     if not all(each.proven for each in seen):
         return _row(requirement, what, Verdict.ERROR, Why.NO_EFFECT, detail)
+    fault = evidence.plan.drill.fault
+    # A host may well be switched on again by others: that is recovery.
+    lasting_ms = 0.0 if isinstance(fault, HostOff) else hold_ms(fault)
+    seen_ns = evidence.at_ns(EffectSeen) or 0
+    if lasting_ms and seen_ns < injected.before_ns + round(lasting_ms * _NS_PER_MS):
+        detail = f"whether it was still there after {span_text(lasting_ms)}"
+        return _row(requirement, what, Verdict.ERROR, Why.NOT_LOOKED, detail)
     return _row(requirement, what, Verdict.PASS, Why.PROVEN, f"{', '.join(injected.hit)}: {detail}")
 
 

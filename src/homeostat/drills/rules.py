@@ -26,6 +26,7 @@ from homeostat.drills.model import (
     Weight,
     hold_ms,
 )
+from homeostat.drills.site import address_of
 from homeostat.drills.spans import span_text
 from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
 
@@ -67,6 +68,13 @@ def _target(path: tuple[str | int, ...], target: Target | Victim) -> Iterator[Br
     if sum(each is not None for each in given) != 1:
         accepted = "exactly one of service, host" + (", url" if isinstance(target, Target) else "")
         yield Broken(path, accepted)
+    if isinstance(target, Target) and target.url is not None:
+        try:
+            address_of(target.url)
+        except ValueError:
+            yield Broken(
+                (*path, "url"), "http://HOST, http://HOST:PORT or tcp://HOST:PORT, the port up to 65535"
+            )
 
 
 def _monitors(drill: Drill) -> Iterator[Broken]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from homeostat.drills.model import Name
 from homeostat.drills.settings import DrillsSettings
@@ -18,7 +18,23 @@ from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
 from homeostat.kernel.config import load
 
 _URL = r"^(http|tcp)://[^\s/]+(/\S*)?$"
-Url = Annotated[str, Field(pattern=_URL)]
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of a URL; of http without one, 80. ValueError without a port otherwise."""
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else None)
+    if not parts.hostname or port is None:
+        raise ValueError(f"{url}: it must say host and port")
+    return parts.hostname, port
+
+
+def _with_address(url: str) -> str:
+    address_of(url)
+    return url
+
+
+Url = Annotated[str, Field(pattern=_URL), AfterValidator(_with_address)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
 
 
@@ -126,7 +142,7 @@ class Site(_Part):
 
 def read_site(path: Path) -> Site:
     """The site in a file; relative paths in it are beside it. BadInput names file and field."""
-    return _beside(load(Site, path), path.absolute().parent)
+    return _beside(load(Site, path, "--site"), path.absolute().parent)
 
 
 def _beside(site: Site, folder: Path) -> Site:
@@ -146,12 +162,3 @@ def _beside(site: Site, folder: Path) -> Site:
     }
     server = site.server and site.server.model_copy(update={"token_file": folder / site.server.token_file})
     return site.model_copy(update={"hosts": hosts, "server": server})
-
-
-def address_of(url: str) -> tuple[str, int]:
-    """Host and port of a URL; of http without one, 80. ValueError without a port otherwise."""
-    parts = urlsplit(url)
-    port = parts.port or (80 if parts.scheme == "http" else None)
-    if not parts.hostname or port is None:
-        raise ValueError(f"{url}: it must say host and port")
-    return parts.hostname, port

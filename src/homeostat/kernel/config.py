@@ -21,19 +21,22 @@ S = TypeVar("S", bound=BaseModel)
 __all__ = ["HIDDEN", "checked", "load", "presentable"]
 
 
-def load(kind: type[S], path: Path) -> S:
-    """The settings in `path`; BadInput names the file and the first field that is wrong."""
+def load(kind: type[S], path: Path, option: str = "--config") -> S:
+    """The settings in `path`; BadInput names the file and the first field that is wrong.
+
+    `option`: what said which file it is.
+    """
     try:
         given = yaml.safe_load(path.read_bytes())
     except OSError as error:
-        raise BadInput("--config", str(path), f"it cannot be read: {error.strerror}") from error
+        raise BadInput(option, str(path), f"it cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise BadInput("--config", str(path), f"it must be YAML and cannot be parsed{where}") from error
+        raise BadInput(option, str(path), f"it must be YAML and cannot be parsed{where}") from error
     if not isinstance(given, dict):
         wanted = ", ".join(name for name, field in kind.model_fields.items() if field.is_required())
-        raise BadInput("--config", str(path), f"it must be a mapping with {wanted}")
+        raise BadInput(option, str(path), f"it must be a mapping with {wanted}")
     return checked(kind, given, path)
 
 

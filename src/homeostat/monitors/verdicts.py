@@ -67,7 +67,7 @@ def decide(
         return Decision(Verdict.ERROR, error)
     if outage.lateness_near_ms > outage.period_ms:
         return Decision(Verdict.INCONCLUSIVE, Reason.PROBER_LATE)
-    return _against(outage.lower_ms, outage.upper_ms, limit_ms, operator)
+    return compared(outage.lower_ms, outage.upper_ms, limit_ms, operator)
 
 
 def decide_process(
@@ -82,10 +82,11 @@ def decide_process(
         case ProcessState.NOT_KILLED:
             return Decision(Verdict.ERROR, Reason.NOBODY_DIED)
         case ProcessState.RECOVERED | ProcessState.CRASH_LOOP | ProcessState.NOT_RECOVERED:
-            return _against(outage.lower_ms, outage.upper_ms, limit_ms, operator)
+            return compared(outage.lower_ms, outage.upper_ms, limit_ms, operator)
 
 
-def _against(lower_ms: float, upper_ms: float | None, limit_ms: float, operator: Operator) -> Decision:
+def compared(lower_ms: float, upper_ms: float | None, limit_ms: float, operator: Operator) -> Decision:
+    """The bounds of a time against its limit. `upper_ms` None: it has not ended."""
     match operator:
         case "<":
             kept = upper_ms is not None and upper_ms < limit_ms

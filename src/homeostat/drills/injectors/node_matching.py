@@ -19,7 +19,7 @@ from homeostat.drills.injectors.record import Fault, Section
 from homeostat.drills.injectors.words import Words
 from homeostat.drills.node_keeper import Process
 from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
-from homeostat.kernel.presenting import presentable
+from homeostat.kernel.presenting import HIDDEN, presentable
 
 SHOWN = 200
 _WAYS = ("command_line", "pid_file", "cgroup", "resource")
@@ -74,9 +74,14 @@ def still(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
 
 def shown(found: Iterable[Process]) -> list[Section]:
     """The match list for people: identities and command lines, without what looks like a password."""
-    return [
-        each._asdict() | {"command_line": presentable("", command_line(each.pid)[:SHOWN])} for each in found
-    ]
+    return [each._asdict() | {"command_line": shown_line(command_line(each.pid))} for each in found]
+
+
+def shown_line(line: str) -> str:
+    """Its beginning. Hidden before it is cut, and not cut within what says so: a watch is made from it."""
+    whole = str(presentable("", line))
+    at = whole.find(HIDDEN, max(0, SHOWN - len(HIDDEN) + 1), SHOWN + len(HIDDEN) - 1)
+    return whole[: SHOWN if at < 0 else at + len(HIDDEN)]
 
 
 def process_of(record: Mapping[str, Any]) -> Process:

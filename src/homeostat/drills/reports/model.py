@@ -202,9 +202,7 @@ def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
     noticed = sorted(each.by_ns for each in evidence.all(FaultNoticed) if each.by_ns >= origin_ns)
     moments = {
         "fault": origin_ns,
-        "effect proven" if _all_proven(evidence, EffectSeen) else "effect not proven": evidence.at_ns(
-            EffectSeen
-        ),
+        **_effect_mark(evidence),
         "noticed by us": noticed[0] if noticed else None,
         "undo proven" if _all_proven(evidence, Undone) else "undo not proven": evidence.at_ns(Undone),
     }
@@ -213,6 +211,14 @@ def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
         for name, at_ns in moments.items()
         if at_ns is not None
     ]
+
+
+def _effect_mark(evidence: Evidence) -> dict[str, int | None]:
+    """When it was first proven, or last was not."""
+    if not _all_proven(evidence, EffectSeen):
+        return {"effect not proven": evidence.at_ns(EffectSeen)}
+    seen = (each.at_ns for each in evidence.entries if isinstance(each.fact, EffectSeen))
+    return {"effect proven": next(seen, None)}
 
 
 def _all_proven(evidence: Evidence, kind: type[EffectSeen] | type[Undone]) -> bool:
