@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from homeostat.drills.asking import Asker
 from homeostat.drills.book import now_ns
@@ -16,10 +16,8 @@ from homeostat.drills.facts import CleanedUp
 from homeostat.drills.history import Recording
 from homeostat.drills.ledger import Ledger, read_left
 from homeostat.drills.model import Drill
+from homeostat.drills.ordered import Parts
 from homeostat.kernel.errors import HomeostatError
-
-if TYPE_CHECKING:
-    from homeostat.drills.engine import Parts
 
 BACK_WITHIN_S = 5.0
 

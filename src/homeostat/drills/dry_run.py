@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from homeostat.drills.breaking import Breaking
 from homeostat.drills.guards import hit_services, last_ones
+from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import acting_host, check_fit, order_of
 from homeostat.drills.stopping import NotBegun
 from homeostat.kernel.errors import HomeostatError
-
-if TYPE_CHECKING:
-    from homeostat.drills.engine import Ordered, Parts
 
 
 async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:

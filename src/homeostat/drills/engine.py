@@ -14,14 +14,13 @@ import errno
 import secrets
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
-from homeostat.drills.asking import Asker
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
 from homeostat.drills.book import Book, now_ns
 from homeostat.drills.breaking import Breaking, Late
@@ -41,10 +40,10 @@ from homeostat.drills.guards import collateral, hit_services, last_ones
 from homeostat.drills.history import Recording
 from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
-from homeostat.drills.looking import Looking
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.model import Drill, HostOff, Quiesce, hold_ms
+from homeostat.drills.model import HostOff, Quiesce, hold_ms
 from homeostat.drills.operating import Operating
+from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import (
     acting_host,
     check_fit,
@@ -54,10 +53,8 @@ from homeostat.drills.preparation import (
     samplers,
     watch_of,
 )
-from homeostat.drills.progress import Progress
 from homeostat.drills.site import Site
-from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
-from homeostat.drills.transports.opening import Transports
+from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stopped, to_its_end
 from homeostat.drills.window import NOTHING, hold_until_ns, longest_ns, may_operate, over_at_ns
 from homeostat.kernel.errors import GiveUp, HomeostatError, StoreFull
 from homeostat.monitors.supervision import MonitorCommand, Monitors, sampler
@@ -68,36 +65,6 @@ _LOOK_AGAIN_S = 0.5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNDO_WITHIN_S = 15.0
 """After the keeper's own deadline, so much longer is waited for the proof."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What every run of a site shares. `runs`: the folder of their folders."""
-
-    site: Site
-    transports: Transports
-    asker: Asker
-    runs: Path
-    stop: Stop
-    progress: Progress
-
-    @property
-    def looking(self) -> Looking:
-        return Looking(self.site, self.transports, self.asker)
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """One run as it was ordered. `victim` None: the rule found none, for the reason in `unfit`."""
-
-    drill: Drill
-    victim: str | None
-    seed: int
-    suite: str | None = None
-    strict_steps: bool = False
-    quiesce: Quiesce | None = None
-    denser: int = 0
-    unfit: str | None = None
 
 
 def announcing_of(site: Site) -> Announcing:

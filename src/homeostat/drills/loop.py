@@ -14,9 +14,10 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from homeostat.drills.asking import Asker
-from homeostat.drills.engine import ORDERS, Ordered, Parts, Run, denser
+from homeostat.drills.engine import ORDERS, Run, denser
 from homeostat.drills.history import read_cleanup
 from homeostat.drills.model import Choice, Drill, Quiesce
+from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import can_be_denser, candidates, victims
 from homeostat.drills.progress import Progress
 from homeostat.drills.reports.model import DrillReport, report_of
