@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from planted_guests import (
-    AsksLongBefore,
     BelievesThePlacing,
     KeepsWhatItHad,
     LeavesThemThere,
     MovesWithoutAReceipt,
+    NeverAsks,
     StartsUnconfirmed,
     TakesOldWords,
 )
@@ -346,7 +346,7 @@ PLANTED: dict[str, Planted] = {
     "old words": Planted(SimParts(path=TakesOldWords), I4, seed=3),
     "unconfirmed": Planted(SimParts(guest=StartsUnconfirmed), I4, TWICE, 16),
     "kept": Planted(SimParts(guest=KeepsWhatItHad), I4, TWICE, 3),
-    "moved by an old answer": Planted(SimParts(placing=AsksLongBefore), GATED, "starts it elsewhere", 1440),
+    "moved unasked": Planted(SimParts(placing=NeverAsks), GATED, "starts it elsewhere", 8),
     "lost guests": Planted(SimParts(placing=LeavesThemThere), LOST, "not started elsewhere", 7),
     "I1 fencing": Planted(SimParts(aftermath=_FencesFirst), I1, "no intent is committed"),
     "I10 fencing": Planted(SimParts(aftermath=_LeavesFencesOpen), I10, "the fence of", 43),

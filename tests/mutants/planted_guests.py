@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from homeostat.contracts.nouns import HostId
@@ -10,8 +9,6 @@ from homeostat.contracts.wire import ResourceLevel
 from homeostat.faults.entry import Entry
 from homeostat.faults.loop import FaultPath
 from homeostat.fleet.assignment import Placement
-from homeostat.fleet.gate import Refusal
-from homeostat.kernel.journal import Seq
 from homeostat.resources.loop import Placing, PlacingParts
 from homeostat.resources.placement import guests_of
 from homeostat.sim.guests import SimGuest
@@ -81,18 +78,11 @@ class KeepsWhatItHad(SimGuest):
         return await super()._look()
 
 
-class AsksLongBefore(Placing):
-    """Gate: its answer is four seconds old when a move is written, and nobody asks again."""
+class NeverAsks(Placing):
+    """Gate: guests are moved without asking it, neither when they are given away nor when that is written."""
 
     def __init__(self, parts: PlacingParts) -> None:
-        async def later(placement: Placement) -> Seq:
-            await asyncio.sleep(4.0)
-            return await parts.record(placement)
-
-        super().__init__(replace(parts, record=later))
-
-    def verdict(self, host: HostId) -> Refusal | None:
-        return None
+        super().__init__(replace(parts, ask=lambda _: None))
 
 
 class LeavesThemThere(Placing):
