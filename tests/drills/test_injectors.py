@@ -118,7 +118,7 @@ def test_who_asks_init_and_the_keeper_are_never_hit(host: BrokenHost) -> None:
     life = keeper.start(host.keeper)
     folder = str(host.keeper)
     for pattern in (
-        rf".*node_keeper\.py keep --state {folder} .*",
+        rf".*node_keeper keep --state {folder} .*",
         r".*homeostat\.drills\.injectors plan .*",
     ):
         answer = host.run("plan", host.order("node_kill", {"command_line": pattern}))

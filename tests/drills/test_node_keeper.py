@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zipapp
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,22 +20,36 @@ from hypothesis import strategies as st
 
 from homeostat.drills import node_keeper as keeper
 
-SOURCE = Path(keeper.__file__)
+PROGRAM = Path(keeper.__file__).parent
 
 
 @pytest.mark.seed("order the keeper is one file that can be shipped: standard library, python3.8")
-def test_the_keeper_is_one_file_of_the_standard_library_for_old_pythons() -> None:
-    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 8))
+@pytest.mark.parametrize("source", sorted(PROGRAM.glob("*.py")), ids=lambda path: path.stem)
+def test_the_keeper_needs_itself_and_the_standard_library_of_old_pythons(source: Path) -> None:
+    tree = ast.parse(source.read_text(), feature_version=(3, 8))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names |= {str(node.module) for node in froms if node.level == 0}
     assert names <= set(sys.stdlib_module_names) | {"__future__"}
+    assert {node.level for node in froms} <= {0, 1}, "nothing beside the folder"
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"]
     assert calls == []
 
 
-def test_a_copy_of_the_file_alone_does_its_work(tmp_path: Path) -> None:
-    copy = tmp_path / "k.py"
-    copy.write_bytes(SOURCE.read_bytes())
+def folder_alone(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PROGRAM, tmp_path / "k", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def one_file(tmp_path: Path) -> Path:
+    zipapp.create_archive(folder_alone(tmp_path), tmp_path / "k.pyz")
+    shutil.rmtree(tmp_path / "k")
+    return tmp_path / "k.pyz"
+
+
+@pytest.mark.seed("order the keeper is one file that can be shipped: standard library, python3.8")
+@pytest.mark.parametrize("copied", [folder_alone, one_file])
+def test_a_copy_alone_does_its_work(copied: Callable[[Path], Path], tmp_path: Path) -> None:
+    copy = copied(tmp_path)
     folder = tmp_path / "state"
 
     def tell(*words: str) -> subprocess.CompletedProcess[str]:
@@ -164,7 +181,7 @@ def test_a_keeper_that_stands_still_is_replaced(host: BrokenHost) -> None:
 
 def test_one_keeper_a_folder(host: BrokenHost) -> None:
     first = keeper.start(host.keeper)
-    argv = [sys.executable, str(SOURCE), "keep", "--state", str(host.keeper)]
+    argv = [sys.executable, str(PROGRAM), "keep", "--state", str(host.keeper)]
     assert subprocess.run(argv, check=False, stdout=subprocess.DEVNULL).returncode == 3
     assert keeper.start(host.keeper)["pid"] == first["pid"]
 

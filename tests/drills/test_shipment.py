@@ -29,12 +29,19 @@ def working(python: str) -> str:
     return program
 
 
-def modules_named(tree: ast.Module) -> set[str]:
+def whole(name: str, node: ast.ImportFrom) -> str:
+    """The module that is imported from by the module `name`, also when it is named relatively."""
+    around = ["homeostat", *name.split("/")[: -node.level]]
+    return str(node.module) if node.level == 0 else ".".join([*around, *filter(None, [node.module])])
+
+
+def modules_named(name: str, tree: ast.Module) -> set[str]:
     """Everything that is imported, names from packages included."""
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+            module = whole(name, node)
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -44,9 +51,9 @@ def test_a_shipped_module_needs_nothing_that_is_not_there(name: str) -> None:
     tree = ast.parse((PACKAGE / name).read_text(), feature_version=(3, 9))
     shipped = {f"homeostat.{each.removesuffix('.py').replace('/', '.')}" for each in MODULES}
     shipped |= {each.removesuffix(".__init__") for each in shipped} | {"homeostat"}
-    for module in {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}:
+    for module in {whole(name, node) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}:
         assert module in shipped or module.split(".")[0] in {*sys.stdlib_module_names, "__future__"}, module
-    for module in modules_named(tree):
+    for module in modules_named(name, tree):
         path = PACKAGE.joinpath(*module.split(".")[1:])
         if module.startswith("homeostat") and (path.with_suffix(".py").exists() or path.is_dir()):
             assert module in shipped, module

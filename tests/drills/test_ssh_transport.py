@@ -317,7 +317,7 @@ async def test_a_person_on_that_host_can_use_the_keeper_that_was_sent(ssh: SshHo
     record = ssh.order("node_freeze", {"command_line": f"{VICTIM} 600"})
     for verb in ("plan", "inject"):
         record = await ssh.transport.verb(verb, record)
-    (program,) = ssh.state.glob("shipped/*/homeostat/drills/node_keeper.py")
+    (program,) = ssh.state.glob("shipped/*/homeostat/drills/node_keeper")
     argv = ["/usr/bin/python3", str(program), "halt", "--state", str(ssh.broken.keeper)]
     await asyncio.to_thread(subprocess.run, argv, check=True, stdout=subprocess.DEVNULL)
     assert state(victim) == "S" and keeper.lives(identity(victim))

@@ -23,7 +23,7 @@ from homeostat.kernel.processes import Identity, identify, is_alive, send_signal
 MARK = "HOMEOSTAT_LAB"
 """Environment variable of every process of a lab; its value is the state directory."""
 _ROUNDS = 20
-_KEEPER = "node_keeper.py"
+_KEEPER = "node_keeper"
 
 
 @dataclass(frozen=True, slots=True)
