@@ -149,7 +149,7 @@ class _Page(Collector):
         yield _gauge("notices_in_flight", "Being sent now.", {(): figures.in_flight})
         yield _gauge("subscriptions_silent", "That do not answer.", {(): len(figures.suspects)})
         refused = CounterMetricFamily("homeostat_messages_refused", "Messages of nodes that were not taken.")
-        refused.add_metric((), sources.path.refused)
+        refused.add_metric((), sources.path.hearing.refused)
         yield refused
 
 

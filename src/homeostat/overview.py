@@ -42,7 +42,7 @@ def health_of(store: Store, path: FaultPath) -> str:
         return store.appender.why
     if store.leader.trouble:
         return store.leader.trouble
-    return "" if path.hears else "NATS is not connected: nothing is heard from the nodes"
+    return "" if path.hearing.connected else "NATS is not connected: nothing is heard from the nodes"
 
 
 def promises_of(
@@ -52,7 +52,7 @@ def promises_of(
 
     async def of_fleet(caller: Caller) -> tuple[SetPoint, ...]:
         mine = caller.may_read(INFRASTRUCTURE)
-        return fleet_promises(path.world.topology, path.doubt) if mine else ()
+        return fleet_promises(path.world.topology, path.watch.doubt) if mine else ()
 
     faults = FaultPromises(store.readers, store.leader.clock, settings.faults)
     notices = NoticePromises(telling.delivery, store.readers, settings.faults.told_within_s)
@@ -82,8 +82,8 @@ def _hosts_parts(shown: Shown) -> Mapping[str, object]:
         "hosts": HostsApi(
             topology=lambda: path.world.topology,
             probed=lambda: shown.outside.latest,
-            doubt=lambda: path.doubt,
-            doubts=lambda: path.doubts,
+            doubt=lambda: path.watch.doubt,
+            doubts=lambda: path.watch.doubts,
             fenced=lambda host, by, said: path.record(lambda entry: entry.fenced(host, by, said)),
             hold=lambda host, reason, by: path.record(lambda entry: entry.hold(host, reason, by)),
             injected=lambda host, what, at_ns, by: path.record(

@@ -36,7 +36,7 @@ def placing_of(
 
     parts = PlacingParts(
         topology=lambda: path.world.topology,
-        doubts=lambda: path.doubts.keys(),
+        doubts=lambda: path.watch.doubts.keys(),
         ask=aftermath.ask,
         record=record,
         refuse=refuse,

@@ -16,7 +16,8 @@ from homeostat.acting import acting_of
 from homeostat.contracts.events.fleet import LoopCrashed
 from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.drilling import drilling_of
-from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.loop import FaultPath
+from homeostat.faults.parts import Parts
 from homeostat.fleet.settings import FleetSettings
 from homeostat.http_api import bind, listen
 from homeostat.kernel import pauses

@@ -227,13 +227,13 @@ async def test_faults_of_the_entry_in_which_a_drill_begins_or_ends_are_tagged_as
         await join(here.path, "n1")
         async with _busy(here):
             beginning = asyncio.create_task(here.register.begin(run(), ADMIN))
-            await until(lambda: not here.path.path._inbox.empty())
+            await until(lambda: not here.path.path.hearing.inbox.empty())
             here.path.see("n1", seen("web", 1, DOWN))  # behind it in the queue, before it in the entry
         await beginning
         await until(lambda: here.path.told() == ["raised f"])
         async with _busy(here):
             ending = asyncio.create_task(here.register.finish(run(), "PASS", "{}"))
-            await until(lambda: not here.path.path._inbox.empty())
+            await until(lambda: not here.path.path.hearing.inbox.empty())
             here.path.see("n1", seen("db", 2, DOWN))
         await ending
         await until(lambda: here.path.told() == ["raised f", "raised f"])

@@ -29,7 +29,8 @@ from homeostat.contracts.wire import (
     encode,
 )
 from homeostat.faults.herald import NO_TAGS, Herald
-from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.loop import FaultPath
+from homeostat.faults.parts import Parts
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import fault_table
 from homeostat.faults.tags import Tags

@@ -22,7 +22,8 @@ from homeostat.contracts.wire import (
     offers_digest,
 )
 from homeostat.faults.herald import Herald
-from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.loop import FaultPath
+from homeostat.faults.parts import Parts
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.node_link import LinkSettings, NodeLink
 from homeostat.fleet.node_observations import ObservationStore
@@ -246,6 +247,6 @@ async def test_ten_thousand_guests_of_one_host_are_known_and_all_its_offers(
             await eventually(lambda: len(topology().offers.get(N1, ())) == 10_000, 60, "all offers")
             await eventually(lambda: len(topology().resources) == 10_000, 60, "all guests")
             await eventually(lambda: not path.world.pictures.awaited(topology(), [N1]), 60, "all of it")
-        assert path.refused == 0
+        assert path.hearing.refused == 0
         assert all(size <= MESSAGE_BYTES_MAX for _, _, size in spoken.sent)
         assert topology().offered[N1] == offers_digest(offers)

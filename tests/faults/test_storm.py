@@ -74,7 +74,7 @@ async def acting(
     async with running(store) as here:
         for host in (N1, N2, N3):
             await join(here, host)
-        await until(lambda: not here.path.doubt)
+        await until(lambda: not here.path.watch.doubt)
         arming = Arming(here.appender, store.readers, SystemClock(), ["faults", "resources"])
         await arming.reload()
         fleet = FleetSettings(gate=gate or GateSettings())
@@ -139,7 +139,7 @@ async def test_a_host_that_dies_again_in_the_same_fault_is_refused_again(store: 
             it.here.bus.say("node.n1.heartbeat", Heartbeat(N1, "b1", incarnation, 0, digest({})))
             await until(lambda: not it.here.path.world.topology.is_down(N1))
             assert not it.aftermath.due()
-        assert it.here.path.refused == 0
+        assert it.here.path.hearing.refused == 0
 
 
 async def test_a_restart_does_not_forget_what_was_done_lately(store: Store) -> None:

@@ -23,7 +23,9 @@ from homeostat.faults.aftermath import Aftermath
 from homeostat.faults.decision import Telling
 from homeostat.faults.entry import Entry
 from homeostat.faults.herald import Announcement, Herald
-from homeostat.faults.loop import FaultPath, Request
+from homeostat.faults.loop import FaultPath
+from homeostat.faults.requests import Request
+from homeostat.faults.watch import Watch
 from homeostat.fleet.fencing import Attempt, Ended
 from homeostat.fleet.gate import Situation
 from homeostat.fleet.model import AgentState
@@ -143,19 +145,17 @@ class AcknowledgesFirst(FaultPath):
     """Acknowledged means committed: the node is answered before the commit."""
 
     async def _commit(self, entry: Entry, waiting: Sequence[tuple[Request, int]]) -> bool:
-        await self._answer(entry)
+        await self._answers.send(entry, self.world.topology)
         return await super()._commit(entry, waiting)
 
 
-class _NeverDoubts(FaultPath):
-    """Accused: when most hosts vanish at once, whoever seems dead is accused all the same."""
-
+class _SureOfItself(Watch):
     def _adopt(self, entry: Entry, judgement: Judgement) -> None:
-        if judgement.unknown and self.hears:
+        if judgement.unknown and self._hearing.connected:
             dead = {}
             for node in list(entry.expected()):
                 probed = self._parts.probed().get(node.host)
-                silent_ns = entry.mono_ns - self._heard.at_ns.get(node.host, entry.mono_ns)
+                silent_ns = entry.mono_ns - self._hearing.at_ns.get(node.host, entry.mono_ns)
                 if probed is not None and probed.failures >= 3 and silent_ns > 1.5e9:
                     dead[node.host] = Death(
                         "it seems so", probed.first_failed_ns, probed.first_failed_mono_ns
@@ -164,13 +164,23 @@ class _NeverDoubts(FaultPath):
         super()._adopt(entry, judgement)
 
 
-class _BelievesOneWitness(FaultPath):
-    """Accused: a silent agent is enough."""
+class _NeverDoubts(FaultPath):
+    """Accused: when most hosts vanish at once, whoever seems dead is accused all the same."""
 
+    WATCH = _SureOfItself
+
+
+class _Hearsay(Watch):
     def _adopt(self, entry: Entry, judgement: Judgement) -> None:
         at = (entry.wall_ns, entry.mono_ns)
         dead = {host: Death("its agent is silent", *at) for host in judgement.silent}
         super()._adopt(entry, replace(judgement, dead={**judgement.dead, **dead}))
+
+
+class _BelievesOneWitness(FaultPath):
+    """Accused: a silent agent is enough."""
+
+    WATCH = _Hearsay
 
 
 class _AccusesAgain(FaultPath):
@@ -183,11 +193,15 @@ class _AccusesAgain(FaultPath):
             nodes[host] = replace(node, down_ns=None, agent=AgentState.PRESENT)
 
 
+class _Lenient(Watch):
+    def _adopt(self, entry: Entry, judgement: Judgement) -> None:
+        super()._adopt(entry, replace(judgement, dead={}))
+
+
 class _AccusesNobody(FaultPath):
     """Trials: no host is ever down."""
 
-    def _adopt(self, entry: Entry, judgement: Judgement) -> None:
-        super()._adopt(entry, replace(judgement, dead={}))
+    WATCH = _Lenient
 
 
 class _Blind(Aftermath):

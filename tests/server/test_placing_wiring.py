@@ -33,7 +33,7 @@ class Path:
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self._meanwhile = meanwhile
         self.placed: list[Placement] = []
-        self.doubts: dict[HostId, str] = {}
+        self.watch = SimpleNamespace(doubts={})
         self.world = SimpleNamespace(topology=SimpleNamespace(is_down=lambda host: host == N1))
 
     async def record(self, change: Callable[[Any], None]) -> Seq:

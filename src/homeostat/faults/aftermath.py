@@ -112,7 +112,7 @@ class Aftermath:
     async def _tell_of_storm(self) -> None:
         """People are told once that the storm breaker stops acts, and when that is over."""
         path = self._parts.path
-        if path.doubt:
+        if path.watch.doubt:
             return  # then that is what stops everything, and is told
         reason, fault = self._stopped(), path.world.faults.get(GATE_SUBJECT)
         if bool(reason) == (fault is not None and fault.up_ns is None):
@@ -254,14 +254,14 @@ class Aftermath:
         # Hosts that die together are accused one after the other, by the phase of their heartbeats: whoever
         # does not answer counts, or the first few are fenced before the storm is seen.
         died_ns = {
-            **path.suspected,
+            **path.watch.suspected,
             **{node.host: node.down_ns for node in nodes if node.down_ns is not None},
         }
         return Situation(
             now_s=self._now_s(),
             epoch=parts.epoch,
             hosts=len(nodes),
-            unknown=path.doubt,
+            unknown=path.watch.doubt,
             held={node.host: node.held for node in nodes if node.held},
             deaths_s={host: at_ns / 1e9 for host, at_ns in died_ns.items()},
             harm_s=tuple(self._harm_s),

@@ -13,7 +13,8 @@ from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Acknowledged, decode
 from homeostat.faults.aftermath import AftermathParts
 from homeostat.faults.herald import NO_TAGS, recall
-from homeostat.faults.loop import FaultPath, Parts
+from homeostat.faults.loop import FaultPath
+from homeostat.faults.parts import Parts
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.arming import Arming
 from homeostat.fleet.settings import FleetSettings
