@@ -24,9 +24,10 @@ from homeostat.kernel.database import METADATA, Readers, open_engine
 from homeostat.kernel.journal import Draft, Local, Seq, Submission
 from homeostat.kernel.reader import Journal
 from homeostat.notices import outbox, store
-from homeostat.notices.delivery import Delivery, DeliveryParts
+from homeostat.notices.delivery import Delivery
 from homeostat.notices.enrolment import Enrolment
 from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription, Transition
+from homeostat.notices.parts import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.notices.targets import guard

@@ -13,7 +13,8 @@ from homeostat.kernel.clock import Clock
 from homeostat.leadership import Store
 from homeostat.nats_settings import secret_in
 from homeostat.notices.dead_man import DeadMan, DeadManParts, anywhere
-from homeostat.notices.delivery import Delivery, DeliveryParts
+from homeostat.notices.delivery import Delivery
+from homeostat.notices.parts import DeliveryParts
 from homeostat.notices.silences import Silences
 from homeostat.notices.streams import Streams
 from homeostat.notices.subscriptions import Subscriptions

@@ -33,7 +33,8 @@ from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.bus import Bus, BusSettings, Hear
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.loops import Task, run_tasks
-from homeostat.notices.delivery import Delivery, DeliveryParts
+from homeostat.notices.delivery import Delivery
+from homeostat.notices.parts import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.ports import NoAnswer, Post, Reply

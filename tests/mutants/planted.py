@@ -101,9 +101,7 @@ class _Overtaking(Board):
 class LetsClearedOvertake(Delivery):
     """Raised before cleared: a notice that failed lets the next of its fault go first."""
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._board = _Overtaking(self._board._limits)
+    BOARD = _Overtaking
 
 
 class _TakesAnything(Entry):

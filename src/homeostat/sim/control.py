@@ -24,7 +24,7 @@ from homeostat.kernel.loops import Task, run_tasks
 from homeostat.kernel.term import acquire
 from homeostat.leadership import Leadership
 from homeostat.monitors.probes import OutsideProbes, Target
-from homeostat.notices.delivery import DeliveryParts
+from homeostat.notices.parts import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
 from homeostat.placing import placing_of
