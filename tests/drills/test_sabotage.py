@@ -49,6 +49,7 @@ def said(ran: Ran) -> str:
         ("wrong host", {"ERROR"}, "n2"),
         ("zero cores", {"ERROR"}, "quota"),
         ("full disk", {"ERROR"}, "do not fit"),
+        ("no disk below the folder", {"ERROR"}, "no device in /proc/diskstats"),
     ],
 )
 def test_what_cannot_be_broken_is_an_error_and_nothing_is_done(
