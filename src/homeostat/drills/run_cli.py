@@ -137,7 +137,9 @@ def resume(site: SiteFile = None, directory: Directory = None) -> None:
 
 
 def heal(site: SiteFile = None, directory: Directory = None, as_json: AsJson = False) -> None:
-    """Undo what dead tools left on the hosts; close their runs as ABORTED. Exits 1 when not all is undone.
+    """Undo what dead tools left on the hosts; close their runs as ABORTED, at the site's server, too.
+
+    Exits 1 when not everything is done: it says what is left, and may be run again.
 
     Example: homeostat drill heal
     """
@@ -152,7 +154,7 @@ def heal(site: SiteFile = None, directory: Directory = None, as_json: AsJson = F
         with OnStderr() as progress:
             async with opened(found, runs, progress, even_halted=True) as parts:
                 progress.say(f"asking {len(found.hosts)} hosts")
-                return [asdict(each) for each in await healed(parts.transports, sorted(found.hosts), runs)]
+                return [asdict(each) for each in await healed(parts)]
 
     with errors_in_one_line():
         found, runs = _site(site, directory), _runs(directory)
