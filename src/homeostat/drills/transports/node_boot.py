@@ -121,7 +121,8 @@ def boot(host: str, path: str, digest: str) -> str:
     # What was broken while drills were on may still be undone; each verb asks the file again.
     if words.get("enabled") is not True and not there:
         raise Unfit(
-            "NotAllowed", "%s: drills.enabled is off in its %s; nothing is broken here" % (host, path)
+            "NotAllowed",
+            "%s: drills.enabled is off in its %s; its owner writes true there" % (host, path),
         )
     private(host, os.path.dirname(shipped))
     private(host, shipped)
