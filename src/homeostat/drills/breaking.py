@@ -20,8 +20,6 @@ from homeostat.drills.stopping import Beside, NotBegun, Stopped, to_its_end
 from homeostat.drills.transports.port import HostTransport
 from homeostat.kernel.errors import GiveUp, HomeostatError, RetryLater
 
-UNDO_WITHIN_S = 15.0
-"""After the keeper's own deadline, so much longer is waited for the proof."""
 _UNDO_AGAIN_S = 1.0
 _SHOWN = 100
 

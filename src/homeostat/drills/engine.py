@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
 from homeostat.drills.book import Book, now_ns
-from homeostat.drills.breaking import UNDO_WITHIN_S, Breaking, Late
+from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
 from homeostat.drills.evidence import read_evidence
@@ -63,6 +63,8 @@ ORDERS = "orders"
 """Below the folder of runs: what hosts and monitors are given, while it is needed."""
 _LOOK_AGAIN_S = 0.5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+UNDO_WITHIN_S = 15.0
+"""After the keeper's own deadline, so much longer is waited for the proof."""
 
 
 def announcing_of(site: Site) -> Announcing:
