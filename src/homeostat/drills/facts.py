@@ -87,6 +87,17 @@ class MonitorLost:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadSeen:
+    """How busy the machine of the monitors was: the load averages over 1, 5 and 15 minutes, and its CPUs."""
+
+    when: Literal["begin", "end"]
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    cpus: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListeningForFaults:
     """From now on we hear what our own fault manager raises; without this its silence says nothing."""
 
@@ -198,6 +209,7 @@ Fact = (
     | MonitorReady
     | MonitorEnded
     | MonitorLost
+    | LoadSeen
     | ListeningForFaults
     | Injecting
     | Injected
