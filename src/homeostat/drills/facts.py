@@ -27,6 +27,14 @@ class MonitorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A monitor that is optional and could not be had at this site."""
+
+    monitor: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What was going to be done, resolved, and written before anything was."""
 
@@ -40,6 +48,10 @@ class Plan:
     """Wall time, for people."""
     strict_steps: bool = False
     suite: str | None = None
+    deviations: tuple[str, ...] = ()
+    """In what site and run are not what a document asks for."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the drill's file has besides, and this run has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,17 @@ class MonitorLost:
 
     monitor: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSeen:
+    """How busy the machine of the monitors was: the load averages over 1, 5 and 15 minutes, and its CPUs."""
+
+    when: Literal["begin", "end"]
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    cpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +209,7 @@ Fact = (
     | MonitorReady
     | MonitorEnded
     | MonitorLost
+    | LoadSeen
     | ListeningForFaults
     | Injecting
     | Injected

@@ -1,6 +1,7 @@
-"""What runs of dead tools left: their faults are undone, their histories closed as ABORTED.
+"""What runs of dead tools left: faults are undone, histories closed as ABORTED, reports sent to the server.
 
-The hosts' keepers have undone it by their deadlines anyway; this does it now, and looks. Repeats until clean.
+The hosts' keepers have undone it by their deadlines anyway; this does it now, and looks. What cannot be done
+now is said, and left for the next time: it repeats until clean.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from homeostat.drills.book import now_ns
 from homeostat.drills.checkers import judge
 from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import Aborted, Undone
-from homeostat.drills.history import MANIFEST, PLAN, VERDICT, Recording, close_frozen, files_of
+from homeostat.drills.history import MANIFEST, PLAN, VERDICT, Recording, close_frozen, files_of, read_plan
 from homeostat.drills.judgement import judgement_record
+from homeostat.drills.late_fences import stays_on
 from homeostat.drills.ledger import Ledger, Left, read_left
-from homeostat.drills.transports.opening import Transports
+from homeostat.drills.model import HostOff
+from homeostat.drills.ordered import Parts
 from homeostat.drills.transports.port import HostTransport
+from homeostat.drills.unreported import tell_unreported
 from homeostat.kernel.errors import HomeostatError
 
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """One thing that was left: a fault on a host, or a run without its end."""
+    """One thing that was left: a fault on a host, a run without its end, or a report that was not sent."""
 
     what: str
     host: str | None
@@ -30,18 +34,19 @@ class Healed:
     seen: str
 
 
-async def heal(transports: Transports, hosts: list[str], runs: Path) -> list[Healed]:
+async def heal(parts: Parts) -> list[Healed]:
     """Everything that is left, on every host and in every run whose tool is gone."""
     healed: list[Healed] = []
-    for host in hosts:
-        healed += await _host(transports[host])
-    for folder in sorted(path.parent for path in runs.glob(f"*/{PLAN}")):
+    for host in sorted(parts.site.hosts):
+        healed += await _host(parts.transports[host])
+    for folder in sorted(path.parent for path in parts.runs.glob(f"*/{PLAN}")):
         try:
             if not (files_of(folder).closed or (left := read_left(folder)).tool_lives):
-                healed.append(await _run(transports, folder, left))
+                healed.append(await _run(parts, folder, left))
         except HomeostatError as error:
             healed.append(Healed(folder.name, None, False, str(error)))
-    return healed
+    told = await tell_unreported(parts, asked_for=bool(healed))
+    return healed + [Healed(each.what, None, each.ok, each.seen) for each in told]
 
 
 async def _host(transport: HostTransport) -> list[Healed]:
@@ -55,14 +60,19 @@ async def _host(transport: HostTransport) -> list[Healed]:
     ]
 
 
-async def _run(transports: Transports, folder: Path, left: Left) -> Healed:
+async def _run(parts: Parts, folder: Path, left: Left) -> Healed:
     """Close one run. Its verdict stays when it had one; else it is ABORTED."""
     if (folder / VERDICT).exists() and (folder / MANIFEST).exists():
         close_frozen(folder)
         return Healed(folder.name, None, True, "its verdict was there; the clean-up did not end")
     gone: list[Undone] = []
     for each in left.faults:
-        gone.append(await _looked(transports[each.host], each.fault))
+        if each.host not in parts.site.hosts:
+            gone.append(Undone(False, f"site {parts.site.site} has no host {each.host} any more"))
+        elif isinstance(fault := read_plan(folder).drill.fault, HostOff):
+            gone.append(await stays_on(parts, fault, read_plan(folder).victims[0], each))
+        else:
+            gone.append(await _looked(parts.transports[each.host], each.fault))
     with Recording.reopened(folder) as recording, Ledger(folder) as ledger:
         recording.note(Aborted("homeostat drill heal", "the tool ended without its verdict"), now_ns())
         for undo, said in zip(left.faults, gone, strict=True):

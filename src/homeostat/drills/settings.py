@@ -25,7 +25,8 @@ class DrillsSettings(BaseModel):
 
     denser_at_most: int = Field(default=2, ge=0, le=5)
     """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period; and
-    one as it was, when something was not well in the moment between its baseline and the fault."""
+    one as it was, when the prober itself was late, or when something was not well in the moment between its
+    baseline and the fault."""
 
     @model_validator(mode="after")
     def _in_time(self) -> Self:
