@@ -178,5 +178,6 @@ umount -l /.machine
 install -d -o mysql -g mysql /run/mysqld
 cd /
 exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \\
+  XDG_CACHE_HOME={shared_inside}/cache \\
   /usr/bin/supervisord --nodaemon --configuration /etc/supervisor/testbed.conf >/run/supervisord.out 2>&1
 """
