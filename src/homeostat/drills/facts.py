@@ -75,6 +75,25 @@ class MonitorLost:
 
 
 @dataclass(frozen=True, slots=True)
+class DependantsSeen:
+    """Whose data lies on the disk that is hit, of the services that the verdict is about, and whose beside it."""
+
+    device: str
+    on_it: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HolderSeen:
+    """The hosts that said that they hold the address of a service; the `silent` ones could not be asked."""
+
+    service: str
+    when: Literal["before", "during", "after"]
+    hosts: tuple[str, ...]
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ListeningForFaults:
     """From now on we hear what our own fault manager raises; without this its silence says nothing."""
 
@@ -186,6 +205,8 @@ Fact = (
     | MonitorReady
     | MonitorEnded
     | MonitorLost
+    | DependantsSeen
+    | HolderSeen
     | ListeningForFaults
     | Injecting
     | Injected

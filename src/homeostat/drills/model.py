@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from homeostat.drills.spans import Some
+from homeostat.drills.spans import Share, Some
+from homeostat.monitors.outage import RESOLUTION_SHARE_MAX
 
 NAME = r"^[a-z][a-z0-9-]{0,62}$"
 """Of drills, suites, monitors and operations: fit for a file name everywhere, so never an alias."""
@@ -203,7 +204,7 @@ class Disk:
     target: Victim
     hold_ms: Annotated[Some, Field(alias="hold")]
     folder: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
-    """On the host that is hit; where the service's own data lies when it is not given."""
+    """On the host that is hit; on the disk of the service's own data when it is not given."""
     file_mib_max: Annotated[int, Field(ge=1, le=2048)] = 1024
     free_gib_floor: Annotated[float, Field(gt=0)] = 1.0
     """Never less room than this."""
@@ -280,6 +281,9 @@ class ServiceOutage:
     requirement: Requirement
     monitors: Annotated[tuple[Name, ...], Field(min_length=1)]
     limit_ms: Annotated[Some, Field(alias="limit")]
+    resolution: Share = RESOLUTION_SHARE_MAX
+    """So far apart, as a share of the limit, may the bounds be before the fault. Whatever it is, only an
+    upper bound below the limit passes."""
     operator: Operator = "<"
     weight: Weight = Weight.BINDING
 
@@ -312,6 +316,28 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependant:
+    """Something that is monitored, or that it uses, has its data on the disk that was hit."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["dependant"]
+    requirement: Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class HolderMoved:
+    """The address of a service went to another host, by what the hosts say."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["holder_moved"]
+    requirement: Requirement
+    service: Name
+    weight: Weight = Weight.BINDING
+
+
+@dataclass(frozen=True, slots=True)
 class OperationsDone:
     """Every operation `after` the fault was carried out, in order and without error."""
 
@@ -332,7 +358,8 @@ class Proof:
 
 
 Check = Annotated[
-    ServiceOutage | ProcessRecovery | Noticed | OperationsDone | Proof, Field(discriminator="kind")
+    ServiceOutage | ProcessRecovery | Noticed | OperationsDone | Dependant | HolderMoved | Proof,
+    Field(discriminator="kind"),
 ]
 
 

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from homeostat.drills.model import (
+    Check,
     Choice,
+    Dependant,
+    Disk,
     Drill,
+    HolderMoved,
     HostOff,
     Kill,
     Layer,
@@ -28,7 +32,7 @@ from homeostat.drills.model import (
 )
 from homeostat.drills.site import address_of
 from homeostat.drills.spans import span_text
-from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
+from homeostat.monitors.outage import may_decide, resolution_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,37 +124,49 @@ def _operations(drill: Drill) -> Iterator[Broken]:
 
 def _checks(drill: Drill) -> Iterator[Broken]:
     monitors = {each.id: each for each in drill.monitors}
-    seen: set[str] = set()
-    deciding = 0
+    kinds = [each.kind for each in drill.checks]
     for at, check in enumerate(drill.checks):
-        match check:
-            case ServiceOutage():
-                deciding += check.weight is Weight.BINDING
-                yield from _outage(at, check, drill, monitors)
-            case ProcessRecovery():
-                deciding += check.weight is Weight.BINDING
-                if not isinstance(drill.fault, Kill | HostOff):
-                    yield Broken(
-                        ("checks", at, "kind"), "only after a fault that ends processes: kill, host_off"
-                    )
-                monitor = monitors.get(check.monitor)
-                if monitor is None or monitor.kind != "process":
-                    yield Broken(("checks", at, "monitor"), f"a monitor of kind process: {_ids(drill, True)}")
-                yield from _window(at, check.limit_ms, drill)
-            case Noticed():
-                deciding += check.weight is Weight.BINDING
-                yield from _window(at, check.limit_ms, drill)
-            case Proof(kind=kind):
-                if kind in seen:
-                    yield Broken(("checks", at, "kind"), "once: it is one proof")
-                seen.add(kind)
-            case OperationsDone():
-                deciding += bool(drill.operations.after)
-            case _:
-                assert_never(check)
-    if not deciding:
+        yield from _check(at, check, drill, monitors)
+        if isinstance(check, Proof | Dependant) and check.kind in kinds[:at]:
+            yield Broken(("checks", at, "kind"), "once: it is one proof")
+    if not any(_decides(check, drill) for check in drill.checks):
         accepted = "at least one that measures and is binding: proofs alone would pass for nothing"
         yield Broken(("checks",), accepted)
+
+
+def _decides(check: Check, drill: Drill) -> bool:
+    """Whether it measures and counts."""
+    match check:
+        case ServiceOutage() | ProcessRecovery() | Noticed() | HolderMoved():
+            return check.weight is Weight.BINDING
+        case OperationsDone():
+            return bool(drill.operations.after)
+        case Dependant() | Proof():
+            return False
+        case _:
+            assert_never(check)
+
+
+def _check(at: int, check: Check, drill: Drill, monitors: dict[str, Monitor]) -> Iterator[Broken]:
+    match check:
+        case ServiceOutage():
+            yield from _outage(at, check, drill, monitors)
+        case ProcessRecovery():
+            if not isinstance(drill.fault, Kill | HostOff):
+                yield Broken(("checks", at, "kind"), "only after a fault that ends processes: kill, host_off")
+            monitor = monitors.get(check.monitor)
+            if monitor is None or monitor.kind != "process":
+                yield Broken(("checks", at, "monitor"), f"a monitor of kind process: {_ids(drill, True)}")
+            yield from _window(at, check.limit_ms, drill)
+        case Noticed():
+            yield from _window(at, check.limit_ms, drill)
+        case Dependant():
+            if not isinstance(drill.fault, Disk):
+                yield Broken(("checks", at, "kind"), "only after a fault of a disk")
+        case HolderMoved() | Proof() | OperationsDone():
+            return
+        case _:
+            assert_never(check)
 
 
 def _outage(at: int, check: ServiceOutage, drill: Drill, monitors: dict[str, Monitor]) -> Iterator[Broken]:
@@ -160,8 +176,8 @@ def _outage(at: int, check: ServiceOutage, drill: Drill, monitors: dict[str, Mon
             yield Broken(
                 ("checks", at, "monitors", number), f"a monitor of kind http or tcp: {_ids(drill, False)}"
             )
-        elif not may_decide(check.limit_ms, resolution_ms(monitor.period_ms, 0.0, 0.0)):
-            period = span_text(check.limit_ms * RESOLUTION_SHARE_MAX / 2)
+        elif not may_decide(check.limit_ms, resolution_ms(monitor.period_ms, 0.0, 0.0), check.resolution):
+            period = span_text(check.limit_ms * check.resolution / 2)
             limit = span_text(check.limit_ms)
             where = drill.monitors.index(monitor)
             yield Broken(("monitors", where, "period"), f"at most {period}: more cannot decide {limit}")

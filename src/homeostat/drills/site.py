@@ -5,7 +5,7 @@ No I/O but `read_site`. What may be broken on a host is not said here but in tha
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -36,6 +36,12 @@ def _with_address(url: str) -> str:
 
 Url = Annotated[str, Field(pattern=_URL), AfterValidator(_with_address)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
+
+
+def _absolute(path: PurePosixPath) -> PurePosixPath:
+    if not path.is_absolute():
+        raise ValueError(f"{path}: an absolute path on that host")
+    return path
 
 
 class _Part(BaseModel):
@@ -93,6 +99,10 @@ class Presence(_Part):
     resource: str | None = None
     """Under which id our own fault manager knows it."""
 
+    data: Annotated[PurePosixPath, AfterValidator(_absolute)] | None = None
+    """The folder of its data on that host. The injector `disk` hits the disk below it, and the check
+    `dependant` looks whether it did."""
+
 
 class SiteService(_Part):
     """One service and every host that has it."""
@@ -106,6 +116,9 @@ class SiteService(_Part):
     holder: Literal["listens", "address"] = "listens"
     """Who holds the endpoint: the host on which a process of the profile listens on its port, or the host
     that has its address."""
+
+    uses: tuple[Name, ...] = ()
+    """Services of this site without which it cannot serve: a database, for example."""
 
     quorum: int = Field(default=1, ge=1)
     """So many hosts must still serve when one is hit. 1: the last one is never hit."""
@@ -131,6 +144,10 @@ class Site(_Part):
             if each.power is not None and (each.power.host == name or each.power.host not in self.hosts):
                 raise ValueError(f"hosts.{name}.power.host: another host of this site, not {each.power.host}")
         for name, service in self.services.items():
+            for used in service.uses:
+                if used == name or used not in self.services:
+                    known = ", ".join(each for each in self.services if each != name) or "none"
+                    raise ValueError(f"services.{name}.uses: {used} is no other service here: {known}")
             for host in service.hosts:
                 if host not in self.hosts:
                     known = ", ".join(self.hosts)
