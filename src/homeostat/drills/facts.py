@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
+from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.model import Drill
 from homeostat.kernel.errors import CorruptState
 
@@ -108,7 +109,7 @@ class OperationDone:
     """One operation; `ended_ns` also of one that was given up."""
 
     operation: str
-    phase: Literal["during", "after"]
+    phase: Phase
     began_ns: int
     ended_ns: int
     ok: bool

@@ -10,21 +10,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Discriminator, Field, Tag
 
+from homeostat.drills.cloud_operation import CloudOperation
+from homeostat.drills.naming import STRICT, Name
 from homeostat.drills.spans import Some
 
-NAME = r"^[a-z][a-z0-9-]{0,62}$"
-"""Of drills, suites, monitors and operations: fit for a file name everywhere, so never an alias."""
-
-
-Name = Annotated[str, Field(pattern=NAME)]
 Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 """The id of the statement that a check answers: `R1.11`."""
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Operator = Literal["<", "<="]
 
 
@@ -65,7 +61,7 @@ class Choice(StrEnum):
 class Target:
     """One thing by name. `on: victim` is what of the service runs on the host that the fault hits."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     service: Name | None = None
     host: Host | None = None
@@ -77,7 +73,7 @@ class Target:
 class Monitor:
     """One independent process that asks one target, at a fixed rate, whatever earlier answers do."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Name
     kind: Literal["tcp", "http", "process"]
@@ -94,7 +90,7 @@ class Monitor:
 class Redundancy:
     """More than one back end serves, or the drill would prove nothing."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["redundancy"]
     requirement: Requirement
@@ -106,7 +102,7 @@ class Redundancy:
 class FreeSpace:
     """So much room on the disk that is hit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["free_space"]
     requirement: Requirement
@@ -117,7 +113,7 @@ class FreeSpace:
 class NoOpenFaults:
     """Nothing is broken before we break something."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["no_open_faults"]
     requirement: Requirement
@@ -130,7 +126,7 @@ Precondition = Annotated[Redundancy | FreeSpace | NoOpenFaults, Field(discrimina
 class Baseline:
     """What must have been seen before the fault: so many answers of each monitor, all good."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     samples: Annotated[int, Field(ge=20, le=100_000)] = 50
 
@@ -139,7 +135,7 @@ class Baseline:
 class Window:
     """How long is measured after the fault: until all is well for `settle`, at most `longest`."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     effect_within_ms: Annotated[Some, Field(alias="effect_within")] = 2_000.0
     """So late may the proven fault first be felt; before that nobody says that it was not felt."""
@@ -151,7 +147,7 @@ class Window:
 class Victim:
     """What the fault hits: a service on one host, chosen by rule; or one host by name."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     service: Name | None = None
     host: Host | None = None
@@ -162,7 +158,7 @@ class Victim:
 class Kill:
     """End the exact processes that were found."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["kill"]
     target: Victim
@@ -175,7 +171,7 @@ class Kill:
 class Freeze:
     """Stop the processes for a while, then let them go on."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["freeze"]
     target: Victim
@@ -186,7 +182,7 @@ class Freeze:
 class Cpu:
     """One busy worker pinned to every CPU that is allowed."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["cpu"]
     target: Victim
@@ -197,7 +193,7 @@ class Cpu:
 class Disk:
     """Direct writes into one bounded file, in a folder on the service's own data device."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["disk"]
     target: Victim
@@ -213,7 +209,7 @@ class Disk:
 class Network:
     """Cut a host off, or make it slow to reach."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["network"]
     target: Victim
@@ -230,7 +226,7 @@ class Network:
 class HostOff:
     """Switch a whole host off, and on again."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["host_off"]
     target: Victim
@@ -249,7 +245,7 @@ def hold_ms(fault: Kill | Freeze | Cpu | Disk | Network | HostOff) -> float:
 class Operation:
     """What a user does. Within its deadline it is asked again until it answers as expected."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Name
     target: Target
@@ -260,21 +256,40 @@ class Operation:
     deadline_ms: Annotated[Some, Field(alias="deadline")] = 60_000.0
 
 
+def kind(given: object) -> str | None:
+    """Of an operation: `http` when it does not say."""
+    return given.get("kind", "http") if isinstance(given, dict) else getattr(given, "kind", None)
+
+
+Step = Operation | CloudOperation
+AnyOperation = Annotated[
+    Annotated[Operation, Tag("http")] | Annotated[CloudOperation, Tag("cloud")], Discriminator(kind)
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """`during` the fault for information; `after` recovery, in this order, binding."""
+    """`before` the monitors begin: set-up; `during` the fault for information; `after` recovery, in this
+    order, binding."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
-    during: tuple[Operation, ...] = ()
-    after: tuple[Operation, ...] = ()
+    before: tuple[AnyOperation, ...] = ()
+    """One that fails ends the run before anything is broken: an ERROR, no verdict about the fault."""
+    during: tuple[AnyOperation, ...] = ()
+    after: tuple[AnyOperation, ...] = ()
+
+    @property
+    def all(self) -> tuple[Step, ...]:
+        """Of every phase."""
+        return (*self.before, *self.during, *self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceOutage:
     """The upper bound of the longest episode of each of these monitors keeps the limit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["service_outage"]
     requirement: Requirement
@@ -288,7 +303,7 @@ class ServiceOutage:
 class ProcessRecovery:
     """As many workers as before, of new identity, alive for the stable time, within the limit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["process_recovery"]
     requirement: Requirement
@@ -302,7 +317,7 @@ class ProcessRecovery:
 class Noticed:
     """Our own fault manager raised a fault for what was broken, within the limit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["noticed"]
     requirement: Requirement
@@ -315,7 +330,7 @@ class Noticed:
 class OperationsDone:
     """Every operation `after` the fault was carried out, in order and without error."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["operations"]
     requirement: Requirement
@@ -325,7 +340,7 @@ class OperationsDone:
 class Proof:
     """What every run must prove, asked for or not. A file may only say under which requirement."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["effect", "undo", "monitors", "window"]
     requirement: Requirement
@@ -340,7 +355,7 @@ Check = Annotated[
 class Cleanup:
     """After the verdict: start what does not run, delete what the drill created."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["restart_if_down", "delete_test_objects"]
     service: Name | None = None
@@ -350,7 +365,7 @@ class Cleanup:
 class Drill:
     """One file: what must hold, what is broken, what is measured, and what follows from it."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Annotated[Name, Field(alias="drill")]
     title: Text
@@ -370,7 +385,7 @@ class Drill:
 class Quiesce:
     """Between two drills: every monitor is green for so long, or the next one is not begun."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     green_for_ms: Annotated[Some, Field(alias="green_for")] = 3_000.0
     within_ms: Annotated[Some, Field(alias="within")] = 60_000.0
@@ -380,7 +395,7 @@ class Quiesce:
 class Suite:
     """Drills in order, each with its own set-up; a failed one does not affect the next."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Annotated[Name, Field(alias="suite")]
     title: Text

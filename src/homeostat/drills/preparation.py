@@ -295,7 +295,9 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
             presence_of(site, str(monitor.target.service), victim, f"{field}.service")
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
-    for operation in (*drill.operations.during, *drill.operations.after):
+    for operation in drill.operations.all:
+        if not isinstance(operation, Operation):
+            raise BadInput(f"operations.{operation.id}.kind", "cloud", "http: this site has no cloud")
         operation_url(site, operation, victim)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from homeostat.drills.cloud_operation import CloudOperation, Making, Phase, optional
 from homeostat.drills.model import (
     Choice,
     Drill,
@@ -15,11 +16,11 @@ from homeostat.drills.model import (
     Monitor,
     Network,
     Noticed,
-    Operation,
     OperationsDone,
     ProcessRecovery,
     Proof,
     ServiceOutage,
+    Step,
     Suite,
     Target,
     Victim,
@@ -43,6 +44,7 @@ def drill_rules(drill: Drill) -> list[Broken]:
     """Everything that is wrong with a drill whose fields are each acceptable."""
     return [
         *_unique(("monitors",), [each.id for each in drill.monitors], "id"),
+        *_unique(("operations", "before"), [each.id for each in drill.operations.before], "id"),
         *_unique(("operations", "during"), [each.id for each in drill.operations.during], "id"),
         *_unique(("operations", "after"), [each.id for each in drill.operations.after], "id"),
         *_monitors(drill),
@@ -107,15 +109,33 @@ def _victim(drill: Drill) -> Iterator[Broken]:
 
 
 def _operations(drill: Drill) -> Iterator[Broken]:
-    groups: tuple[tuple[str, Sequence[Operation]], ...] = (
+    phases: tuple[tuple[Phase, Sequence[Step]], ...] = (
+        ("before", drill.operations.before),
         ("during", drill.operations.during),
         ("after", drill.operations.after),
     )
-    for word, operations in groups:
+    for word, operations in phases:
         for at, operation in enumerate(operations):
+            if isinstance(operation, CloudOperation):
+                continue
             yield from _target(("operations", word, at, "target"), operation.target)
             if operation.target.host is not None:
                 yield Broken(("operations", word, at, "target"), "service or url")
+    before = Making()
+    yield from _cloud("before", drill.operations.before, before)
+    yield from _cloud("during", drill.operations.during, Making(set(before.there), rounds=True))
+    yield from _cloud("after", drill.operations.after, before)
+    makes = any(isinstance(each, CloudOperation) and each.does == "create" for each in drill.operations.all)
+    if makes and all(each.kind != "delete_test_objects" for each in drill.cleanup):
+        yield Broken(("cleanup",), "kind: delete_test_objects, for what the operations create")
+
+
+def _cloud(phase: Phase, operations: Sequence[Step], making: Making) -> Iterator[Broken]:
+    for at, operation in enumerate(operations):
+        if isinstance(operation, CloudOperation):
+            word, accepted = making.wrong(operation, phase) or ("", "")
+            if word:
+                yield Broken(("operations", phase, at, word), accepted)
 
 
 def _checks(drill: Drill) -> Iterator[Broken]:
@@ -145,7 +165,7 @@ def _checks(drill: Drill) -> Iterator[Broken]:
                     yield Broken(("checks", at, "kind"), "once: it is one proof")
                 seen.add(kind)
             case OperationsDone():
-                deciding += bool(drill.operations.after)
+                deciding += any(not optional(each) for each in drill.operations.after)
             case _:
                 assert_never(check)
     if not deciding:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from homeostat.drills.model import Name
+from homeostat.drills.naming import Name
 from homeostat.drills.settings import DrillsSettings
 from homeostat.drills.spans import Some
 from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
