@@ -28,6 +28,14 @@ class MonitorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A monitor that is optional and could not be had at this site."""
+
+    monitor: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What was going to be done, resolved, and written before anything was."""
 
@@ -41,6 +49,10 @@ class Plan:
     """Wall time, for people."""
     strict_steps: bool = False
     suite: str | None = None
+    deviations: tuple[str, ...] = ()
+    """In what site and run are not what a document asks for."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the drill's file has besides, and this run has not."""
 
 
 @dataclass(frozen=True, slots=True)

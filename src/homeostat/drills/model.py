@@ -16,6 +16,14 @@ from homeostat.drills.cloud_operation import CloudOperation
 from homeostat.drills.naming import STRICT, Name
 from homeostat.drills.spans import Some
 
+COMMAND = r"^[a-z][a-z-]*( [a-z][a-z-]*)* list$"
+"""Of a monitor of kind cli: it only looks, so its last word is list."""
+PROJECT = "{project_id}"
+"""In the path of a monitor: the project of its token."""
+CLI_BASELINE = 2
+"""So many good calls of a client are its baseline: each takes seconds."""
+
+
 Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 """The id of the statement that a check answers: `R1.11`."""
 Host = Annotated[str, Field(min_length=1, max_length=253)]
@@ -71,12 +79,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """One independent process that asks one target, at a fixed rate, whatever earlier answers do."""
+    """One independent process that asks one target, at a fixed rate, whatever earlier answers do.
+
+    But for kind cli, which asks as people do: one call after the other.
+    """
 
     __pydantic_config__ = STRICT
 
     id: Name
-    kind: Literal["tcp", "http", "process"]
+    kind: Literal["tcp", "http", "process", "cli"]
     layer: Layer
     target: Target
     path: Annotated[str, Field(pattern=r"^/\S*$")] = "/"
@@ -84,6 +95,12 @@ class Monitor:
     deadline_ms: Annotated[Some, Field(alias="deadline")] = 1_000.0
     stable_ms: Annotated[Some, Field(alias="stable")] = 2_000.0
     """Of kind process: how long a new worker must have lived to count as recovered."""
+    token: bool = False
+    """Of kind http: asked with a token of the site's cloud, got once for the whole run."""
+    command: Annotated[str, Field(pattern=COMMAND)] | None = None
+    """Of kind cli: what the cloud's own client is asked, one call after the other: `server list`."""
+    optional: bool = False
+    """Left out, and said so, at a site that does not have the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +396,11 @@ class Drill:
     window: Window = field(default_factory=Window)
     operations: Operations = field(default_factory=Operations)
     cleanup: tuple[Cleanup, ...] = ()
+
+
+def baseline_samples(drill: Drill, monitor: Monitor) -> int:
+    """So many good answers of this monitor in a row come before the fault."""
+    return CLI_BASELINE if monitor.kind == "cli" else drill.baseline.samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from homeostat.drills.cloud_operation import CloudOperation, Making, Phase, optional
 from homeostat.drills.model import (
+    PROJECT,
     Choice,
     Drill,
     HostOff,
@@ -89,6 +90,25 @@ def _monitors(drill: Drill) -> Iterator[Broken]:
             yield Broken((*here, "layer"), "process for the kind process, and only for it")
         if monitor.target.host is not None and monitor.kind != "tcp":
             yield Broken((*here, "kind"), "tcp for a host")
+        if monitor.optional and monitor.target.service is None:
+            yield Broken((*here, "optional"), "only with a service, which a site may not have")
+        yield from _of_a_cloud(here, monitor)
+
+
+def _of_a_cloud(here: tuple[str | int, ...], monitor: Monitor) -> Iterator[Broken]:
+    """A token and the cloud's own client."""
+    if monitor.token and monitor.kind != "http":
+        yield Broken((*here, "token"), "only of kind http")
+    if PROJECT in monitor.path and not monitor.token:
+        yield Broken((*here, "path"), f"token: true beside it: {PROJECT} is the project of the token")
+    if (monitor.kind == "cli") != (monitor.command is not None):
+        yield Broken((*here, "command"), "for the kind cli, and only for it")
+    if monitor.kind != "cli":
+        return
+    if monitor.layer is not Layer.USER:
+        yield Broken((*here, "layer"), "user for the kind cli")
+    if monitor.target.service is None or monitor.target.on != "endpoint":
+        yield Broken((*here, "target"), "service: the one that the command asks; the client finds it itself")
 
 
 def _victim(drill: Drill) -> Iterator[Broken]:
@@ -178,8 +198,12 @@ def _outage(at: int, check: ServiceOutage, drill: Drill, monitors: dict[str, Mon
         monitor = monitors.get(name)
         if monitor is None or monitor.kind == "process":
             yield Broken(
-                ("checks", at, "monitors", number), f"a monitor of kind http or tcp: {_ids(drill, False)}"
+                ("checks", at, "monitors", number), f"a monitor that asks a service: {_ids(drill, False)}"
             )
+        elif monitor.kind == "cli":
+            if check.weight is not Weight.INFORMATIVE:
+                accepted = "informative for a monitor of kind cli: one call after the other cannot decide"
+                yield Broken(("checks", at, "weight"), accepted)
         elif not may_decide(check.limit_ms, resolution_ms(monitor.period_ms, 0.0, 0.0)):
             period = span_text(check.limit_ms * RESOLUTION_SHARE_MAX / 2)
             limit = span_text(check.limit_ms)
