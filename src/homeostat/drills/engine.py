@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
@@ -27,6 +27,7 @@ from homeostat.drills.book import Book, now_ns
 from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
+from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import (
     Aborted,
@@ -264,7 +265,7 @@ class Run:
             book.note(dependants_in(breaking.record["plan"], about))
         await self._holders(book, "before")
 
-    async def _holders(self, book: Book, when: Literal["before", "during", "after"]) -> None:
+    async def _holders(self, book: Book, when: Phase) -> None:
         """Ask the hosts. The one that is switched off is not waited for."""
         drill = self._drill
         off = (self._victim,) if when == "during" and isinstance(drill.fault, HostOff) else ()

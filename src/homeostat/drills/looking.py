@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from homeostat.drills.asking import Asker
+from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.facts import HolderSeen, PreconditionSeen
 from homeostat.drills.guards import Serving, held
 from homeostat.drills.model import Disk, Drill, FreeSpace, NoOpenFaults, Redundancy
@@ -45,9 +46,7 @@ class Looking:
             if holds
         )
 
-    async def holder(
-        self, name: str, when: Literal["before", "during", "after"], without: Collection[str] = ()
-    ) -> HolderSeen:
+    async def holder(self, name: str, when: Phase, without: Collection[str] = ()) -> HolderSeen:
         """Who says now that it holds the address of a service. `without`: hosts that are off for certain."""
         service = self._site.services[name]
         hosts = [host for host in sorted(service.hosts) if host not in without]

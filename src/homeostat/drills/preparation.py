@@ -130,11 +130,11 @@ def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
         case Cpu():
             return "node_cpu", {}
         case Disk():
-            target = {"folder": fault.folder} if fault.folder is not None else {}
+            where: Record = {"folder": fault.folder} if fault.folder is not None else {}
             if data := data_on(site, fault.target.service, victim):
-                target["data"] = data
+                where["data"] = data
             floor = {"floor_mib": round(fault.free_gib_floor * _MIB_PER_GIB)}
-            return "node_disk", {**target, "size_mib": fault.file_mib_max, **floor}
+            return "node_disk", {**where, "size_mib": fault.file_mib_max, **floor}
         case Network():
             target = {"does": fault.effect}
             if fault.device is not None:
@@ -337,7 +337,9 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
             presence_of(site, str(monitor.target.service), victim, f"{field}.service")
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
-    for operation in (*drill.operations.during, *drill.operations.after):
+    for operation in drill.operations.all:
+        if not isinstance(operation, Operation):
+            raise BadInput(f"operations.{operation.id}.kind", "cloud", "http: this site has no cloud")
         operation_url(site, operation, victim)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from homeostat.drills.model import Name
+from homeostat.drills.model import Text
+from homeostat.drills.naming import Name
 from homeostat.drills.settings import DrillsSettings
 from homeostat.drills.spans import Some
 from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
@@ -127,6 +128,19 @@ class SiteService(_Part):
     """A drill that hits something else is ended when this service is out for longer (`10s`)."""
 
 
+class SiteCloud(_Part):
+    """The OpenStack that is drilled, as its own client knows it: for tokens and for monitors of kind cli."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """Of the cloud in clouds.yaml."""
+
+    clouds_file: Path | None = None
+    """Its clouds.yaml; where OpenStack's own tools look for one when it is not given."""
+
+    client: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] = "openstack"
+    """The command-line client: a name on PATH, or a path. Only monitors of kind cli need it."""
+
+
 class Site(_Part):
     """Everything that a drill may name."""
 
@@ -136,6 +150,10 @@ class Site(_Part):
     hosts: dict[HostName, SiteHost] = Field(min_length=1)
     services: dict[Name, SiteService] = Field(default_factory=dict)
     server: SiteServer | None = None
+    cloud: SiteCloud | None = None
+    deviations: tuple[Text, ...] = ()
+    """In what this site is not what a document asks for: at the head of every report."""
+
     drills: DrillsSettings = DrillsSettings()
 
     @model_validator(mode="after")
@@ -178,4 +196,12 @@ def _beside(site: Site, folder: Path) -> Site:
         for name, each in site.hosts.items()
     }
     server = site.server and site.server.model_copy(update={"token_file": folder / site.server.token_file})
-    return site.model_copy(update={"hosts": hosts, "server": server})
+    cloud = site.cloud and _cloud_beside(site.cloud, folder)
+    return site.model_copy(update={"hosts": hosts, "server": server, "cloud": cloud})
+
+
+def _cloud_beside(cloud: SiteCloud, folder: Path) -> SiteCloud:
+    """A client without a slash is looked for on PATH."""
+    file = cloud.clouds_file and folder / cloud.clouds_file.expanduser()
+    client = str(folder / Path(cloud.client).expanduser()) if "/" in cloud.client else cloud.client
+    return cloud.model_copy(update={"clouds_file": file, "client": client})
