@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from homeostat.drills.asking import Asker
 from homeostat.drills.book import now_ns
@@ -20,15 +19,9 @@ from homeostat.drills.ordered import Parts
 from homeostat.kernel.errors import HomeostatError
 
 BACK_WITHIN_S = 5.0
-
-
-@runtime_checkable
-class Restarting(Protocol):
-    """A transport that can start what is down. Not every one: a host's own file must name the program."""
-
-    async def restart(self, profile: str) -> str:
-        """Start a service by its profile; by what it was started. NotAllowed, GiveUp."""
-        ...
+"""So long what keeps it up has, before the clean-up starts it."""
+STARTED_WITHIN_S = 60.0
+"""So long what was started may load before it answers."""
 
 
 _DELETED = (*range(200, 300), 404, 410)
@@ -68,21 +61,19 @@ async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
         return CleanedUp(step, True, f"it is not on {victim or 'any host that was hit'}")
     if await _back(parts, service, victim) is None:
         return CleanedUp(step, True, f"it runs on {victim}")
-    transport = parts.transports[victim]
-    if not isinstance(transport, Restarting):
-        return CleanedUp(step, False, f"it is down on {victim}; start it there")
+    parts.progress.say(f"{service} is down on {victim}; starting it")
     try:
-        by = await transport.restart(parts.site.services[service].hosts[victim].profile)
+        by = await parts.transports[victim].restart(parts.site.services[service].hosts[victim].profile)
     except HomeostatError as error:
         return CleanedUp(step, False, f"it is down on {victim}, and not started: {error}")
-    seen = await _back(parts, service, victim)
+    seen = await _back(parts, service, victim, STARTED_WITHIN_S)
     words = "it runs" if seen is None else f"still down ({seen})"
     return CleanedUp(step, seen is None, f"it was down on {victim}; started by {by}; {words}")
 
 
-async def _back(parts: Parts, service: str, victim: str) -> str | None:
+async def _back(parts: Parts, service: str, victim: str, within_s: float = BACK_WITHIN_S) -> str | None:
     """None as soon as it serves on that host; what was seen last when it does not in time."""
-    end_s = time.monotonic() + BACK_WITHIN_S
+    end_s = time.monotonic() + within_s
     while True:
         found = {each.host: each for each in await parts.looking.serving(service)}[victim]
         if found.serves:

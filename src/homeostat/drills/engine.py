@@ -13,6 +13,7 @@ import asyncio
 import errno
 import secrets
 import time
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,11 +27,13 @@ from homeostat.drills.book import Book, now_ns
 from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
+from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import (
     Aborted,
     Broke,
     BroughtBack,
+    DependantsSeen,
     Injected,
     ListeningForFaults,
     Plan,
@@ -41,12 +44,14 @@ from homeostat.drills.history import Recording
 from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.model import HostOff, Quiesce, hold_ms
+from homeostat.drills.model import Dependant, HostOff, Quiesce, hold_ms
 from homeostat.drills.operating import Operating
 from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import (
     acting_host,
     check_fit,
+    depended_on,
+    holders_checked,
     monitor_plans,
     order_of,
     resources_of,
@@ -244,11 +249,28 @@ class Run:
             book.note(each)
         if not held:
             raise NotBegun("preconditions", "not all of them held", said=True)
+        await self._whereabouts(book)
         hit = hit_services(site, drill, self._victim)
         serving = {name: await looking.serving(name) for name in hit}
         refusals = last_ones(site, self._victim, serving, hit)
         if refusals:
             raise NotBegun("guard", "; ".join(refusals))
+
+    async def _whereabouts(self, book: Book) -> None:
+        """Whose data lies on the disk that will be hit, and who holds an address, when the drill asks."""
+        drill, breaking = self._drill, self._breaking
+        assert breaking is not None
+        if any(isinstance(each, Dependant) for each in drill.checks):
+            about = depended_on(self._parts.site, drill)
+            book.note(dependants_in(breaking.record["plan"], about))
+        await self._holders(book, "before")
+
+    async def _holders(self, book: Book, when: Phase) -> None:
+        """Ask the hosts. The one that is switched off is not waited for."""
+        drill = self._drill
+        off = (self._victim,) if when == "during" and isinstance(drill.fault, HostOff) else ()
+        for service in holders_checked(drill):
+            book.note(await self._parts.looking.holder(service, when, off))
 
     async def _broken(self, measuring: Measuring, beside: Beside, book: Book, ledger: Ledger) -> None:
         """From the injection to the end of the window."""
@@ -264,6 +286,7 @@ class Run:
             await self._undo(book, ledger, expected=True)
         after = await self._window(measuring, injected, operating, (canary, beside), (book, ledger))
         self._window_ends(book, now_ns())
+        await self._holders(book, "after")
         canary.cancel()
         # Never recovered: then the operations say so.
         await (after or operating.after(book, ledger))
@@ -294,6 +317,7 @@ class Run:
             if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
                 if not isinstance(drill.fault, HostOff):  # which somebody may well have switched on again
                     await breaking.prove_to_the_end(books[0])
+                await self._holders(books[0], "during")
                 await self._undo(*books, expected=True)
             if at_ns >= longest_ns(drill, injected.after_ns):
                 return after
@@ -343,6 +367,15 @@ class Run:
         if breaking is not None and breaking.injected is not None:
             self._window_ends(book, now_ns())
         await end_monitors(monitors, book)
+
+
+def dependants_in(plan: Mapping[str, Any], about: Collection[str]) -> DependantsSeen:
+    """What the host said of the disk and of the data there, of the services that count."""
+    words: dict[bool, list[str]] = {True: [], False: []}
+    for each in plan["data"]:
+        if each["service"] in about:
+            words[bool(each["on_it"])].append(f"{each['service']} in {each['path']}")
+    return DependantsSeen(str(plan["disk"]), tuple(words[True]), tuple(words[False]))
 
 
 def denser(ordered: Ordered) -> Ordered:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
+from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.model import Drill
 from homeostat.kernel.errors import CorruptState
 
@@ -27,6 +28,14 @@ class MonitorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A monitor that is optional and could not be had at this site."""
+
+    monitor: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What was going to be done, resolved, and written before anything was."""
 
@@ -40,6 +49,10 @@ class Plan:
     """Wall time, for people."""
     strict_steps: bool = False
     suite: str | None = None
+    deviations: tuple[str, ...] = ()
+    """In what site and run are not what a document asks for."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the drill's file has besides, and this run has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,25 @@ class MonitorLost:
 
     monitor: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DependantsSeen:
+    """Whose data lies on the disk that is hit, of the services that count, and whose beside it."""
+
+    device: str
+    on_it: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HolderSeen:
+    """The hosts that said that they hold the address of a service; the `silent` ones could not be asked."""
+
+    service: str
+    when: Phase
+    hosts: tuple[str, ...]
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +140,7 @@ class OperationDone:
     """One operation; `ended_ns` also of one that was given up."""
 
     operation: str
-    phase: Literal["during", "after"]
+    phase: Phase
     began_ns: int
     ended_ns: int
     ok: bool
@@ -186,6 +218,8 @@ Fact = (
     | MonitorReady
     | MonitorEnded
     | MonitorLost
+    | DependantsSeen
+    | HolderSeen
     | ListeningForFaults
     | Injecting
     | Injected

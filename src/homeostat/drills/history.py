@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from homeostat.drills.facts import FORMAT, CleanedUp, Entry, Fact, MonitorPlan, Plan, decode, encode
+from homeostat.drills.facts import FORMAT, CleanedUp, Entry, Fact, LeftOut, MonitorPlan, Plan, decode, encode
 from homeostat.drills.language import drill_of, drill_record
 from homeostat.kernel.errors import AlreadyRunning, BadInput, CorruptState, NotFound
 from homeostat.kernel.files import append_whole, read_json, write_json
@@ -236,6 +236,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "began_at_ns": plan.began_at_ns,
         "strict_steps": plan.strict_steps,
         "suite": plan.suite,
+        "deviations": list(plan.deviations),
+        "left_out": [asdict(each) for each in plan.left_out],
     }
 
 
@@ -260,6 +262,11 @@ def read_plan(folder: Path) -> Plan:
             began_at_ns=int(record["began_at_ns"]),
             strict_steps=bool(record["strict_steps"]),
             suite=record["suite"],
+            # Runs of before had neither.
+            deviations=tuple(map(str, record.get("deviations", ()))),
+            left_out=tuple(
+                LeftOut(str(each["monitor"]), str(each["why"])) for each in record.get("left_out", ())
+            ),
         )
     except (KeyError, TypeError, ValueError, BadInput) as error:
         raise CorruptState(f"{path}: not a plan ({error})") from None

@@ -51,6 +51,13 @@ class Why(StrEnum):
     OPERATIONS_NOT_RUN = "not all operations were carried out"
     OPERATIONS_OUT_OF_ORDER = "the operations were not carried out in the given order"
     OPERATED_TOO_EARLY = "operated before the fault could be felt or before it was over: it shows nothing"
+    DEPENDANT = "data of something that is monitored, or that it uses, lies on the disk that was hit"
+    NO_DEPENDANT = (
+        "no dependant: nothing monitored has its data on the disk that was hit, so it shows nothing"
+    )
+    HOLDER_MOVED = "another host held the address then"
+    HOLDER_STAYED = "no other host held the address"
+    HOLDER_UNKNOWN = "not exactly one host said that it held the address"
     NOT_NOTICED = "our own fault manager raised nothing for it"
     NOT_LISTENED = "nobody listened to our own fault manager"
     ABORTED = "it was ended before its end"

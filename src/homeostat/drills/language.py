@@ -16,11 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from homeostat.drills.marked import Marked, NotYaml, read
-from homeostat.drills.model import NAME, Drill, Suite
+from homeostat.drills.model import COMMAND, Drill, Suite
+from homeostat.drills.naming import NAME
 from homeostat.drills.rules import drill_rules, suite_rules
 from homeostat.kernel.errors import BadInput
 
 _SHOWN_MAX = 60
+_PATTERNS = {
+    NAME: "a name of small letters, digits and hyphens, beginning with a letter, at most 63 long",
+    COMMAND: "words of the client that end in list: server list",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ def _problem(error: Mapping[str, Any], kind: type, root: Marked, file: str) -> P
     path = _real(error["loc"], root)
     missing = error["type"] in ("missing", "union_tag_not_found")
     if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        path = (*path, str(error["ctx"]["discriminator"]).strip("'"))
+        path = (*path, str(error["ctx"]["discriminator"]).strip("'()"))
     field = _dotted(path)
     value = "" if missing else _shown(_tag_or_value(error))
     return Problem(file, root.line_at(path), field, value, _accepted(error, kind))
@@ -161,10 +166,8 @@ def _accepted(error: Mapping[str, Any], kind: type) -> str:
             return f"one of {context['expected_tags']}".replace("'", "")
         case "unexpected_keyword_argument":
             return f"there is no such field; known here: {', '.join(_known(error['loc'][:-1], kind))}"
-        case "string_pattern_mismatch" if context["pattern"] == NAME:
-            return "a name of small letters, digits and hyphens, beginning with a letter, at most 63 long"
         case "string_pattern_mismatch":
-            return f"text that matches {context['pattern']}"
+            return _PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
         case "value_error":
             return str(context["error"])
         case "literal_error" | "enum":

@@ -8,7 +8,7 @@ from homeostat.drills.asking import Asked, Asker
 from homeostat.drills.book import Book, now_ns
 from homeostat.drills.facts import OperationDone
 from homeostat.drills.ledger import Ledger
-from homeostat.drills.model import Drill, Operation
+from homeostat.drills.model import Drill, Operation, Step
 from homeostat.drills.preparation import operation_url
 from homeostat.drills.site import Site
 
@@ -39,7 +39,8 @@ class Operating:
             if not asked.ok:
                 return
 
-    async def _do(self, operation: Operation, ledger: Ledger) -> Asked:
+    async def _do(self, operation: Step, ledger: Ledger) -> Asked:
+        assert isinstance(operation, Operation)
         url = operation_url(self._site, operation, self._victim)
         expected = range(operation.status, operation.status + 1)
         asked = await self._asker.until(operation.method, url, expected, operation.deadline_ms / 1000)

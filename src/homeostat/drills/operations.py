@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from homeostat.drills.evidence import Evidence
 from homeostat.drills.facts import EffectSeen, Injected, OperationDone
 from homeostat.drills.judgement import Row, Why
-from homeostat.drills.model import Operation, OperationsDone, ServiceOutage, Weight
+from homeostat.drills.model import OperationsDone, ServiceOutage, Step, Weight
 from homeostat.monitors.verdicts import Verdict
 
 _NS_PER_MS = 1_000_000
@@ -25,7 +25,7 @@ def operation_rows(evidence: Evidence) -> Iterator[Row]:
         yield _during(evidence, (asked or [_DEFAULT])[0], during)
 
 
-def _after(evidence: Evidence, requirement: str, operations: Sequence[Operation]) -> Row:
+def _after(evidence: Evidence, requirement: str, operations: Sequence[Step]) -> Row:
     done = [each for each in evidence.all(OperationDone) if each.phase == "after"]
     verdict, why, detail = _became(evidence, operations, done)
     return Row(
@@ -40,7 +40,7 @@ def _after(evidence: Evidence, requirement: str, operations: Sequence[Operation]
     )
 
 
-def _during(evidence: Evidence, requirement: str, operations: Sequence[Operation]) -> Row:
+def _during(evidence: Evidence, requirement: str, operations: Sequence[Step]) -> Row:
     done = [each for each in evidence.all(OperationDone) if each.phase == "during"]
     failed = [each for each in done if not each.ok]
     why, verdict = Why.OPERATIONS_DONE, Verdict.PASS
@@ -60,12 +60,12 @@ def _during(evidence: Evidence, requirement: str, operations: Sequence[Operation
     )
 
 
-def _count(operations: Sequence[Operation]) -> str:
+def _count(operations: Sequence[Step]) -> str:
     return f"{len(operations)} operation{'' if len(operations) == 1 else 's'}"
 
 
 def _became(
-    evidence: Evidence, operations: Sequence[Operation], done: Sequence[OperationDone]
+    evidence: Evidence, operations: Sequence[Step], done: Sequence[OperationDone]
 ) -> tuple[Verdict, Why, str]:
     if not operations:
         return Verdict.INCONCLUSIVE, Why.NO_OPERATIONS, ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from homeostat.drills.model import (
     Drill,
     Fault,
     Freeze,
+    HolderMoved,
     HostOff,
     Kill,
     Monitor,
@@ -35,7 +36,7 @@ from homeostat.drills.site import Presence, Site, SiteService, address_of
 from homeostat.kernel.errors import BadInput, NotFound
 from homeostat.monitors.node_process_watch import WatchConfig
 from homeostat.monitors.node_sampler import SamplerConfig
-from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
+from homeostat.monitors.outage import may_decide, resolution_ms
 
 Record = dict[str, Any]
 PERIOD_MIN_MS = 5.0
@@ -129,9 +130,11 @@ def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
         case Cpu():
             return "node_cpu", {}
         case Disk():
-            target = {"folder": fault.folder} if fault.folder is not None else {}
+            where: Record = {"folder": fault.folder} if fault.folder is not None else {}
+            if data := data_on(site, fault.target.service, victim):
+                where["data"] = data
             floor = {"floor_mib": round(fault.free_gib_floor * _MIB_PER_GIB)}
-            return "node_disk", {**target, "size_mib": fault.file_mib_max, **floor}
+            return "node_disk", {**where, "size_mib": fault.file_mib_max, **floor}
         case Network():
             target = {"does": fault.effect}
             if fault.device is not None:
@@ -143,6 +146,45 @@ def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
             return "node_power", {"host": victim}
         case _:
             assert_never(fault)
+
+
+def used_by(site: Site, services: Iterable[str]) -> tuple[str, ...]:
+    """These services and everything that they use, whatever stands between; each once."""
+    found: list[str] = []
+    waiting = list(services)
+    while waiting:
+        name = waiting.pop(0)
+        if name in site.services and name not in found:
+            found.append(name)
+            waiting += site.services[name].uses
+    return tuple(found)
+
+
+def data_on(site: Site, service: str | None, host: str) -> dict[str, str]:
+    """Where services have their data on a host: first those of the target and what it uses."""
+    first = used_by(site, [service] if service is not None else [])
+    names = [*first, *(name for name in sorted(site.services) if name not in first)]
+    found = {name: site.services[name].hosts.get(host) for name in names}
+    return {
+        name: str(each.data) for name, each in found.items() if each is not None and each.data is not None
+    }
+
+
+def depended_on(site: Site, drill: Drill) -> tuple[str, ...]:
+    """What the deciding monitors ask, and everything that it uses: whose data the verdict is about."""
+    deciding = {
+        name
+        for check in drill.checks
+        if isinstance(check, ServiceOutage) and check.weight is Weight.BINDING
+        for name in check.monitors
+    }
+    asked = [each.target.service for each in drill.monitors if each.id in deciding]
+    return used_by(site, [each for each in asked if each is not None])
+
+
+def holders_checked(drill: Drill) -> tuple[str, ...]:
+    """The services of whose address the drill asks who holds it."""
+    return tuple(dict.fromkeys(each.service for each in drill.checks if isinstance(each, HolderMoved)))
 
 
 def _profile(site: Site, target: Victim, victim: str) -> str:
@@ -272,11 +314,11 @@ def undecidable(drill: Drill, resolutions: Mapping[str, float]) -> list[str]:
     """Each binding limit that a monitor cannot decide, given how far apart its bounds would be, in ms."""
     return [
         f"{name}: its bounds would be {resolutions[name]:.0f} ms apart, more than "
-        f"{RESOLUTION_SHARE_MAX:.0%} of the limit of {check.limit_ms:.0f} ms"
+        f"{check.resolution:.0%} of the limit of {check.limit_ms:.0f} ms"
         for check in drill.checks
         if isinstance(check, ServiceOutage) and check.weight is Weight.BINDING
         for name in check.monitors
-        if name in resolutions and not may_decide(check.limit_ms, resolutions[name])
+        if name in resolutions and not may_decide(check.limit_ms, resolutions[name], check.resolution)
     ]
 
 
@@ -295,11 +337,17 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
             presence_of(site, str(monitor.target.service), victim, f"{field}.service")
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
-    for operation in (*drill.operations.during, *drill.operations.after):
+    for operation in drill.operations.all:
+        if not isinstance(operation, Operation):
+            raise BadInput(f"operations.{operation.id}.kind", "cloud", "http: this site has no cloud")
         operation_url(site, operation, victim)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")
+    for number, check in enumerate(drill.checks):
+        if isinstance(check, HolderMoved):
+            field = f"checks.{number}.service"
+            _there(service_of(site, check.service, field).endpoint, f"services.{check.service}.endpoint")
     for number, step in enumerate(drill.cleanup):
         if step.service is not None:
             service_of(site, step.service, f"cleanup.{number}.service")

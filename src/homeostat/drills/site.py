@@ -5,13 +5,14 @@ No I/O but `read_site`. What may be broken on a host is not said here but in tha
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from homeostat.drills.model import Name
+from homeostat.drills.model import Text
+from homeostat.drills.naming import Name
 from homeostat.drills.settings import DrillsSettings
 from homeostat.drills.spans import Some
 from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
@@ -36,6 +37,12 @@ def _with_address(url: str) -> str:
 
 Url = Annotated[str, Field(pattern=_URL), AfterValidator(_with_address)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
+
+
+def _absolute(path: PurePosixPath) -> PurePosixPath:
+    if not path.is_absolute():
+        raise ValueError(f"{path}: an absolute path on that host")
+    return path
 
 
 class _Part(BaseModel):
@@ -93,6 +100,10 @@ class Presence(_Part):
     resource: str | None = None
     """Under which id our own fault manager knows it."""
 
+    data: Annotated[PurePosixPath, AfterValidator(_absolute)] | None = None
+    """The folder of its data on that host. The injector `disk` hits the disk below it, and the check
+    `dependant` looks whether it did."""
+
 
 class SiteService(_Part):
     """One service and every host that has it."""
@@ -107,11 +118,27 @@ class SiteService(_Part):
     """Who holds the endpoint: the host on which a process of the profile listens on its port, or the host
     that has its address."""
 
+    uses: tuple[Name, ...] = ()
+    """Services of this site without which it cannot serve: a database, for example."""
+
     quorum: int = Field(default=1, ge=1)
     """So many hosts must still serve when one is hit. 1: the last one is never hit."""
 
     down_at_most_ms: Annotated[Some, Field(alias="down_at_most")] = 10_000.0
     """A drill that hits something else is ended when this service is out for longer (`10s`)."""
+
+
+class SiteCloud(_Part):
+    """The OpenStack that is drilled, as its own client knows it: for tokens and for monitors of kind cli."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """Of the cloud in clouds.yaml."""
+
+    clouds_file: Path | None = None
+    """Its clouds.yaml; where OpenStack's own tools look for one when it is not given."""
+
+    client: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] = "openstack"
+    """The command-line client: a name on PATH, or a path. Only monitors of kind cli need it."""
 
 
 class Site(_Part):
@@ -123,6 +150,10 @@ class Site(_Part):
     hosts: dict[HostName, SiteHost] = Field(min_length=1)
     services: dict[Name, SiteService] = Field(default_factory=dict)
     server: SiteServer | None = None
+    cloud: SiteCloud | None = None
+    deviations: tuple[Text, ...] = ()
+    """In what this site is not what a document asks for: at the head of every report."""
+
     drills: DrillsSettings = DrillsSettings()
 
     @model_validator(mode="after")
@@ -131,6 +162,10 @@ class Site(_Part):
             if each.power is not None and (each.power.host == name or each.power.host not in self.hosts):
                 raise ValueError(f"hosts.{name}.power.host: another host of this site, not {each.power.host}")
         for name, service in self.services.items():
+            for used in service.uses:
+                if used == name or used not in self.services:
+                    known = ", ".join(each for each in self.services if each != name) or "none"
+                    raise ValueError(f"services.{name}.uses: {used} is no other service here: {known}")
             for host in service.hosts:
                 if host not in self.hosts:
                     known = ", ".join(self.hosts)
@@ -161,4 +196,12 @@ def _beside(site: Site, folder: Path) -> Site:
         for name, each in site.hosts.items()
     }
     server = site.server and site.server.model_copy(update={"token_file": folder / site.server.token_file})
-    return site.model_copy(update={"hosts": hosts, "server": server})
+    cloud = site.cloud and _cloud_beside(site.cloud, folder)
+    return site.model_copy(update={"hosts": hosts, "server": server, "cloud": cloud})
+
+
+def _cloud_beside(cloud: SiteCloud, folder: Path) -> SiteCloud:
+    """A client without a slash is looked for on PATH."""
+    file = cloud.clouds_file and folder / cloud.clouds_file.expanduser()
+    client = str(folder / Path(cloud.client).expanduser()) if "/" in cloud.client else cloud.client
+    return cloud.model_copy(update={"clouds_file": file, "client": client})
