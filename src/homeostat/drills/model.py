@@ -313,11 +313,11 @@ class ServiceOutage:
     requirement: Requirement
     monitors: Annotated[tuple[Name, ...], Field(min_length=1)]
     limit_ms: Annotated[Some, Field(alias="limit")]
+    operator: Operator = "<"
+    weight: Weight = Weight.BINDING
     resolution: Share = RESOLUTION_SHARE_MAX
     """So far apart, as a share of the limit, may the bounds be before the fault. Whatever it is, only an
     upper bound below the limit passes."""
-    operator: Operator = "<"
-    weight: Weight = Weight.BINDING
 
 
 @dataclass(frozen=True, slots=True)
