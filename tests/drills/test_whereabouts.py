@@ -14,12 +14,12 @@ from played_run import Played
 
 from homeostat.drills.asking import Asker
 from homeostat.drills.checkers import judge
-from homeostat.drills.engine import dependants_in
+from homeostat.drills.depending import dependants_in, depended_on, used_by
 from homeostat.drills.facts import DependantsSeen, Fact, HolderSeen
 from homeostat.drills.judgement import Row, Why
 from homeostat.drills.looking import Looking
 from homeostat.drills.model import Dependant, Disk, HolderMoved, Victim
-from homeostat.drills.preparation import depended_on, order_of, used_by
+from homeostat.drills.preparation import order_of
 from homeostat.drills.site import Site, read_site
 from homeostat.drills.transports.opening import Transports
 from homeostat.kernel.errors import BadInput

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.model import Drill
@@ -104,6 +104,17 @@ class HolderSeen:
     when: Phase
     hosts: tuple[str, ...]
     silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSeen:
+    """How busy the machine of the monitors was: the load averages over 1, 5 and 15 minutes, and its CPUs."""
+
+    when: Literal["begin", "end"]
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    cpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +231,7 @@ Fact = (
     | MonitorLost
     | DependantsSeen
     | HolderSeen
+    | LoadSeen
     | ListeningForFaults
     | Injecting
     | Injected

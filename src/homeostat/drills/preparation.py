@@ -6,13 +6,11 @@ A drill that does not fit its site is refused here, by the field of the drill or
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
-from homeostat.drills.facts import MonitorPlan
-from homeostat.drills.history import SAMPLES
+from homeostat.drills.depending import data_on, holders_checked
 from homeostat.drills.model import (
     Choice,
     Cpu,
@@ -20,10 +18,8 @@ from homeostat.drills.model import (
     Drill,
     Fault,
     Freeze,
-    HolderMoved,
     HostOff,
     Kill,
-    Monitor,
     Network,
     Operation,
     Redundancy,
@@ -32,18 +28,11 @@ from homeostat.drills.model import (
     Victim,
     Weight,
 )
-from homeostat.drills.site import Presence, Site, SiteService, address_of
+from homeostat.drills.site import Presence, Site, SiteCloud, SiteService, address_of
 from homeostat.kernel.errors import BadInput, NotFound
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.node_sampler import SamplerConfig
 from homeostat.monitors.outage import may_decide, resolution_ms
 
 Record = dict[str, Any]
-PERIOD_MIN_MS = 5.0
-"""Denser than this, the prober would be the load."""
-COMMAND_SHOWN = 200
-"""So much of a command line is in a match list."""
-_HIDDEN = re.escape("(hidden)")
 _MIB_PER_GIB = 1024
 
 
@@ -148,45 +137,6 @@ def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
             assert_never(fault)
 
 
-def used_by(site: Site, services: Iterable[str]) -> tuple[str, ...]:
-    """These services and everything that they use, whatever stands between; each once."""
-    found: list[str] = []
-    waiting = list(services)
-    while waiting:
-        name = waiting.pop(0)
-        if name in site.services and name not in found:
-            found.append(name)
-            waiting += site.services[name].uses
-    return tuple(found)
-
-
-def data_on(site: Site, service: str | None, host: str) -> dict[str, str]:
-    """Where services have their data on a host: first those of the target and what it uses."""
-    first = used_by(site, [service] if service is not None else [])
-    names = [*first, *(name for name in sorted(site.services) if name not in first)]
-    found = {name: site.services[name].hosts.get(host) for name in names}
-    return {
-        name: str(each.data) for name, each in found.items() if each is not None and each.data is not None
-    }
-
-
-def depended_on(site: Site, drill: Drill) -> tuple[str, ...]:
-    """What the deciding monitors ask, and everything that it uses: whose data the verdict is about."""
-    deciding = {
-        name
-        for check in drill.checks
-        if isinstance(check, ServiceOutage) and check.weight is Weight.BINDING
-        for name in check.monitors
-    }
-    asked = [each.target.service for each in drill.monitors if each.id in deciding]
-    return used_by(site, [each for each in asked if each is not None])
-
-
-def holders_checked(drill: Drill) -> tuple[str, ...]:
-    """The services of whose address the drill asks who holds it."""
-    return tuple(dict.fromkeys(each.service for each in drill.checks if isinstance(each, HolderMoved)))
-
-
 def _profile(site: Site, target: Victim, victim: str) -> str:
     if target.service is None:
         raise BadInput("fault.target.host", target.host, "a service: kill and freeze hit its processes")
@@ -202,6 +152,13 @@ def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
         for host, each in service.hosts.items()
         if host == victim and each.resource is not None and (not narrow or name == fault.target.service)
     )
+
+
+def cloud_of(site: Site, monitor: str) -> SiteCloud:
+    """The OpenStack of the site, which this monitor needs."""
+    if site.cloud is None:
+        raise BadInput("cloud", None, f"the site's OpenStack and its clouds.yaml, for the monitor {monitor}")
+    return site.cloud
 
 
 def url_of(site: Site, target: Target, victim: str, field: str) -> str:
@@ -250,66 +207,6 @@ def operation_url(site: Site, operation: Operation, victim: str) -> str:
     return asked_at(url, operation.kind, operation.path)
 
 
-def monitor_plans(drill: Drill, denser: int) -> tuple[MonitorPlan, ...]:
-    """Every monitor with its file and its period: half of the drill's for each denser run."""
-    return tuple(
-        MonitorPlan(each.id, f"{SAMPLES}/{each.id}.jsonl", period_ms(each, denser)) for each in drill.monitors
-    )
-
-
-def period_ms(monitor: Monitor, denser: int) -> float:
-    """The period of a monitor in the nth denser run."""
-    return max(min(PERIOD_MIN_MS, monitor.period_ms), monitor.period_ms / float(2**denser))
-
-
-def can_be_denser(drill: Drill, denser: int) -> bool:
-    """Whether one more halving changes anything."""
-    return any(period_ms(each, denser + 1) < period_ms(each, denser) for each in drill.monitors)
-
-
-def samplers(
-    site: Site, drill: Drill, victim: str, plans: Mapping[str, MonitorPlan], folder: str
-) -> list[SamplerConfig]:
-    """The configuration of every monitor that asks. Shifted against each other by a part of the period."""
-    asking = [each for each in drill.monitors if each.kind != "process"]
-    found = []
-    for number, monitor in enumerate(asking):
-        plan = plans[monitor.id]
-        url = url_of(site, monitor.target, victim, f"monitors.{monitor.id}.target")
-        found.append(
-            SamplerConfig(
-                name=monitor.id,
-                url=asked_at(url, monitor.kind, monitor.path),
-                samples_file=f"{folder}/{plan.file}",
-                period_ms=plan.period_ms,
-                phase_ms=number * plan.period_ms / len(asking),
-                deadline_ms=monitor.deadline_ms,
-                baseline_samples=drill.baseline.samples,
-            )
-        )
-    return found
-
-
-def watch_of(monitor: Monitor, plan: MonitorPlan, folder: str, matched: Sequence[Record]) -> WatchConfig:
-    """The watch of exactly these command lines, since a restarted process has the same one."""
-    return WatchConfig(
-        name=monitor.id,
-        cmdline=pattern_of([str(each["command_line"]) for each in matched]),
-        sightings_file=f"{folder}/{plan.file}",
-        period_ms=min(1000.0, max(1.0, plan.period_ms)),
-        at_least=len(matched),
-    )
-
-
-def pattern_of(command_lines: Sequence[str]) -> str:
-    """A regular expression for exactly these; what a match list leaves out of them may be anything."""
-    words = {
-        re.escape(line).replace(_HIDDEN, ".*") + ("" if len(line) >= COMMAND_SHOWN else r"\Z")
-        for line in command_lines
-    }
-    return rf"\A(?:{'|'.join(sorted(words))})"
-
-
 def undecidable(drill: Drill, resolutions: Mapping[str, float]) -> list[str]:
     """Each binding limit that a monitor cannot decide, given how far apart its bounds would be, in ms."""
     return [
@@ -335,8 +232,12 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
         field = f"monitors.{monitor.id}.target"
         if monitor.kind == "process":
             presence_of(site, str(monitor.target.service), victim, f"{field}.service")
+        elif monitor.kind == "cli":
+            service_of(site, str(monitor.target.service), f"{field}.service")
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
+        if monitor.token or monitor.kind == "cli":
+            cloud_of(site, monitor.id)
     for operation in drill.operations.all:
         if not isinstance(operation, Operation):
             raise BadInput(f"operations.{operation.id}.kind", "cloud", "http: this site has no cloud")
@@ -344,10 +245,8 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")
-    for number, check in enumerate(drill.checks):
-        if isinstance(check, HolderMoved):
-            field = f"checks.{number}.service"
-            _there(service_of(site, check.service, field).endpoint, f"services.{check.service}.endpoint")
+    for name in holders_checked(drill):
+        _there(service_of(site, name, "checks.service").endpoint, f"services.{name}.endpoint")
     for number, step in enumerate(drill.cleanup):
         if step.service is not None:
             service_of(site, step.service, f"cleanup.{number}.service")
