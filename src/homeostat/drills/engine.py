@@ -86,6 +86,7 @@ class Run:
         self._parts, self._ordered, self._drill = parts, ordered, ordered.drill
         self._victim = ordered.victim or ""
         self.announcing = announcing_of(parts.site)
+        self._operating = Operating(parts, self._drill, self._victim, self.id)
         self._breaking: Breaking | None = None
         self._window_ended = False
 
@@ -120,8 +121,9 @@ class Run:
             book = Book(recording, parts.progress)
             await self._to_the_last_fact(book, ledger)
             recording.freeze(self._verdict())
-            await clean_up(parts, self._drill, self._victim, recording, ledger)
-            recording.close()
+            await self._operating.ended()
+            if await clean_up(parts, self._drill, self._victim, recording, ledger):
+                recording.close()
 
     def _not_written_down(self, error: OSError) -> NoReturn:
         """Without a history nothing is proven, and there is no verdict."""
@@ -174,6 +176,7 @@ class Run:
             beside.start(self._stopped(beside), "stop")
             beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
             await beside.watched(breaking.plan())
+            await beside.watched(self._operating.before(book, ledger))
             commands = await beside.watched(self._commands())
             monitors = await stack.enter_async_context(Monitors(commands))
             beside.start(self._monitor_gone(monitors, beside), "monitors")
@@ -257,7 +260,7 @@ class Run:
         injected = await breaking.inject(book, ledger)
         beside.start(breaking.keep_alive(parts.site.drills.renew_s, beside), "renewal")
         beside.start(self._told(injected), "announcement")
-        operating = Operating(parts.site, drill, self._victim, parts.asker)
+        operating = self._operating
         canary = beside.start(operating.canary(book, ledger), "canary")
         await breaking.prove(book)
         if not hold_ms(drill.fault):

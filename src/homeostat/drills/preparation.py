@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
+from homeostat.drills.clouds.opening import named_cloud
 from homeostat.drills.facts import MonitorPlan
 from homeostat.drills.history import SAMPLES
 from homeostat.drills.model import (
@@ -296,9 +297,10 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
     for operation in drill.operations.all:
-        if not isinstance(operation, Operation):
-            raise BadInput(f"operations.{operation.id}.kind", "cloud", "http: this site has no cloud")
-        operation_url(site, operation, victim)
+        if isinstance(operation, Operation):
+            operation_url(site, operation, victim)
+        else:
+            named_cloud(site)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")
