@@ -30,19 +30,22 @@ from homeostat.drills.model import (
     Victim,
 )
 from homeostat.drills.preparation import (
-    PERIOD_MIN_MS,
     acting_host,
     asked_at,
-    can_be_denser,
     check_fit,
-    monitor_plans,
     order_of,
-    pattern_of,
     resources_of,
-    samplers,
     undecidable,
     url_of,
     victims,
+)
+from homeostat.drills.sampling import (
+    PERIOD_MIN_MS,
+    Places,
+    can_be_denser,
+    monitor_plans,
+    pattern_of,
+    samplers,
 )
 from homeostat.drills.site import Site, read_site
 from homeostat.drills.window import Felt, longest_ns, may_operate, over_at_ns
@@ -311,7 +314,7 @@ def test_monitors_are_shifted_and_become_denser(site: Site) -> None:
         assert {plan.period_ms for plan in monitor_plans(drill, denser)} == {period}
     assert can_be_denser(drill, 1) and not can_be_denser(drill, 2)
     plans = {plan.id: plan for plan in monitor_plans(drill, 1)}
-    configs = samplers(site, drill, "n2", plans, "/run")
+    configs = samplers(Places(site, "n2", Path("/run")), drill, plans, None)
     assert [(each.name, each.phase_ms, each.period_ms) for each in configs] == [
         ("web", 0.0, 10.0),
         ("web-there", 5.0, 10.0),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from typing import Literal
 
 from homeostat.drills.facts import (
     Aborted,
@@ -12,6 +14,7 @@ from homeostat.drills.facts import (
     FaultNoticed,
     Injected,
     Injecting,
+    LoadSeen,
     MonitorLost,
     OperationDone,
     OperationLeftOut,
@@ -25,6 +28,12 @@ from homeostat.drills.progress import Progress
 def now_ns() -> int:
     """CLOCK_BOOTTIME of this machine, the monitors' clock."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def load_seen(when: Literal["begin", "end"]) -> LoadSeen:
+    """How busy this machine is now."""
+    one, five, fifteen = (round(each, 2) for each in os.getloadavg())
+    return LoadSeen(when, one, five, fifteen, os.cpu_count() or 1)
 
 
 class Book:

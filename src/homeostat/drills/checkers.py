@@ -29,12 +29,19 @@ from homeostat.drills.model import (
     Proof,
     ServiceOutage,
     Weight,
+    baseline_samples,
 )
 from homeostat.drills.operations import operation_rows
 from homeostat.drills.proofs import proof_rows
 from homeostat.drills.spans import span_text
 from homeostat.monitors.outage import Outage
-from homeostat.monitors.verdicts import Verdict, compared, decide, decide_process
+from homeostat.monitors.verdicts import (
+    BASELINE_SAMPLES_MIN,
+    Verdict,
+    compared,
+    decide,
+    decide_process,
+)
 
 _NS_PER_MS = 1_000_000
 _MEASURED = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
@@ -76,7 +83,17 @@ def _service(evidence: Evidence, check: ServiceOutage, name: str) -> Row:
     outage = evidence.outage(name)
     if outage is None:
         return _unmeasured(evidence, check, what, name)
-    decision = decide(outage, check.limit_ms, check.operator, monitor_lost=_lost(evidence, name))
+    monitor, cli = evidence.monitor(name), None
+    needed = baseline_samples(evidence.plan.drill, monitor)
+    if monitor.kind == "cli":
+        cli = evidence.published(name, check.limit_ms)
+    decision = decide(
+        outage,
+        check.limit_ms,
+        check.operator,
+        monitor_lost=_lost(evidence, name),
+        baseline_min=min(needed, BASELINE_SAMPLES_MIN),
+    )
     row = Row(
         requirement=check.requirement,
         what=what,
@@ -88,7 +105,8 @@ def _service(evidence: Evidence, check: ServiceOutage, name: str) -> Row:
         lower_ms=outage.lower_ms,
         upper_ms=outage.upper_ms,
         censored=outage.upper_ms is None,
-        literal_ms=outage.literal_ms,
+        literal_ms=cli.outage_ms if cli else outage.literal_ms,
+        literal_result=cli.verdict if cli else None,
         total_lower_ms=outage.total_lower_ms,
         total_upper_ms=outage.total_upper_ms,
         episodes=len(outage.episodes),
@@ -98,7 +116,7 @@ def _service(evidence: Evidence, check: ServiceOutage, name: str) -> Row:
         latency_during_p99_ms=outage.during.p99_ms if outage.during else None,
         layer=deepest(evidence, name),
     )
-    if decision.verdict in _MEASURED and outage.baseline_samples < evidence.plan.drill.baseline.samples:
+    if decision.verdict in _MEASURED and outage.baseline_samples < needed:
         return replace(row, result=Verdict.ERROR, why=Why.BASELINE_SHORT)
     if decision.verdict in _MEASURED and _tool_ended(evidence, outage):
         return replace(row, result=Verdict.FAIL, why=Why.TOOL_RESTARTED)

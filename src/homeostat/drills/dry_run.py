@@ -18,6 +18,8 @@ async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
     order = order_of(site, drill.fault, victim, f"dry-{drill.id}"[:63], site.drills.undo_deadline_s)
     breaking = Breaking(parts.transports[host], order)
     told: dict[str, object] = {"drill": drill.id, "victim": victim, "injector": order["injector"], "by": host}
+    if ordered.left_out:
+        told["left_out"] = [f"{each.monitor}: {each.why}" for each in ordered.left_out]
     refused: list[str] = []
     try:
         plan = await breaking.plan()

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from homeostat.drills.announcing import Announced, Announcing, Unannounced, announcing_to
 from homeostat.drills.attending import Listening, keep_claim, watch_collateral
-from homeostat.drills.book import Book, now_ns
+from homeostat.drills.book import Book, load_seen, now_ns
 from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
@@ -42,25 +42,23 @@ from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
 from homeostat.drills.model import HostOff, Quiesce, hold_ms
+from homeostat.drills.monitoring import monitor_commands
 from homeostat.drills.operating import Operating
 from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import (
     acting_host,
     check_fit,
-    monitor_plans,
+    deviations_of,
     order_of,
     resources_of,
-    samplers,
-    watch_of,
 )
+from homeostat.drills.sampling import Places, monitor_plans
 from homeostat.drills.site import Site
 from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stopped, to_its_end
 from homeostat.drills.window import NOTHING, hold_until_ns, longest_ns, may_operate, over_at_ns
 from homeostat.kernel.errors import GiveUp, HomeostatError, StoreFull
-from homeostat.monitors.supervision import MonitorCommand, Monitors, sampler
+from homeostat.monitors.supervision import Monitors
 
-ORDERS = "orders"
-"""Below the folder of runs: what hosts and monitors are given, while it is needed."""
 _LOOK_AGAIN_S = 0.5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNDO_WITHIN_S = 15.0
@@ -105,6 +103,8 @@ class Run:
             time.time_ns(),
             ordered.strict_steps,
             ordered.suite,
+            deviations_of(parts.site, self._drill),
+            ordered.left_out,
         )
         parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
         try:
@@ -150,6 +150,7 @@ class Run:
     async def _to_the_last_fact(self, book: Book, ledger: Ledger) -> None:
         """Everything up to the freeze; what goes wrong becomes a fact."""
         try:
+            book.note(load_seen("begin"))
             await self._measured(book, ledger)
         except Stopped as stopped:
             book.note(Aborted(stopped.by, stopped.why))
@@ -162,6 +163,7 @@ class Run:
             book.note(Broke("drill", str(error)))
         except Exception as error:
             book.note(Broke("drill", f"{type(error).__name__}: {error}"))
+        book.note(load_seen("end"))
 
     async def _measured(self, book: Book, ledger: Ledger) -> None:
         if self._ordered.unfit is not None:
@@ -177,7 +179,9 @@ class Run:
             beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
             await beside.watched(breaking.plan())
             await beside.watched(self._operating.before(book, ledger))
-            commands = await beside.watched(self._commands())
+            plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
+            places = Places(site, self._victim, self.folder)
+            commands = await beside.watched(monitor_commands(self._parts, drill, places, plans))
             monitors = await stack.enter_async_context(Monitors(commands))
             beside.start(self._monitor_gone(monitors, beside), "monitors")
             try:
@@ -191,23 +195,6 @@ class Run:
     async def _monitor_gone(self, monitors: Monitors, beside: Beside) -> None:
         await monitors.lost_one.wait()
         beside.end(MonitorGone())
-
-    async def _commands(self) -> list[MonitorCommand]:
-        """Every monitor; a watch of processes looks for what is there now."""
-        site, drill, folder = self._parts.site, self._drill, self.folder
-        plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
-        scratch = self._parts.runs / ORDERS
-        commands = [
-            sampler(each, scratch) for each in samplers(site, drill, self._victim, plans, str(folder))
-        ]
-        for monitor in drill.monitors:
-            if monitor.kind == "process":
-                presence = site.services[str(monitor.target.service)].hosts[self._victim]
-                name = f"look-{self.id}-{monitor.id}"
-                matched = await self._parts.looking.matched(self._victim, presence.profile, name)
-                config = watch_of(monitor, plans[monitor.id], str(folder), matched)
-                commands.append(self._parts.transports[self._victim].watch(config, scratch))
-        return commands
 
     async def _phases(self, monitors: Monitors, beside: Beside, book: Book, ledger: Ledger) -> None:
         parts, drill = self._parts, self._drill

@@ -19,6 +19,7 @@ from homeostat.monitors.process_outage import (
     process_outage,
     read_sightings,
 )
+from homeostat.monitors.published_loop import Published, published
 from homeostat.monitors.samples import Sample, read_samples
 
 F = TypeVar("F", bound=Fact)
@@ -79,6 +80,13 @@ class Evidence:
             self.samples.get(monitor, ()),
             Sampling(period_ns, injected.before_ns, ended.until_ns, ready.since_ns),
         )
+
+    def published(self, monitor: str, limit_ms: float) -> Published | None:
+        """What the published loop says of a client's calls; None without the brackets of the measurement."""
+        ended, ready = self.last(WindowEnded), self.ready(monitor)
+        if ended is None or ready is None:
+            return None
+        return published(self.samples.get(monitor, ()), ready.since_ns, ended.until_ns, limit_ms)
 
     def process(self, monitor: str) -> ProcessOutage | None:
         """What a watch of processes saw; None without the brackets of the measurement."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.model import Drill
@@ -85,6 +85,17 @@ class MonitorLost:
 
     monitor: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSeen:
+    """How busy the machine of the monitors was: the load averages over 1, 5 and 15 minutes, and its CPUs."""
+
+    when: Literal["begin", "end"]
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    cpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +219,7 @@ Fact = (
     | MonitorReady
     | MonitorEnded
     | MonitorLost
+    | LoadSeen
     | ListeningForFaults
     | Injecting
     | Injected

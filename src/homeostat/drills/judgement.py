@@ -76,6 +76,8 @@ class Row:
     censored: bool = False
     literal_ms: float | None = None
     """First to last failure, as the source document reckons; for comparison only."""
+    literal_result: Verdict | None = None
+    """Of a client's calls: what the published loop over the same ones would have said."""
     total_lower_ms: float | None = None
     total_upper_ms: float | None = None
     episodes: int | None = None

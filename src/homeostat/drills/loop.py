@@ -14,13 +14,16 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from homeostat.drills.asking import Asker
-from homeostat.drills.engine import ORDERS, Run, denser
+from homeostat.drills.engine import Run, denser
+from homeostat.drills.fitting import fitted
 from homeostat.drills.history import read_cleanup
 from homeostat.drills.model import Choice, Drill, Quiesce
+from homeostat.drills.monitoring import ORDERS, client_there
 from homeostat.drills.ordered import Ordered, Parts
-from homeostat.drills.preparation import can_be_denser, candidates, victims
+from homeostat.drills.preparation import candidates, victims
 from homeostat.drills.progress import Progress
 from homeostat.drills.reports.model import DrillReport, report_of
+from homeostat.drills.sampling import can_be_denser
 from homeostat.drills.site import Site
 from homeostat.drills.site_lock import halted, only_drill
 from homeostat.drills.stopping import Stop, signals_stop
@@ -95,6 +98,8 @@ async def _ordered(parts: Parts, wanted: Wanted, drill: Drill, seed: int) -> lis
     one = Ordered(drill, None, seed, wanted.suite, wanted.strict_steps, wanted.quiesce)
     choose = Choice.EACH if wanted.each else drill.fault.target.choose
     try:
+        left, left_out = fitted(parts.site, drill, client_there=client_there(parts.site))
+        one = replace(one, drill=left, left_out=left_out)
         holders = await parts.looking.holders(drill)
         chosen = victims(candidates(parts.site, drill.fault.target), choose, seed, holders)
     except HomeostatError as error:

@@ -10,7 +10,15 @@ from pathlib import Path
 from homeostat.drills.book import Book, now_ns
 from homeostat.drills.facts import Injected, MonitorEnded, MonitorLost, MonitorPlan, MonitorReady
 from homeostat.drills.following import Baseline, FollowedSampler, FollowedWatch
-from homeostat.drills.model import Drill, ProcessRecovery, Quiesce, ServiceOutage, Weight
+from homeostat.drills.model import (
+    Drill,
+    Monitor,
+    ProcessRecovery,
+    Quiesce,
+    ServiceOutage,
+    Weight,
+    baseline_samples,
+)
 from homeostat.drills.preparation import resolution_of, undecidable
 from homeostat.drills.stopping import MonitorGone, NotBegun
 from homeostat.drills.window import NOTHING, Felt, felt_of
@@ -18,7 +26,7 @@ from homeostat.monitors.process_outage import ProcessState
 from homeostat.monitors.supervision import Monitors
 
 LOOK_S = 0.1
-_FRESH_NS = 3_000_000_000
+_FRESH_MS = 3_000.0
 """A baseline must reach up to so shortly before the fault; samples are on disk twice a second."""
 _NS_PER_MS = 1_000_000
 
@@ -36,6 +44,10 @@ class Measuring:
             for each in drill.monitors
             if each.kind != "process"
         }
+        self._baselines = {each.id: baseline_samples(drill, each) for each in drill.monitors}
+        # A call of a client lasts as long as it lasts: what it will say is not waited for.
+        self._closed = {each.id for each in drill.monitors if each.kind == "cli"}
+        self._fresh_ns = {each.id: round(_fresh_ms(each) * _NS_PER_MS) for each in drill.monitors}
         self._watches = {
             each.id: FollowedWatch(each.id, folder / plans[each.id].file, each.stable_ms)
             for each in drill.monitors
@@ -79,9 +91,9 @@ class Measuring:
         at_ns = now_ns()
         for name, each in self._samplers.items():
             each.look()
-            row = each.baseline(0, self._drill.baseline.samples)
-            if row is None or at_ns - row.until_ns > _FRESH_NS:
-                return f"{name} has not seen {self._drill.baseline.samples} good answers in a row"
+            row = each.baseline(0, self._baselines[name])
+            if row is None or at_ns - row.until_ns > self._fresh_ns[name]:
+                return f"{name} has not seen {self._baselines[name]} good answers in a row"
             rows[name] = row
             if quiesce is not None:
                 green_ns = each.good_since_ns()
@@ -104,7 +116,8 @@ class Measuring:
     @property
     def known_until_ns(self) -> int:
         """Up to when everything is known."""
-        return min((each.known_until_ns for each in self._samplers.values()), default=now_ns())
+        open_loops = (each for name, each in self._samplers.items() if name not in self._closed)
+        return min((each.known_until_ns for each in open_loops), default=now_ns())
 
     def felt(self, injected: Injected, until_ns: int, node_until_ns: int) -> list[Felt]:
         """What everything that a check asks about has seen up to then, whether it decides or not."""
@@ -143,6 +156,10 @@ class Measuring:
                 return Felt(True, False, back_ns)
             case ProcessState.CRASH_LOOP | ProcessState.NOT_RECOVERED:
                 return Felt(True, True, None)
+
+
+def _fresh_ms(monitor: Monitor) -> float:
+    return _FRESH_MS + (monitor.period_ms + monitor.deadline_ms if monitor.kind == "cli" else 0.0)
 
 
 async def end_monitors(monitors: Monitors, book: Book) -> None:

@@ -11,13 +11,13 @@ from homeostat.drills.book import Book, now_ns
 from homeostat.drills.cloud_operation import WHATS, CloudOperation, Phase, What
 from homeostat.drills.cloud_steps import CloudSteps, Making, Thing
 from homeostat.drills.clouds.calls import Calls
-from homeostat.drills.clouds.opening import image_of, named_cloud, opened
+from homeostat.drills.clouds.opening import image_of, opened
 from homeostat.drills.clouds.port import SILENCE_S
 from homeostat.drills.facts import OperationDone, OperationLeftOut
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.model import Drill, Operation, Step
 from homeostat.drills.ordered import Parts
-from homeostat.drills.preparation import operation_url
+from homeostat.drills.preparation import cloud_of, operation_url
 from homeostat.drills.stopping import NotBegun
 from homeostat.kernel.errors import HomeostatError
 
@@ -106,7 +106,7 @@ class Operating:
 
     async def _steps(self, going: _Going) -> CloudSteps:
         """On a connection of its own, as each command of a person has. BadInput when there can be none."""
-        cloud = named_cloud(self._parts.site)
+        cloud = cloud_of(self._parts.site, "the operations")
         making = Making(self._run, cloud.name, self._calls, going.ledger, image_of(cloud))
         driver = await self._calls.call(lambda _: opened(cloud), _OPENED_WITHIN_S)
         return CloudSteps(driver, making, going.things, going.round)

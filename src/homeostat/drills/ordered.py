@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from homeostat.drills.asking import Asker
+from homeostat.drills.facts import LeftOut
 from homeostat.drills.looking import Looking
 from homeostat.drills.model import Drill, Quiesce
 from homeostat.drills.progress import Progress
@@ -42,3 +43,5 @@ class Ordered:
     quiesce: Quiesce | None = None
     denser: int = 0
     unfit: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    """Of the drill's file; `drill` is without it."""

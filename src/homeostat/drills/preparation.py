@@ -6,14 +6,12 @@ A drill that does not fit its site is refused here, by the field of the drill or
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
-from homeostat.drills.clouds.opening import named_cloud
-from homeostat.drills.facts import MonitorPlan
-from homeostat.drills.history import SAMPLES
+from homeostat.drills.cloud_operation import CloudOperation
+from homeostat.drills.clouds.image import MADE_UP
 from homeostat.drills.model import (
     Choice,
     Cpu,
@@ -23,7 +21,6 @@ from homeostat.drills.model import (
     Freeze,
     HostOff,
     Kill,
-    Monitor,
     Network,
     Operation,
     Redundancy,
@@ -32,18 +29,11 @@ from homeostat.drills.model import (
     Victim,
     Weight,
 )
-from homeostat.drills.site import Presence, Site, SiteService, address_of
+from homeostat.drills.site import Presence, Site, SiteCloud, SiteService, address_of
 from homeostat.kernel.errors import BadInput, NotFound
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.node_sampler import SamplerConfig
 from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
 
 Record = dict[str, Any]
-PERIOD_MIN_MS = 5.0
-"""Denser than this, the prober would be the load."""
-COMMAND_SHOWN = 200
-"""So much of a command line is in a match list."""
-_HIDDEN = re.escape("(hidden)")
 _MIB_PER_GIB = 1024
 
 
@@ -163,6 +153,20 @@ def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
     )
 
 
+def cloud_of(site: Site, asking: str) -> SiteCloud:
+    """The OpenStack of the site, which this monitor or operation needs."""
+    if site.cloud is None:
+        raise BadInput("cloud", None, f"the site's OpenStack and its clouds.yaml, for {asking}")
+    return site.cloud
+
+
+def deviations_of(site: Site, drill: Drill) -> tuple[str, ...]:
+    """In what site and run are not what a document asks for."""
+    images = any(isinstance(each, CloudOperation) and each.what == "image" for each in drill.operations.all)
+    made_up = images and site.cloud is not None and site.cloud.image_file is None
+    return (*site.deviations, *((MADE_UP,) if made_up else ()))
+
+
 def url_of(site: Site, target: Target, victim: str, field: str) -> str:
     """Where something answers: the endpoint of a service, or what of it runs on the host that is hit."""
     if target.url is not None:
@@ -209,66 +213,6 @@ def operation_url(site: Site, operation: Operation, victim: str) -> str:
     return asked_at(url, operation.kind, operation.path)
 
 
-def monitor_plans(drill: Drill, denser: int) -> tuple[MonitorPlan, ...]:
-    """Every monitor with its file and its period: half of the drill's for each denser run."""
-    return tuple(
-        MonitorPlan(each.id, f"{SAMPLES}/{each.id}.jsonl", period_ms(each, denser)) for each in drill.monitors
-    )
-
-
-def period_ms(monitor: Monitor, denser: int) -> float:
-    """The period of a monitor in the nth denser run."""
-    return max(min(PERIOD_MIN_MS, monitor.period_ms), monitor.period_ms / float(2**denser))
-
-
-def can_be_denser(drill: Drill, denser: int) -> bool:
-    """Whether one more halving changes anything."""
-    return any(period_ms(each, denser + 1) < period_ms(each, denser) for each in drill.monitors)
-
-
-def samplers(
-    site: Site, drill: Drill, victim: str, plans: Mapping[str, MonitorPlan], folder: str
-) -> list[SamplerConfig]:
-    """The configuration of every monitor that asks. Shifted against each other by a part of the period."""
-    asking = [each for each in drill.monitors if each.kind != "process"]
-    found = []
-    for number, monitor in enumerate(asking):
-        plan = plans[monitor.id]
-        url = url_of(site, monitor.target, victim, f"monitors.{monitor.id}.target")
-        found.append(
-            SamplerConfig(
-                name=monitor.id,
-                url=asked_at(url, monitor.kind, monitor.path),
-                samples_file=f"{folder}/{plan.file}",
-                period_ms=plan.period_ms,
-                phase_ms=number * plan.period_ms / len(asking),
-                deadline_ms=monitor.deadline_ms,
-                baseline_samples=drill.baseline.samples,
-            )
-        )
-    return found
-
-
-def watch_of(monitor: Monitor, plan: MonitorPlan, folder: str, matched: Sequence[Record]) -> WatchConfig:
-    """The watch of exactly these command lines, since a restarted process has the same one."""
-    return WatchConfig(
-        name=monitor.id,
-        cmdline=pattern_of([str(each["command_line"]) for each in matched]),
-        sightings_file=f"{folder}/{plan.file}",
-        period_ms=min(1000.0, max(1.0, plan.period_ms)),
-        at_least=len(matched),
-    )
-
-
-def pattern_of(command_lines: Sequence[str]) -> str:
-    """A regular expression for exactly these; what a match list leaves out of them may be anything."""
-    words = {
-        re.escape(line).replace(_HIDDEN, ".*") + ("" if len(line) >= COMMAND_SHOWN else r"\Z")
-        for line in command_lines
-    }
-    return rf"\A(?:{'|'.join(sorted(words))})"
-
-
 def undecidable(drill: Drill, resolutions: Mapping[str, float]) -> list[str]:
     """Each binding limit that a monitor cannot decide, given how far apart its bounds would be, in ms."""
     return [
@@ -294,13 +238,17 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
         field = f"monitors.{monitor.id}.target"
         if monitor.kind == "process":
             presence_of(site, str(monitor.target.service), victim, f"{field}.service")
+        elif monitor.kind == "cli":
+            service_of(site, str(monitor.target.service), f"{field}.service")
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
+        if monitor.token or monitor.kind == "cli":
+            cloud_of(site, monitor.id)
     for operation in drill.operations.all:
         if isinstance(operation, Operation):
             operation_url(site, operation, victim)
         else:
-            named_cloud(site)
+            cloud_of(site, operation.id)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")

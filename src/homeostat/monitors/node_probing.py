@@ -46,7 +46,7 @@ class Target:
     port: int
     path: str | None
     host: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     expected: range = range(200, 400)
     deadline_ns: int = 1_000_000_000
 

@@ -63,7 +63,8 @@ class SamplerConfig:
     """Every so many probes one goes on a new connection: kept ones must not hide a listener that is gone."""
     expected_status: tuple[int, int] = (200, 399)
     """From, to: what counts as a good answer."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of every request; may hold a token."""
     raised_priority: bool = True
     """SCHED_FIFO, else a lower nice value, where this machine permits it."""
 

@@ -21,6 +21,7 @@ from typing import Literal, Self
 
 from homeostat.kernel.errors import CorruptState
 from homeostat.kernel.processes import Identity, die_with_parent, identify, send_signal
+from homeostat.monitors.node_command_sampler import CommandConfig
 from homeostat.monitors.node_process_watch import WatchConfig
 from homeostat.monitors.node_sampler import HEARTBEAT_S, SamplerConfig
 from homeostat.monitors.process_outage import Sighting, read_sightings
@@ -88,6 +89,14 @@ def sampler(config: SamplerConfig, folder: Path) -> MonitorCommand:
     return MonitorCommand(config.name, argv, path, Path(config.samples_file), stop_s, "samples")
 
 
+def command_sampler(config: CommandConfig, folder: Path) -> MonitorCommand:
+    """The command of a monitor that calls another command again and again."""
+    path = _written(config.checked(), folder)
+    stop_s = config.deadline_ms / 1000 + _STOP_S
+    argv = _argv("node_command_sampler", path)
+    return MonitorCommand(config.name, argv, path, Path(config.samples_file), stop_s, "samples")
+
+
 def process_watch(config: WatchConfig, folder: Path) -> MonitorCommand:
     """The command of a watch of processes on this machine."""
     path = _written(config.checked(), folder)
@@ -99,7 +108,7 @@ def _argv(module: str, config_file: Path) -> tuple[str, ...]:
     return sys.executable, "-m", f"homeostat.monitors.{module}", "--config", str(config_file)
 
 
-def _written(config: SamplerConfig | WatchConfig, folder: Path) -> Path:
+def _written(config: SamplerConfig | CommandConfig | WatchConfig, folder: Path) -> Path:
     path = folder / f"{config.name}.monitor.json"
     path.unlink(missing_ok=True)
     path.touch(mode=_PRIVATE)

@@ -59,10 +59,15 @@ class Decision:
 
 
 def decide(
-    outage: Outage, limit_ms: float, operator: Operator = "<", *, monitor_lost: bool = False
+    outage: Outage,
+    limit_ms: float,
+    operator: Operator = "<",
+    *,
+    monitor_lost: bool = False,
+    baseline_min: int = BASELINE_SAMPLES_MIN,
 ) -> Decision:
     """Whether the longest outage kept the limit. `monitor_lost`: its supervisor gave a monitor up."""
-    error = _error(outage, monitor_lost=monitor_lost)
+    error = _error(outage, baseline_min, monitor_lost=monitor_lost)
     if error is not None:
         return Decision(Verdict.ERROR, error)
     if outage.lateness_near_ms > outage.period_ms:
@@ -105,13 +110,13 @@ def compared(lower_ms: float, upper_ms: float | None, limit_ms: float, operator:
     return Decision(Verdict.INCONCLUSIVE, reason)
 
 
-def _error(outage: Outage, *, monitor_lost: bool) -> Reason | None:
+def _error(outage: Outage, baseline_min: int, *, monitor_lost: bool) -> Reason | None:
     asked = sum(outage.answers.values())
     if monitor_lost:
         return Reason.MONITOR_LOST
     if not outage.consistent:
         return Reason.ESTIMATORS_DISAGREE
-    if outage.baseline_samples < BASELINE_SAMPLES_MIN:
+    if outage.baseline_samples < baseline_min:
         return Reason.NO_BASELINE
     if outage.baseline_failed:
         return Reason.BASELINE_FAILED

@@ -7,15 +7,8 @@ from pathlib import Path
 
 from homeostat.drills.clouds.image import tiny_qcow2
 from homeostat.drills.clouds.port import Cloud
-from homeostat.drills.site import Site, SiteCloud
+from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput
-
-
-def named_cloud(site: Site) -> SiteCloud:
-    """The cloud of a site. BadInput when it names none."""
-    if site.cloud is None:
-        raise BadInput("cloud", None, f"the OpenStack of site {site.site}: the drill operates it")
-    return site.cloud
 
 
 def opened(cloud: SiteCloud) -> Cloud:

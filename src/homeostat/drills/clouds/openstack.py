@@ -146,7 +146,8 @@ class Openstack:
 
     def _image(self, wanted: Wanted) -> Any:
         given = wanted.content
-        with given.open("rb") if isinstance(given, Path) else BytesIO(given) as content:
+        file: Any = given.open("rb") if isinstance(given, Path) else BytesIO(given)
+        with file as content:
             return self._cloud.image.create_image(
                 wanted.name,
                 data=content,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from homeostat.drills.reports.model import DrillReport
-from homeostat.drills.reports.words import bounds, remark, span
+from homeostat.drills.reports.words import bounds, heading, loads, remark, span
 
 _COLOURS = {
     "PASS": "green",
@@ -30,6 +30,8 @@ def show(report: DrillReport) -> None:
     hosts = ", ".join(report.victims) or "nobody"
     begun = f"run {report.run}, begun {report.began_at}"
     console.print(f"{begun}, {report.injector} on {hosts}, seed {report.seed}", markup=False)
+    for line in heading(report):
+        console.print(f"  {line}", markup=False)
     for line in report.because:
         console.print(f"  {line}", markup=False)
     console.print(_rows(report))
@@ -39,6 +41,8 @@ def show(report: DrillReport) -> None:
         console.print(f"  brought back  {line}", markup=False)
     for step in report.cleanup:
         console.print(f"  clean-up {'ok' if step.ok else 'FAILED'}  {step.step}: {step.seen}", markup=False)
+    if report.load:
+        console.print(f"load of this machine {loads(report)}", markup=False)
     digest = report.evidence_sha256 or "none: the run was never frozen"
     console.print(f"evidence sha256 {digest}", markup=False)
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from homeostat.drills.repeats import Repeats, statement
 from homeostat.drills.reports.drawing import picture
 from homeostat.drills.reports.model import DrillReport
-from homeostat.drills.reports.words import bounds, limit, remark, span
+from homeostat.drills.reports.words import bounds, heading, limit, loads, remark, span
 
 
 @cache
@@ -23,6 +23,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"span": span, "bounds": bounds, "limit": limit, "remark": remark}
+    made.filters |= {"heading": heading, "loads": loads}
     return made
 
 

@@ -55,7 +55,12 @@ def _suite(report: DrillReport) -> Xml.Element:
         "seed": str(report.seed),
         "evidence_sha256": report.evidence_sha256 or "",
     }
-    for name, value in facts.items():
+    told = [
+        *(("deviation", each) for each in report.deviations),
+        *(("left_out", f"{each.monitor}: {each.why}") for each in report.left_out),
+        *((f"load_1m_{each.when}", f"{each.load_1m:.2f}") for each in report.load),
+    ]
+    for name, value in (*told, *facts.items()):
         Xml.SubElement(properties, "property", {"name": name, "value": _text(value)})
     suite.extend(cases)
     return suite

@@ -6,6 +6,7 @@ evidence no longer says what was recorded, is an ERROR here, whatever it says.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,7 @@ from homeostat.drills.facts import (
     EffectSeen,
     FaultNoticed,
     Injected,
+    LoadSeen,
     Undone,
     WindowEnded,
 )
@@ -52,7 +54,13 @@ class RowReport(Part):
     lower_ms: float | None = Field(description="The longest outage lasted at least so long.")
     upper_ms: float | None = Field(description="And at most so long; null with `censored`: it had not ended.")
     censored: bool
-    literal_ms: float | None = Field(description="First to last failure, as the source document reckons.")
+    literal_ms: float | None = Field(
+        description="First to last failure, as the source document reckons; of a client's calls, from the "
+        "begin of the first failing one to the end of the last, as the published loop does."
+    )
+    literal_result: Verdict | None = Field(
+        default=None, description="Of a client's calls alone: what the published loop would have said."
+    )
     total_lower_ms: float | None
     total_upper_ms: float | None
     episodes: int | None
@@ -78,9 +86,15 @@ class LayerReport(Part):
 
     monitor: str
     layer: str
-    kind: Literal["tcp", "http", "process"]
+    kind: Literal["tcp", "http", "process", "cli"]
     episodes: list[EpisodeReport]
     samples: int
+    back_ms: float | None = Field(
+        default=None,
+        description="When it answered again after its last outage, or the processes were whole again; "
+        "null: it was never seen out, or it had not come back.",
+    )
+    lateness_ms: float | None = Field(default=None, description="The prober's own worst lateness.")
     before_p50_ms: float | None
     before_p99_ms: float | None
     during_p50_ms: float | None
@@ -113,6 +127,23 @@ class VerificationReport(Part):
     differences: list[str]
 
 
+class LeftOutReport(Part):
+    """A monitor of the drill that this site could not have."""
+
+    monitor: str
+    why: str
+
+
+class LoadReport(Part):
+    """How busy the machine of the monitors was: load averages over 1, 5 and 15 minutes, and its CPUs."""
+
+    when: Literal["begin", "end"]
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    cpus: int
+
+
 class DrillReport(Part):
     """The report of one run."""
 
@@ -121,6 +152,10 @@ class DrillReport(Part):
     run: str
     drill: str
     title: str
+    deviations: list[str] = Field(
+        default_factory=list, description="In what site and run are not what a document asks for."
+    )
+    left_out: list[LeftOutReport] = Field(default_factory=list)
     references: list[str]
     suite: str | None
     seed: int
@@ -134,6 +169,7 @@ class DrillReport(Part):
     layers: list[LayerReport]
     marks: list[MarkReport]
     window_ms: float | None
+    load: list[LoadReport] = Field(default_factory=list)
     brought_back: list[str]
     cleanup: list[CleanupReport]
     evidence_sha256: str | None
@@ -155,6 +191,8 @@ def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillR
         run=plan.run,
         drill=plan.drill.id,
         title=plan.drill.title,
+        deviations=list(plan.deviations),
+        left_out=[LeftOutReport(**asdict(each)) for each in plan.left_out],
         references=list(plan.drill.references),
         suite=plan.suite,
         seed=plan.seed,
@@ -168,6 +206,7 @@ def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillR
         layers=_layers(evidence, origin_ns),
         marks=_marks(evidence, origin_ns),
         window_ms=None if ended is None or origin_ns is None else (ended.until_ns - origin_ns) / _NS_PER_MS,
+        load=[LoadReport(**asdict(each)) for each in evidence.all(LoadSeen)],
         brought_back=[f"{each.what}: {each.by}" for each in evidence.all(BroughtBack)],
         cleanup=[CleanupReport(step=each.step, ok=each.ok, seen=each.seen) for each in cleanup],
         evidence_sha256=verified.files.digest,
@@ -234,6 +273,7 @@ def _layer(evidence: Evidence, name: str, origin_ns: int | None) -> LayerReport:
     before: Latency | None = None
     during: Latency | None = None
     episodes: list[EpisodeReport] = []
+    lateness_ms: float | None = None
     if monitor.kind == "process":
         episodes = _missing(evidence, name)
         samples = len(evidence.sightings.get(name, ()))
@@ -241,7 +281,7 @@ def _layer(evidence: Evidence, name: str, origin_ns: int | None) -> LayerReport:
         samples = len(evidence.samples.get(name, ()))
         outage = evidence.outage(name)
         if outage is not None and origin_ns is not None:
-            before, during = outage.before, outage.during
+            before, during, lateness_ms = outage.before, outage.during, outage.lateness_ms
             episodes = [
                 EpisodeReport(
                     from_ms=(each.after_ns - origin_ns) / _NS_PER_MS,
@@ -257,6 +297,8 @@ def _layer(evidence: Evidence, name: str, origin_ns: int | None) -> LayerReport:
         kind=monitor.kind,
         episodes=episodes,
         samples=samples,
+        back_ms=episodes[-1].until_ms if episodes else None,
+        lateness_ms=lateness_ms,
         before_p50_ms=before.p50_ms if before else None,
         before_p99_ms=before.p99_ms if before else None,
         during_p50_ms=during.p50_ms if during else None,

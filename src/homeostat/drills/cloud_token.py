@@ -1,0 +1,62 @@
+"""A token of the site's OpenStack, got once for a run by its own library and clouds.yaml.
+
+Monitors ask with it, so that what they see of a service is not keystone's part of it (they reuse it: a token
+lives for hours, a run for minutes). It is never written but into the configuration of a monitor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from homeostat.drills.site import SiteCloud
+from homeostat.kernel.errors import BadInput, GiveUp
+
+TOKEN_HEADER = "X-Auth-Token"
+_REQUEST_S = 10.0
+"""One request to keystone."""
+_WITHIN_S = 30.0
+"""All of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token and the project it is for."""
+
+    token: str = field(repr=False)
+    project_id: str
+
+
+async def issued_by(cloud: SiteCloud) -> Issued:
+    """A new token. BadInput for clouds.yaml and what is missing here, GiveUp when keystone gives none."""
+    if cloud.clouds_file is not None and not cloud.clouds_file.is_file():
+        raise BadInput("cloud.clouds_file", cloud.clouds_file, "a clouds.yaml that can be read")
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            return await asyncio.to_thread(_issued, cloud)
+    except TimeoutError:
+        raise GiveUp(f"cloud {cloud.name}: keystone gave no token within {_WITHIN_S:g} s") from None
+
+
+def _issued(cloud: SiteCloud) -> Issued:
+    try:
+        from keystoneauth1.exceptions import ClientException
+        from openstack.config import OpenStackConfig
+        from openstack.exceptions import ConfigException
+    except ImportError:
+        remedy = "openstacksdk, which is not installed here: pip install 'homeostat[openstack]'"
+        raise BadInput("cloud", cloud.name, remedy) from None
+    files = None if cloud.clouds_file is None else [str(cloud.clouds_file)]
+    try:
+        found = OpenStackConfig(config_files=files, load_envvars=False)
+        session = found.get_one(cloud=cloud.name, api_timeout=_REQUEST_S).get_session()
+        token, project_id = session.get_token(), session.get_project_id()
+    except ConfigException as error:
+        raise BadInput("cloud.name", cloud.name, f"a cloud of its clouds.yaml ({error})") from None
+    except ClientException as error:
+        raise GiveUp(f"cloud {cloud.name}: keystone gave no token ({error})") from None
+    if not token or not project_id:
+        raise BadInput(
+            "cloud.name", cloud.name, "a cloud with a project: it is what its services are asked for"
+        )
+    return Issued(token, project_id)
