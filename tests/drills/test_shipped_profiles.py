@@ -48,7 +48,10 @@ def test_an_api_is_found_under_uwsgi_in_apache_and_by_itself(profile: str) -> No
     [
         ("/usr/bin/python3 /usr/bin/nova-api --config-file=/etc/nova/nova.conf", "nova-api"),
         ("/usr/bin/python3.11 /usr/local/bin/nova-api-wsgi --port 8774", "nova-api"),
-        ("/usr/bin/python3 /usr/bin/neutron-server --config-file /etc/neutron/neutron.conf", "neutron-server"),
+        (
+            "/usr/bin/python3 /usr/bin/neutron-server --config-dir /etc/neutron",
+            "neutron-server",
+        ),
         ("neutron-server: api worker", "neutron-server"),
         ("neutron-server: api worker (/usr/bin/python3 /usr/bin/neutron-server --debug)", "neutron-server"),
         ("neutron-server: rpc worker (/usr/bin/python3 /usr/bin/neutron-server)", "neutron-server"),
@@ -58,7 +61,10 @@ def test_an_api_is_found_under_uwsgi_in_apache_and_by_itself(profile: str) -> No
         ("/usr/bin/python3 /usr/bin/heat-api", "heat-api"),
         ("(wsgi:keystone-pu -k start", "keystone"),
         ("/usr/bin/python3 /usr/bin/neutron-rpc-server --config-dir /etc/neutron", "neutron-rpc-server"),
-        ("neutron-server: rpc worker (/usr/bin/python3 /usr/bin/neutron-rpc-server -v)", "neutron-rpc-server"),
+        (
+            "neutron-server: rpc worker (/usr/bin/python3 /usr/bin/neutron-rpc-server)",
+            "neutron-rpc-server",
+        ),
         ("nova-conductor: ServiceWrapper worker(0)", "nova-conductor"),
         ("/usr/sbin/haproxy -W -db -f /etc/haproxy/haproxy.cfg", "haproxy"),
         ("/usr/sbin/mariadbd --user=mysql", "mariadb"),
