@@ -1,6 +1,6 @@
 """Drills whose operations go to a cloud, the program as the tool.
 
-What is made has its name in the ledger first, and goes, whatever becomes of the tool, the cloud and the drill.
+What is made has its name in the ledger first, and goes, whatever becomes of tool, cloud and drill.
 """
 
 from __future__ import annotations
