@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from homeostat.drills.breaking import Breaking
+from homeostat.drills.depending import dependants_in, depended_on
 from homeostat.drills.guards import hit_services, last_ones
+from homeostat.drills.model import Dependant
 from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import acting_host, check_fit, order_of
 from homeostat.drills.stopping import NotBegun
@@ -24,6 +26,8 @@ async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
     try:
         plan = await breaking.plan()
         told |= {"does": plan["does"], "matched": plan.get("matched", []), "undo": plan["undo"]}
+        if any(isinstance(each, Dependant) for each in drill.checks):
+            told["dependants"] = list(dependants_in(plan, depended_on(site, drill)).on_it)
     except NotBegun as error:
         refused.append(error.what)
     except HomeostatError as error:
