@@ -211,6 +211,12 @@ def test_an_error_says_whether_it_may_have_been_made(
     assert small.requests("POST", "network") == 1, "never asked twice"
 
 
+def test_an_answer_that_is_none_is_never_an_empty_list(small: SmallOpenstack, small_cloud: Cloud) -> None:
+    small.refuses["GET", "network"] = (200, "not what was asked for")
+    with pytest.raises(RetryLater, match="an answer that is none"):
+        small_cloud.ids("network", name_of("network"), CALL_S)
+
+
 def test_a_service_that_is_not_in_the_catalogue_is_lacking(small: SmallOpenstack, small_cloud: Cloud) -> None:
     small.services = {kind: path for kind, path in small.services.items() if kind != "volumev3"}
     assert small_cloud.lacks("volume", CALL_S) == "the cloud has no block-storage service"
