@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PlainSerializer
 from pydantic.fields import FieldInfo
 
 from homeostat.drills.site import Site
@@ -49,7 +49,9 @@ def rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
         if inner is not None and inner is not kind:
             yield from rows(inner, f"{path}{_between(str(field.annotation))}")
         else:
-            yield path, _default(field), (field.description or _plain(field)).replace("|", "\\|")
+            # A row is one line, or the table ends there.
+            meaning = " ".join((field.description or _plain(field)).split())
+            yield path, _default(field), meaning.replace("|", "\\|")
 
 
 def _between(annotation: str) -> str:
@@ -72,7 +74,15 @@ def _default(field: FieldInfo) -> str:
         if field.default_factory is None
         else field.default_factory()
     )  # type: ignore[call-arg]
-    return f"`{value}`"
+    return f"`{_written(field, value)}`"
+
+
+def _written(field: FieldInfo, value: object) -> object:
+    """As a file has it: a span with its unit, not as what is reckoned with inside."""
+    for each in field.metadata:
+        if isinstance(each, PlainSerializer):
+            return each.func(value)  # type: ignore[call-arg]
+    return value
 
 
 def _plain(field: FieldInfo) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from control_groups import ControlGroup, control_group
 from drilled_site import DRILL, HOSTS, DrilledSite, Ran, until
+from loop_disk import loop_disk
 
 STEPPED_CLOCK = Path(__file__).with_name("stepped_clock.c")
 LIMIT_S, OUT_S = 3.0, 4.0
@@ -91,14 +92,14 @@ def zero_cores(site: DrilledSite) -> Ran:
 
 def full_disk(site: DrilledSite) -> Ran:
     """No room for the file that keeps the disk busy."""
-    with small_disk(site.root / "n1" / "small") as folder:
+    with real_disk(site.root / "n1" / "small") as folder:
         (folder / "filler").write_bytes(b"\0" * (50 << 20))
         return site.run(site.write_drill(HOLDS, drill="writes", fault=writing(folder)))
 
 
 def disk_fills_later(site: DrilledSite) -> Ran:
     """The disk fills after the effect was proven: the writer gives way, long before the end of its hold."""
-    with small_disk(site.root / "n1" / "small") as folder:
+    with real_disk(site.root / "n1" / "small") as folder:
 
         def fill(_: subprocess.Popen[str]) -> None:
             (folder / "filler").write_bytes(b"\0" * (50 << 20))
@@ -107,6 +108,12 @@ def disk_fills_later(site: DrilledSite) -> Ran:
         return site.run(
             site.write_drill(HOLDS, drill="writes", fault=fault), during=after("EffectSeen", site, fill)
         )
+
+
+def no_disk(site: DrilledSite) -> Ran:
+    """The folder lies in memory: nobody can say that a disk was busy."""
+    with small_disk(site.root / "n1" / "small") as folder:
+        return site.run(site.write_drill(HOLDS, drill="writes", fault=writing(folder)))
 
 
 def no_room_for_the_history(site: DrilledSite) -> Ran:
@@ -190,6 +197,7 @@ EIGHT: Mapping[str, Callable[[DrilledSite], Ran]] = {
 MORE: Mapping[str, Callable[[DrilledSite], Ran]] = {
     "signal not permitted": signal_not_permitted,
     "disk full during the fault": disk_fills_later,
+    "no disk below the folder": no_disk,
     "no room for the history": no_room_for_the_history,
 }
 
@@ -227,7 +235,7 @@ def writing(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def small_disk(point: Path) -> Iterator[Path]:
-    """A filesystem of 64 MiB."""
+    """A filesystem of 64 MiB in memory."""
     point.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "hd", str(point)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
@@ -236,6 +244,15 @@ def small_disk(point: Path) -> Iterator[Path]:
         yield point
     finally:
         subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@contextmanager
+def real_disk(point: Path) -> Iterator[Path]:
+    """A filesystem of 64 MiB with a device of its own."""
+    with loop_disk(point) as found:
+        if found is None:
+            raise Unable("needs root, mkfs.ext4 and a loop device")
+        yield found
 
 
 @contextmanager

@@ -49,8 +49,10 @@ class SmallOpenstack:
     """By thing: built to ERROR, with this fault."""
     silent: set[tuple[str, str]] = field(default_factory=set)
     """Never answers these. What it is asked to make is made all the same, what to delete is not."""
+    held: set[tuple[str, str]] = field(default_factory=set)
+    """What is asked for is made when it is no longer held, whether the client still waits or not."""
     late_s: dict[tuple[str, str], float] = field(default_factory=dict)
-    """The thing is made so late, whether the client still waits or not."""
+    """The thing is made so late."""
     hears: Callable[[str], None] = lambda name: None
     """Told each name that it is asked to make."""
     services: Mapping[str, str] = field(default_factory=lambda: dict(SERVICES))
@@ -180,6 +182,8 @@ class SmallOpenstack:
     async def _make(self, what: str, given: dict[str, Any], late_s: float) -> dict[str, Any]:
         """Made even if the client has gone: a service does not notice."""
         await asyncio.sleep(late_s)
+        while ("POST", what) in self.held:  # noqa: ASYNC110  another thread lets it go
+            await asyncio.sleep(0.02)
         thing = {**given, "id": str(uuid.uuid4()), "looks": 0, "deleted": False}
         if what != "flavor":
             thing["status"] = BEGINS[what]

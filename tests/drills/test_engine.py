@@ -285,6 +285,32 @@ def test_a_dry_run_says_exactly_what_and_touches_nothing(site: DrilledSite) -> N
     assert not any((site.root / host / "keeper" / "faults").exists() for host in HOSTS)
 
 
+@pytest.mark.parametrize(
+    ("drills", "words"),
+    [
+        ({"injectors": ["node_cpu"]}, ("n1: drills.injectors in its node.yaml", "not node_kill", "adds it")),
+        ({"enabled": False}, ("n1: drills.enabled is off in its node.yaml", "node_kill", "`enabled: true`")),
+    ],
+)
+def test_a_dry_run_on_a_host_that_refuses_says_what_and_the_remedy(
+    site: DrilledSite, drills: dict[str, object], words: tuple[str, ...]
+) -> None:
+    fault = {"injector": "kill", "target": {"service": "web", "choose": "first"}}
+    drill = site.write_drill(DRILL, fault=fault)
+    site.permit("n1", **drills)
+    ran = site.run(drill, "--dry-run")
+    (line,) = (each for each in ran.said.splitlines() if "would not run" in each)
+    assert ran.code == 5 and all(word in line for word in ("quick on n1", *words)), ran
+    (plan,) = ran.report["items"]
+    assert not plan["permitted"] and "does" not in plan
+    site.permit("n1", profiles={"web": {"command_line": "no such program"}})
+    ran = site.run(drill, "--dry-run")
+    assert ran.code == 3 and ran.report["items"][0]["permitted"], (
+        "permitted, and in the way is something else"
+    )
+    assert "no process here matches" in ran.said
+
+
 @pytest.mark.slow
 def test_a_suite_goes_on_after_a_failure(site: DrilledSite) -> None:
     bad = {**DRILL["fault"], "target": {"service": "web", "choose": "holder"}}

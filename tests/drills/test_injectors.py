@@ -9,10 +9,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from broken_host import OURS, BrokenHost, one_cpu, own_workers, state, until
+from loop_disk import loop_disk
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.cpu_share import CpuTime, busy_share, quota_cpus
@@ -256,17 +258,14 @@ def test_stolen_time_is_not_idle_and_no_time_is_not_busy() -> None:
 def test_a_disk_is_written_and_its_file_removed(host: BrokenHost) -> None:
     target = {"folder": str(host.root), "size_mib": 4, "floor_mib": 64, "window_s": 0.3}
     plan = host.order("node_disk", target)
-    for verb in ("probe", "plan", "inject"):
+    for verb in ("plan", "inject"):
         host.good(verb, plan)
     record = json.loads(plan.read_text())
     path = Path(record["plan"]["path"])
     assert path.stat().st_ino == record["inject"]["inode"]
     proof = host.run("prove", plan).section
     assert proof["written_bytes"] > 0
-    if "device" in proof:
-        assert proof["proven"] == (proof["busy"] >= 0.9 and proof["writes"] > 0)
-    else:
-        assert "no device" in proof["proves_not"]
+    assert proof["proven"] == ("device" in proof and proof["busy"] >= 0.9 and proof["writes"] > 0)
     assert path.stat().st_size <= 4 << 20
     (worker,) = own_workers(plan)
     undone(host, plan)
@@ -297,16 +296,11 @@ def test_a_disk_is_written_only_where_the_node_permits(
 
 @pytest.fixture
 def small_disk(host: BrokenHost) -> Iterator[Path]:
-    """A filesystem of 64 MiB."""
-    point = host.root / "small"
-    point.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "hd", str(point)], check=False, capture_output=True
-    )
-    if done.returncode != 0:
-        pytest.skip("needs the privilege to mount")
-    yield point
-    subprocess.run(["umount", "-l", str(point)], check=True)
+    """A filesystem of 64 MiB with a device of its own."""
+    with loop_disk(host.root / "small") as found:
+        if found is None:
+            pytest.skip("needs root, mkfs.ext4 and a loop device")
+        yield found
 
 
 @pytest.mark.seed("order sabotage: full disk")
@@ -316,8 +310,7 @@ def test_a_full_disk_is_an_error_before_during_and_after_the_plan(host: BrokenHo
     for plan in (early, late):
         host.good("plan", plan)
     host.good("inject", early)
-    proof = host.good("prove", early)
-    assert proof["proven"] and "no device" in proof["proves_not"]
+    assert host.run("prove", early).section["device"].startswith("loop")
     (small_disk / "filler").write_bytes(b"\0" * (40 << 20))
     (worker,) = own_workers(early)
     until(lambda: not keeper.lives(worker), "the writer to give way")
@@ -328,6 +321,35 @@ def test_a_full_disk_is_an_error_before_during_and_after_the_plan(host: BrokenHo
         assert answer.code == 3 and "do not fit" in answer.error
     undone(host, early)
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.seed("order disk: bounded file, direct writes, proven from /proc/diskstats, removed by inode")
+def test_a_folder_without_a_device_proves_no_busy_disk(host: BrokenHost) -> None:
+    with in_memory(host.root / "memory") as folder:
+        plan = host.order("node_disk", {"folder": str(folder), "floor_mib": 32, "window_s": 0.2})
+        probe = host.run("probe", plan)
+        assert (probe.code, probe.section["able"]) == (1, False)
+        assert "is tmpfs, with no device in /proc/diskstats" in probe.section["missing"][0]
+        for verb in ("plan", "inject"):
+            host.good(verb, plan)
+        proof = host.run("prove", plan)
+        assert (proof.code, proof.section["proven"]) == (1, False)
+        assert proof.section["written_bytes"] > 0, "it wrote; that is no proof"
+        undone(host, plan)
+        assert list(folder.iterdir()) == []
+
+
+@contextmanager
+def in_memory(point: Path) -> Iterator[Path]:
+    """A tmpfs of 64 MiB."""
+    point.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "hd", str(point)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("needs the privilege to mount")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", str(point)], check=True)
 
 
 SERVE = """

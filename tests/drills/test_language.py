@@ -124,6 +124,15 @@ def test_processes_are_not_expected_back_from_a_fault_that_ends_none() -> None:
     assert "only after a fault that ends processes" in said
 
 
+@pytest.mark.parametrize("on", ["", ", on: endpoint"])
+def test_processes_are_watched_on_the_host_that_is_hit_and_the_file_says_so(on: str) -> None:
+    watch = f"  - {{id: p, kind: process, layer: process, target: {{service: web{on}}}}}\nchecks:\n"
+    assert problems(GOOD.replace("checks:\n", watch)) == [
+        "mine.yaml:12: monitors.1.target: a mapping is not accepted; "
+        "on: victim, too: processes are watched on the host that is hit"
+    ]
+
+
 @pytest.mark.parametrize("weight", ["step", "informative"])
 def test_a_drill_that_could_only_pass_is_refused(weight: str) -> None:
     found = problems(GOOD.replace("limit: 5s", f"limit: 5s\n    weight: {weight}"))

@@ -20,7 +20,7 @@ from homeostat.drills.following import FollowedSampler
 from homeostat.drills.history import HISTORY, LEDGER, Recording, read_log
 from homeostat.drills.judgement import Why, judged, judgement_record
 from homeostat.drills.ledger import Ledger, read_left
-from homeostat.drills.loop import only_disturbed, only_too_coarse, report_in
+from homeostat.drills.loop import only_disturbed, only_late, only_too_coarse, report_in
 from homeostat.drills.reports.model import DrillReport
 from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
 from homeostat.kernel.errors import AlreadyRunning, CorruptState
@@ -243,6 +243,19 @@ def test_a_run_is_repeated_only_when_half_the_period_would_help(tmp_path: Path) 
     assert not only_too_coarse(report.model_copy(update={"rows": [*report.rows, late]}))
     shown = late.model_copy(update={"binding": False})
     assert only_too_coarse(report.model_copy(update={"rows": [shown, *report.rows]}))
+
+
+def test_a_run_of_a_late_prober_is_repeated_as_it_was(tmp_path: Path) -> None:
+    report = coarse(tmp_path, Reason.PROBER_LATE, Reason.LIMIT_WITHIN_BOUNDS)
+    late, within = report.rows
+    assert only_late(report) and not only_too_coarse(report)
+    assert only_late(report.model_copy(update={"rows": [late]}))
+    assert not only_late(report.model_copy(update={"rows": [within]})), "half the period helps"
+    short = late.model_copy(update={"reason": Reason.WINDOW_TOO_SHORT.name})
+    assert not only_late(report.model_copy(update={"rows": [late, short]}))
+    assert not only_late(report.model_copy(update={"verdict": Verdict.ERROR}))
+    shown = late.model_copy(update={"binding": False})
+    assert not only_late(report.model_copy(update={"rows": [shown, within]}))
 
 
 def test_a_run_is_repeated_when_only_the_moment_before_the_fault_was_bad(tmp_path: Path) -> None:

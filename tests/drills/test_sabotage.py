@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from drilled_site import DRILL, HOSTS, DrilledSite, Ran, drilled_site, until
-from sabotages import EIGHT, HOLDS, MORE, OUT_S, Unable, after, clock_step, step, stepping
+from sabotages import EIGHT, HOLDS, MORE, OUT_S, Unable, after, clock_step, monitor_of, step, stepping
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def said(ran: Ran) -> str:
         ("wrong host", {"ERROR"}, "n2"),
         ("zero cores", {"ERROR"}, "quota"),
         ("full disk", {"ERROR"}, "do not fit"),
+        ("no disk below the folder", {"ERROR"}, "no device in /proc/diskstats"),
     ],
 )
 def test_what_cannot_be_broken_is_an_error_and_nothing_is_done(
@@ -119,6 +121,22 @@ def test_a_clock_that_is_set_forward_does_not_hide_it_either(site: DrilledSite) 
     except Unable as reason:
         pytest.skip(str(reason))
     assert ran.code == 10, (ran.report, ran.said)
+
+
+@pytest.mark.slow
+def test_a_prober_that_was_late_for_a_moment_is_asked_once_more(site: DrilledSite) -> None:
+    def hold_up(tool: subprocess.Popen[str]) -> None:
+        pid = monitor_of(tool, "web.monitor.json")
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: site.facts("Injected"), "the fault")
+        os.kill(pid, signal.SIGCONT)
+
+    ran = site.run(site.write_drill(DRILL), during=after("Injecting", site, hold_up))
+    assert (ran.report["verdict"], ran.code) == ("PASS", 0), (ran.report, ran.said)
+    assert "the prober itself was late; once more" in ran.said
+    first, second = sorted(site.runs.glob("r-*/plan.json"))
+    plans = [json.loads(each.read_text()) for each in (first, second)]
+    assert plans[0]["monitors"] == plans[1]["monitors"], "with the same period"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from broken_host import identity, state
+from broken_host import identity, state, until
 from real_sshd import SshHost, hop, key_pair, needs_sshd, real_sshd, ssh_host
 
 from homeostat.drills import node_keeper as keeper
@@ -22,6 +23,7 @@ from homeostat.drills.transports.port import HostTransport
 from homeostat.drills.transports.ssh import SshTransport
 from homeostat.drills.transports.ssh_settings import SshAccess
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed, NotFound, RetryLater
+from homeostat.lab.leftovers import end_all, keepers
 
 TOOL = Path(__file__).with_name("ssh_tool.py")
 VICTIM = f"hd-{uuid4().hex}"
@@ -310,6 +312,50 @@ async def test_what_was_sent_is_kept_and_mended(ssh: SshHost) -> None:
     ssh.state.chmod(0o777)
     with pytest.raises(NotAllowed, match=r"must be a folder that only its owner writes"):
         await ssh.transport.clock_ns()
+
+
+@pytest.mark.seed("order what was sent to a host by other versions is removed when nothing runs from it")
+async def test_what_other_versions_have_sent_goes_when_nothing_runs_from_it(ssh: SshHost) -> None:
+    await ssh.transport.clock_ns()
+    shipped = ssh.state / "shipped"
+    (ours,) = shipped.iterdir()
+    unused, used, fresh = (shipped / (letter * 64) for letter in "abc")
+    for each in (unused, used, fresh):
+        (each / "homeostat").mkdir(parents=True)
+        (each / "homeostat" / "keeper.py").write_text("")
+    for each in (unused, used):
+        os.utime(each, (1, 1))
+    keeping = ssh.broken.victim(str(used / "homeostat" / "keeper.py"))
+    await ssh.transport.close()
+    await ssh.transport.clock_ns()
+    assert set(shipped.iterdir()) == {ours, used, fresh}
+    keeping.kill()
+    keeping.wait()
+    os.utime(ours, (1, 1))  # we run from it
+    await ssh.transport.close()
+    await ssh.transport.clock_ns()
+    assert set(shipped.iterdir()) == {ours, fresh}
+
+
+@pytest.mark.seed("order after a reboot of a host the first word to it starts its undo keeper again")
+async def test_a_keeper_that_is_gone_is_started_by_the_next_word_to_that_host(ssh: SshHost) -> None:
+    disk = {"size_mib": 1, "floor_mib": 64}
+    record = ssh.order("node_disk", disk, deadline_s=3000.0)
+    for verb in ("plan", "inject"):
+        record = await ssh.transport.verb(verb, record)
+    await ssh.transport.close()
+    # What a reboot leaves: neither keeper nor writer, and a ledger of another boot.
+    assert {each.killed for each in end_all(lambda: keepers(ssh.broken.root), grace_s=0.0)} == {True}
+    writer = record["inject"]["writer"]
+    os.kill(writer["pid"], signal.SIGKILL)
+    ledger = keeper.Folder(ssh.broken.keeper).ledger(record["fault"])
+    ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"boot_id": "another"}))
+    path = Path(record["plan"]["path"])
+    assert path.exists() and keeper.status(ssh.broken.keeper)["keeper"] is None
+    ssh.permit(enabled=False)  # what is permitted now changes nothing
+    await ssh.transport.clock_ns()
+    until(lambda: keeper.outcome(ssh.broken.keeper, record["fault"]) is not None, "the undo")
+    assert not path.exists() and (await ssh.transport.status())["open"] == []
 
 
 async def test_a_person_on_that_host_can_use_the_keeper_that_was_sent(ssh: SshHost) -> None:

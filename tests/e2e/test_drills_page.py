@@ -23,8 +23,8 @@ DEVIATION = "nova's driver is its own fake one"
 BOUNDS = ((380, 421), (410, 450), (5_900, 6_000), (300, 340), (1_200, 1_290), (390, 433))
 
 
-def drill(server: RunningServer, run: str, name: str = "service-down") -> None:
-    body = {"run": run, "drill": name, "site": "lab", "hosts": ["n1"], "resources": ["web-n1"]}
+def drill(server: RunningServer, run: str, name: str = "service-down", site: str = "lab") -> None:
+    body = {"run": run, "drill": name, "site": site, "hosts": ["n1"], "resources": ["web-n1"]}
     server.client.call("POST", "/drills/runs", body)
 
 
@@ -133,3 +133,53 @@ def test_it_fits_and_the_keyboard_reaches_everything(
                 )
             assert reached == set(range(wanted)), path
             page.screenshot(path=tmp_path / f"{path.replace('/', '-')}.png", full_page=True)
+
+
+@pytest.mark.seed("order drill halt and resume from the dashboard")
+@pytest.mark.parametrize(("run", "path"), [("r-one", "drills"), ("r-two", "drills/r-two")])
+def test_a_person_halts_all_drills_and_lets_them_begin_again(
+    server: RunningServer, browser: Browser, run: str, path: str
+) -> None:
+    with visit(browser, server) as page:
+        drill(server, run, site=run)
+        page.goto(f"{server.url}/console/{path}")
+        page.get_by_role("button", name="Halt all drills").click()
+        assert page.url.endswith(path), "not without a reason"
+        page.get_by_label("why").fill("smoke in rack 4")
+        page.get_by_role("button", name="Halt all drills").click()
+        expect(page.locator(".headline")).to_contain_text("by admin: smoke in rack 4")
+        assert page.url.endswith("/console/drills")
+        told = server.client.call("POST", f"/drills/runs/{run}/renew")
+        assert told == {"stop": "halted by admin: smoke in rack 4"}
+        assert server.client.call("GET", "/drills/runs")["halt"]["why"] == "smoke in rack 4"
+        page.get_by_role("button", name="Let drills begin again").click()
+        expect(page.locator(".headline")).to_have_count(0)
+        assert server.client.call("GET", "/drills/runs")["halt"] is None
+        for act in ("halt", "resume"):
+            answer = page.request.post(f"{server.url}/console/drills/{act}", form={"why": "x", "csrf": "x"})
+            assert answer.status == 403 and "CSRF" in answer.text()
+        assert server.client.call("GET", "/drills/runs")["halt"] is None
+
+
+def test_who_may_only_look_has_no_button_and_what_another_halted_stays(
+    server: RunningServer, browser: Browser
+) -> None:
+    roles = {role: {"role": role, "project": "blue"} for role in ("viewer", "operator")}
+    tokens = {
+        role: server.client.call("PUT", f"/tokens/{role}", body)["token"] for role, body in roles.items()
+    }
+    server.client.call("POST", "/drills/halt", {"why": "secret reasons"})
+    try:
+        for role, halts in (("viewer", 0), ("operator", 1)):
+            with visit(browser, server, token=tokens[role]) as page:
+                page.goto(f"{server.url}/console/drills")
+                expect(page.locator(".headline")).to_contain_text("or who halted them, lets them begin again")
+                expect(page.get_by_role("button", name="Halt all drills")).to_have_count(halts)
+                expect(page.get_by_role("button", name="Let drills begin again")).to_have_count(0)
+                expect(page.locator("#live")).not_to_contain_text("secret reasons")
+                csrf = page.locator("input[name=csrf]").first.input_value()
+                answer = page.request.post(f"{server.url}/console/drills/resume", form={"csrf": csrf})
+                assert answer.status == 403
+        assert server.client.call("GET", "/drills/runs")["halt"]["why"] == "secret reasons"
+    finally:
+        server.client.call("POST", "/drills/resume")

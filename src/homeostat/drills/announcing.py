@@ -22,6 +22,7 @@ from homeostat.kernel.errors import AlreadyRunning, BadInput, Conflict, RetryLat
 SILENCE_S = LAPSE_S - 5.0
 """Without an answer for so long the claim may lapse before the fault can be undone."""
 _FIRST_TRIES = 3
+_RUNS_MAX = 500
 
 Noticed = FaultNoticed | BroughtBack
 
@@ -173,6 +174,11 @@ class ServerAnnouncing:
                 await asyncio.sleep(1.0)
         raise last
 
+    async def unreported(self) -> list[str]:
+        """Of the newest runs, those without a report: their tool was killed, or could not hand it in."""
+        told = await self._call("GET", f"/drills/runs?limit={_RUNS_MAX}")
+        return [str(row["run"]) for row in told["items"] if row["verdict"] is None]
+
     async def halt(self, why: str) -> None:
         """Journaled under the name of our token."""
         await self._call("POST", "/drills/halt", {"why": why})
@@ -189,12 +195,12 @@ class ServerAnnouncing:
         return await asyncio.to_thread(call, method, path, body)
 
 
-def announcing_to(url: str, token_file: Path) -> ServerAnnouncing:
-    """The server of a site. BadInput names the token file."""
+def announcing_to(url: str, token_file: Path, run: str = "") -> ServerAnnouncing:
+    """The server of a site; `run` when it was begun by another tool. BadInput names the token file."""
     try:
         token = token_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput("server.token_file", str(token_file), f"a file with a token ({error})") from None
     if not token:
         raise BadInput("server.token_file", str(token_file), "a file with a token; this one is empty")
-    return ServerAnnouncing(Client(url.rstrip("/"), token))
+    return ServerAnnouncing(Client(url.rstrip("/"), token), run=run)

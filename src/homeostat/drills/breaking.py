@@ -145,6 +145,22 @@ class Breaking:
 
         `late` says who may still come and do what the fault did; until nobody is left it is undone again.
         """
+        said, coming = await self.undone_for_good(within_s, late)
+        if coming is not None and said.proven:
+            said = replace(said, seen=f"{said.seen}; {coming}")
+        early = self.record.get("undo", {}).get("reason")
+        if expected and said.proven and early not in ("asked", None):
+            book.note(
+                Broke("fault", f"the keeper of {self._transport.host} undid it before its time: {early}")
+            )
+        book.note(said)
+        self.undone_ns = now_ns()
+        if said.proven:
+            ledger.undone(self.fault, said.seen)
+        return said
+
+    async def undone_for_good(self, within_s: float, late: Late | None = None) -> tuple[Undone, str | None]:
+        """Undo it and look, again and again while somebody may do the same; and who still may, at the end."""
         self._undoing = True
         end_s, again = time.monotonic() + within_s, 0
         settled_s: float | None = None
@@ -162,18 +178,7 @@ class Breaking:
             await asyncio.sleep(_UNDO_AGAIN_S)
         if again:
             said = replace(said, seen=f"{said.seen}; somebody did the same again: undone {again} more")
-        if coming is not None and said.proven:
-            said = replace(said, seen=f"{said.seen}; {coming}")
-        early = self.record.get("undo", {}).get("reason")
-        if expected and said.proven and early not in ("asked", None):
-            book.note(
-                Broke("fault", f"the keeper of {self._transport.host} undid it before its time: {early}")
-            )
-        book.note(said)
-        self.undone_ns = now_ns()
-        if said.proven:
-            ledger.undone(self.fault, said.seen)
-        return said
+        return said, coming
 
     async def _undo_once(self) -> Undone:
         try:

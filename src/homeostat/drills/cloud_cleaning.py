@@ -49,6 +49,7 @@ async def _delete(
     began_s = time.monotonic()
     comes_s, now_ns = settings.comes_within_s, time.time_ns()
     surely_s = {each: began_s + may_come_s(each.until_ns, now_ns, comes_s) for each in left}
+    end_s = max(began_s + settings.delete_within_s, *surely_s.values())
     seen: dict[InCloud, str] = {}
     try:
         while left:
@@ -58,6 +59,8 @@ async def _delete(
                 try:
                     there = await _asked_to_go(driver, calls, each)
                     seen[each] = there or "it may still come"
+                    if there:  # it has come, and a name is asked for once
+                        surely_s[each] = began_s
                 except HomeostatError as error:
                     there = seen[each] = str(error)
                     driver.close()
@@ -65,7 +68,7 @@ async def _delete(
                 if not there and time.monotonic() >= surely_s[each]:
                     ledger.gone(each.what, each.name)
                     left = [other for other in left if other is not each]
-            if left and time.monotonic() > began_s + settings.delete_within_s:
+            if left and time.monotonic() > end_s:
                 break
             await asyncio.sleep(_LOOK_S if left else 0)
     finally:

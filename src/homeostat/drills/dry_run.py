@@ -13,11 +13,14 @@ from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import acting_host, check_fit, cloud_of, operation_url, order_of
 from homeostat.drills.site import Site
 from homeostat.drills.stopping import NotBegun
-from homeostat.kernel.errors import HomeostatError
+from homeostat.kernel.errors import HomeostatError, NotAllowed
 
 
 async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
-    """`hits`, `does`, `undo`, and what would keep it from running (`refused`)."""
+    """`matched`, `does`, `undo`, and what would keep it from running (`refused`).
+
+    `permitted`: whether the host lets this be done to it at all.
+    """
     site, drill, victim = parts.site, ordered.drill, str(ordered.victim)
     check_fit(site, drill, victim)
     host = acting_host(site, drill.fault, victim)
@@ -29,6 +32,7 @@ async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
     if drill.operations.all:
         told["operations"] = [*_operations(site, drill, victim)]
     refused: list[str] = []
+    permitted = True
     try:
         plan = await breaking.plan()
         told |= {"does": plan["does"], "matched": plan.get("matched", []), "undo": plan["undo"]}
@@ -38,13 +42,15 @@ async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
         refused.append(error.what)
     except HomeostatError as error:
         refused.append(str(error))
+        permitted = not isinstance(error, NotAllowed)
     for number in range(len(drill.preconditions)):
         seen = await parts.looking.precondition(number, drill, victim)
         if not seen.held:
             refused.append(seen.seen)
     hit = hit_services(site, drill, victim)
     refused += last_ones(site, victim, {name: await parts.looking.serving(name) for name in hit}, hit)
-    return told | {"refused": refused, "undo_deadline_s": site.drills.undo_deadline_s}
+    more = {"permitted": permitted, "refused": refused, "undo_deadline_s": site.drills.undo_deadline_s}
+    return told | more
 
 
 def _operations(site: Site, drill: Drill, victim: str) -> Iterator[str]:

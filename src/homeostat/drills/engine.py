@@ -63,7 +63,7 @@ from homeostat.monitors.supervision import Monitors
 
 _LOOK_AGAIN_S = 0.5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_UNDO_WITHIN_S = 15.0
+UNDO_WITHIN_S = 15.0
 """After the keeper's own deadline, so much longer is waited for the proof."""
 
 
@@ -330,7 +330,7 @@ class Run:
         """To its end, whoever ends the run meanwhile."""
         assert self._breaking is not None
         drills, fault = self._parts.site.drills, self._drill.fault
-        within_s = drills.undo_deadline_s + _UNDO_WITHIN_S
+        within_s = drills.undo_deadline_s + UNDO_WITHIN_S
         off = isinstance(fault, HostOff)
         late = Late(partial(self._parts.looking.fenced_late, self._victim)) if off else None
         undoing = self._breaking.undo(book, ledger, within_s, expected=expected, late=late)

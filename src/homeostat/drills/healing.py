@@ -1,6 +1,7 @@
-"""What runs of dead tools left: their faults are undone, their histories closed as ABORTED.
+"""What runs of dead tools left: faults are undone, histories closed as ABORTED, reports sent to the server.
 
-The hosts' keepers have undone it by their deadlines anyway; this does it now, and looks. Repeats until clean.
+The hosts' keepers have undone it by their deadlines anyway; this does it now, and looks. What cannot be done
+now is said, and left for the next time: it repeats until clean.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ from homeostat.drills.history import (
     read_plan,
 )
 from homeostat.drills.judgement import judgement_record
+from homeostat.drills.late_fences import stays_on
 from homeostat.drills.ledger import Ledger, Left, read_left
+from homeostat.drills.model import HostOff
 from homeostat.drills.ordered import Parts
 from homeostat.drills.transports.port import HostTransport
+from homeostat.drills.unreported import tell_unreported
 from homeostat.kernel.errors import HomeostatError
 
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """One thing that was left: a fault on a host, or a run without its end."""
+    """One thing that was left: a fault on a host, a run without its end, or a report that was not sent."""
 
     what: str
     host: str | None
@@ -53,7 +57,8 @@ async def heal(parts: Parts) -> list[Healed]:
                 healed.append(await _run(parts, folder, left))
         except HomeostatError as error:
             healed.append(Healed(folder.name, None, False, str(error)))
-    return healed
+    told = await tell_unreported(parts, asked_for=bool(healed))
+    return healed + [Healed(each.what, None, each.ok, each.seen) for each in told]
 
 
 async def _host(transport: HostTransport) -> list[Healed]:
@@ -85,7 +90,12 @@ async def _closed(parts: Parts, folder: Path, left: Left) -> tuple[bool, str]:
     """Its faults are gone and its history ends with a verdict."""
     gone: list[Undone] = []
     for each in left.faults:
-        gone.append(await _looked(parts.transports[each.host], each.fault))
+        if each.host not in parts.site.hosts:
+            gone.append(Undone(False, f"site {parts.site.site} has no host {each.host} any more"))
+        elif isinstance(fault := read_plan(folder).drill.fault, HostOff):
+            gone.append(await stays_on(parts, fault, read_plan(folder).victims[0], each))
+        else:
+            gone.append(await _looked(parts.transports[each.host], each.fault))
     with Recording.reopened(folder) as recording, Ledger(folder) as ledger:
         recording.note(Aborted("homeostat drill heal", "the tool ended without its verdict"), now_ns())
         for undo, said in zip(left.faults, gone, strict=True):

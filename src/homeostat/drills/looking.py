@@ -106,7 +106,7 @@ class Looking:
             section = (await self._transports[victim].verb("probe", record))["probe"]
         except HomeostatError as error:
             return False, str(error)
-        if not section["able"]:
+        if "free_bytes" not in section:
             return False, "; ".join(section["missing"])
         free_gib = section["free_bytes"] / _GIB
         return free_gib >= asked.at_least_gib, f"{free_gib:.1f} GiB free on {victim}"

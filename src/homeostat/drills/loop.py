@@ -1,4 +1,5 @@
-"""Runs one after the other: several drills, each of a service's hosts, repeats, suites, and denser once more.
+"""Runs one after the other: several drills, each of a service's hosts, repeats, suites, and what could not
+decide once more.
 
 One failure does not affect the next: each run has its own set-up and its own verdict. A person who stops one
 stops them all. Not the place that knows how a run goes (`engine`).
@@ -33,6 +34,7 @@ from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed, NotFou
 from homeostat.monitors.verdicts import Reason, Verdict
 
 _DENSER_HELPS = Reason.LIMIT_WITHIN_BOUNDS.name
+_LATE = Reason.PROBER_LATE.name
 _DISTURBED = Reason.BASELINE_FAILED.name
 
 
@@ -82,7 +84,7 @@ async def looked_at(site: Site, runs: Path, progress: Progress) -> AsyncIterator
 
 
 async def run_all(parts: Parts, wanted: Wanted) -> list[DrillReport]:
-    """A report for each run that stands; one that was only too coarse is followed by a denser one instead."""
+    """A report for each run that stands; one that could not decide is followed by another one instead."""
     reports: list[DrillReport] = []
     for drill in wanted.drills:
         for number in range(wanted.repeat):
@@ -115,6 +117,8 @@ async def _until_it_decides(parts: Parts, ordered: Ordered) -> DrillReport:
         if only_too_coarse(report) and can_be_denser(ordered.drill, ordered.denser):
             ordered = denser(ordered)
             words = "could not decide for its period alone; once more with half of it"
+        elif only_late(report):
+            words = "could not decide: the prober itself was late; once more"
         elif only_disturbed(report):
             words = "says nothing: not all was well in the moment before the fault; once more"
         else:
@@ -126,8 +130,18 @@ async def _until_it_decides(parts: Parts, ordered: Ordered) -> DrillReport:
 
 def only_too_coarse(report: DrillReport) -> bool:
     """Whether half the period would help: every undecided row has its limit within the bounds."""
-    undecided = [row for row in report.rows if row.binding and row.result is Verdict.INCONCLUSIVE]
-    return report.verdict is Verdict.INCONCLUSIVE and all(row.reason == _DENSER_HELPS for row in undecided)
+    return report.verdict is Verdict.INCONCLUSIVE and _undecided(report) == {_DENSER_HELPS}
+
+
+def only_late(report: DrillReport) -> bool:
+    """Whether the prober's own lateness spoilt it: half the period would make that worse."""
+    reasons = _undecided(report)
+    return report.verdict is Verdict.INCONCLUSIVE and _LATE in reasons <= {_LATE, _DENSER_HELPS}
+
+
+def _undecided(report: DrillReport) -> set[str]:
+    """Why, of every binding row that nobody knows of."""
+    return {row.reason for row in report.rows if row.binding and row.result is Verdict.INCONCLUSIVE}
 
 
 def only_disturbed(report: DrillReport) -> bool:

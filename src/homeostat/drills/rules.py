@@ -90,6 +90,8 @@ def _monitors(drill: Drill) -> Iterator[Broken]:
         yield from _target((*here, "target"), monitor.target)
         if monitor.kind == "process" and monitor.target.service is None:
             yield Broken((*here, "target"), "service: a process is found by the service it belongs to")
+        elif monitor.kind == "process" and monitor.target.on != "victim":
+            yield Broken((*here, "target"), "on: victim, too: processes are watched on the host that is hit")
         if (monitor.kind == "process") != (monitor.layer is Layer.PROCESS):
             yield Broken((*here, "layer"), "process for the kind process, and only for it")
         if monitor.target.host is not None and monitor.kind != "tcp":

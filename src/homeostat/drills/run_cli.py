@@ -10,7 +10,15 @@ import typer
 from homeostat.drills.cli import AsJson, Directory, Folder, on_console
 from homeostat.kernel.client import state_dir
 from homeostat.kernel.errors import BadInput
-from homeostat.kernel.terminal import BROKEN, errors_in_one_line, show_json, show_table
+from homeostat.kernel.terminal import (
+    BROKEN,
+    ERROR_PREFIX,
+    NOT_ALLOWED,
+    NOT_NOW,
+    errors_in_one_line,
+    show_json,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from homeostat.drills.announcing import ServerAnnouncing
@@ -52,7 +60,8 @@ def run(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Break something on purpose, measure what it costs, undo it, and say what is proven.
 
-    Ctrl-C undoes at once (ABORTED). Exits with the code of the worst verdict.
+    Ctrl-C undoes at once (ABORTED). Exits with the code of the worst verdict. With --dry-run: 0 when it would
+    run, 5 when a host does not permit it, 3 when something else is in the way.
 
     Example: homeostat drill run service-down
     """
@@ -137,7 +146,9 @@ def resume(site: SiteFile = None, directory: Directory = None) -> None:
 
 
 def heal(site: SiteFile = None, directory: Directory = None, as_json: AsJson = False) -> None:
-    """Undo what dead tools left on the hosts; close their runs as ABORTED. Exits 1 when not all is undone.
+    """Undo what dead tools left on the hosts; close their runs as ABORTED, at the site's server, too.
+
+    Exits 1 when not everything is done: it says what is left, and may be run again.
 
     Example: homeostat drill heal
     """
@@ -179,14 +190,15 @@ def _go(wanted: Wanted, site: Path | None, directory: Path | None, *, dry_run: b
             async with opened(found, runs, progress) as parts:
                 return await run_all(parts, wanted)
 
-    async def looked() -> list[dict[str, object]]:
+    async def looked() -> list[dict[str, Any]]:
         with OnStderr() as progress:
             async with looked_at(found, runs, progress) as parts:
                 return await planned(parts, wanted)
 
     if dry_run:
-        _show_plans(asyncio.run(looked()), as_json=as_json)
-        return
+        plans = asyncio.run(looked())
+        _show_plans(plans, as_json=as_json)
+        raise typer.Exit(_refused(plans))
     reports = asyncio.run(all_of_it())
     code = exit_code(reports)
     if as_json:
@@ -200,7 +212,7 @@ def _go(wanted: Wanted, site: Path | None, directory: Path | None, *, dry_run: b
     raise typer.Exit(code)
 
 
-def _show_plans(plans: list[dict[str, object]], *, as_json: bool) -> None:
+def _show_plans(plans: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         show_json({"items": plans})
         return
@@ -208,6 +220,17 @@ def _show_plans(plans: list[dict[str, object]], *, as_json: bool) -> None:
 
     print(yaml.safe_dump(plans, sort_keys=False, allow_unicode=True), end="")
     print("# nothing was touched")
+
+
+def _refused(plans: list[dict[str, Any]]) -> int:
+    """Say what would keep each of them from running, and the exit code of that: 0 when nothing would."""
+    code = 0
+    for plan in plans:
+        for why in plan["refused"]:
+            typer.echo(f"{ERROR_PREFIX}{plan['drill']} on {plan['victim']} would not run: {why}", err=True)
+            code = max(code, NOT_NOW)
+        code = code if plan["permitted"] else NOT_ALLOWED
+    return code
 
 
 def _runs(directory: Path | None) -> Path:

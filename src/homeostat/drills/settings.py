@@ -25,7 +25,8 @@ class DrillsSettings(BaseModel):
 
     denser_at_most: int = Field(default=2, ge=0, le=5)
     """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period; and
-    one as it was, when something was not well in the moment between its baseline and the fault."""
+    one as it was, when the prober itself was late, or when something was not well in the moment between its
+    baseline and the fault."""
 
     delete_within_s: float = Field(default=120.0, ge=1, le=3600)
     """Seconds for the clean-up in the site's cloud. Too small: what takes longer to go, as a server that is

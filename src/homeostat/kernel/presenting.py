@@ -1,6 +1,7 @@
 """What may be shown of a setting or a command line.
 
-Standard library only, python3.9: it is shipped to hosts.
+A command line is hidden word by word, by what takes a secret: too much rather than too little, but a number
+after `-p` or `-P` is a port. Standard library only, python3.9: it is shipped to hosts.
 """
 
 from __future__ import annotations
@@ -11,9 +12,33 @@ HIDDEN = "(hidden)"
 _SECRET_WORDS = ("secret", "password", "token", "parameters")
 _PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
 
-_WORD = r"(?<!\S)[\w-]*(?:password|passwd|secret|token|api[-_]?key)"
+_WORD = r"(?<!\S)[\w.-]*(?:password|passwd|secret|token|api[-_]?key)"
 _OPTION = re.compile(rf"({_WORD}=|(?=-){_WORD}\s+(?!-))\S+", re.IGNORECASE)
 """`--db-password X`, `--token=X` and `API_KEY=X` of a command line; not `--token-file X`."""
+
+_HEADER = re.compile(
+    r"(?:(?<![\w-])|(?<=-H))((?:proxy-)?authorization\s*:\s*(?:(?:basic|bearer|digest|negotiate|token|apikey)\s+)?"
+    r"|(?:set-)?cookie\s*:\s*|[\w-]*(?:token|secret|password|api-?key)[\"']?\s*:(?!//)\s*)(?:\S+[,;]\s+)*\S+",
+    re.IGNORECASE,
+)
+"""`-H Authorization: Bearer X`, `X-Auth-Token: X`: the blanks in a word look like those between words."""
+
+_LOGIN = re.compile(
+    r"((?<![^\s=,;'\"])[\w.+-]+:)[^\s@/]+(?=@\S)|((?<!\S)(?:-u|--user)[\s=]*[^\s:=/-][^\s:]*:)(?!\d+(?!\S))\S+"
+)
+"""`user:password@host` without a scheme, and `-u user:password` as of curl; `-u 1000:1000` is no login."""
+
+_NUMBER = r"(?:\d+(?:[.:,/-]\d+)*(?:/(?:tcp|udp))?(?!\S))"
+_SHORT = re.compile(rf"((?<!\S)-[pP]\s+)(?!{_NUMBER}|-)\S+")
+_GLUED = re.compile(rf"((?<!\S)-[pP])(?!{_NUMBER}|[a-z]+[a-z_-]*(?!\S))\S+")
+"""`-pX`; a word of small letters is an option with one hyphen: `-pidfile`."""
+
+_PROGRAM = r"(?:^|(?<=[\s/]))(?:{})[\w.-]*(?=\s)"
+_SMALL = re.compile(_PROGRAM.format("mysql|mariadb|mydumper|xtrabackup|sshpass|7z"))
+_LARGE = re.compile(_PROGRAM.format("ipmitool|sqlcmd|zip"))
+"""Programs of which it is always a password, whatever it looks like."""
+_ALWAYS = ((_SMALL, re.compile(r"((?<!\S)-p)\S+")), (_LARGE, re.compile(r"((?<!\S)-P\s*)(?!-)\S+")))
+_SSHPASS = re.compile(r"((?<!\S)(?:\S*/)?sshpass\s+-p\s+)\S+")
 
 
 def presentable(field: str, value: object) -> object:
@@ -22,5 +47,19 @@ def presentable(field: str, value: object) -> object:
     if not path.endswith("_file") and any(word in path for word in _SECRET_WORDS):
         return HIDDEN
     if isinstance(value, str):
-        return _OPTION.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1\2{HIDDEN}", value))
+        return _shown(value)
     return f"a {type(value).__name__}" if isinstance(value, (dict, list)) else value
+
+
+def _shown(line: str) -> str:
+    """A command line or a URL without its secrets."""
+    shown = _PASSWORD.sub(rf"\1\2{HIDDEN}", line)
+    for program, pattern in _ALWAYS:
+        if program.search(line):
+            shown = pattern.sub(rf"\1{HIDDEN}", shown)
+    for pattern in (_OPTION, _HEADER, _SSHPASS):
+        shown = pattern.sub(rf"\1{HIDDEN}", shown)
+    shown = _LOGIN.sub(rf"\1\2{HIDDEN}", shown)
+    for pattern in (_SHORT, _GLUED):
+        shown = pattern.sub(rf"\1{HIDDEN}", shown)
+    return shown

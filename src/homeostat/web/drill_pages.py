@@ -1,19 +1,25 @@
-"""The pages of drills: what ran and how it ended, the outages over time, and one run's report."""
+"""The pages of drills: what ran and how it ended, the outages over time, one run's report; halt, resume."""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from starlette.responses import Response
+from pydantic import ValidationError
+from starlette.responses import RedirectResponse, Response
 
 from homeostat.drills import api as drills
 from homeostat.drills.reports.drawing import picture
-from homeostat.web.edge import CurrentVisitor, PageRoute
+from homeostat.kernel.access import Caller, Role
+from homeostat.kernel.errors import BadInput
+from homeostat.web.edge import CurrentVisitor, PageRoute, WritingVisitor
 from homeostat.web.pages import show_page
 from homeostat.web.trend_picture import trend_picture
 
+HERE = "/console/drills"
 LISTED = 50
+FIELDS_MAX = 20
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
@@ -44,10 +50,32 @@ async def drill_list(
         runs=listed.items,
         more=listed.next is not None,
         halt=listed.halt,
+        may_halt=_drills(visitor.caller),
+        may_resume=_may_resume(visitor.caller, parts),
         running=sum(row.state == "running" for row in listed.items),
         only=drill,
         trends=[(trend, trend_picture(trend)) for trend in trends],
     )
+
+
+@router.post("/drills/halt")
+async def halt(request: Request, visitor: WritingVisitor, parts: Parts) -> Response:
+    """End every drill that runs, and let none begin."""
+    fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=FIELDS_MAX)
+    why = fields.get("why", [""])[0].strip()
+    try:
+        wanted = drills.HaltBody(why=why)
+    except ValidationError as error:
+        raise BadInput("why", why, error.errors()[0]["msg"]) from error
+    await drills.halt_drills(wanted, visitor.caller, parts)
+    return RedirectResponse(HERE, 303)
+
+
+@router.post("/drills/resume")
+async def resume(visitor: WritingVisitor, parts: Parts) -> Response:
+    """Let drills begin again."""
+    await drills.resume_drills(visitor.caller, parts)
+    return RedirectResponse(HERE, 303)
 
 
 @router.get("/drills/{run}")
@@ -66,4 +94,15 @@ async def one_run(
         report=report,
         drawn=None if report is None else picture(report),
         noticed=await drills.show_noticed(run, visitor.caller, parts),
+        may_halt=_drills(visitor.caller),
     )
+
+
+def _drills(caller: Caller) -> bool:
+    return caller.role in (Role.ADMIN, Role.OPERATOR)
+
+
+def _may_resume(caller: Caller, parts: drills.DrillsApi) -> bool:
+    """What somebody else has halted, only an administrator resumes."""
+    there = parts.known.claims.halt
+    return there is not None and _drills(caller) and caller.may_write(there.owner)

@@ -25,7 +25,7 @@ class Counters:
 
 
 def device_of(path: Path) -> Device | None:
-    """The block device of the filesystem of a path; None for tmpfs, overlay and others that have none."""
+    """The block device of the filesystem of a path; None for tmpfs, overlay, btrfs: they have none."""
     number = path.stat().st_dev
     wanted = (os.major(number), os.minor(number))
     for fields in _lines():

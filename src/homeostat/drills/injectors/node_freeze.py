@@ -9,12 +9,12 @@ from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_matching import (
     ProcessTarget,
     matched,
+    missing_permission,
     process_of,
     process_target,
     refuse_unpermitted,
     shown,
     still,
-    unpermitted,
 )
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
 from homeostat.drills.node_keeper import Process
@@ -25,8 +25,8 @@ __all__ = ["inject", "plan", "probe", "prove", "undo", "verify_undone"]
 
 def probe(fault: Fault) -> Section:
     """Whether the processes are there and may be signalled."""
-    refused = unpermitted(matched(fault, _target(fault)))
-    return {"able": not refused, "missing": [f"permission to signal {pid}" for pid in refused]}
+    missing = missing_permission(matched(fault, _target(fault)))
+    return {"able": not missing, "missing": missing}
 
 
 def plan(fault: Fault) -> Section:

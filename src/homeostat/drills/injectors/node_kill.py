@@ -14,12 +14,12 @@ from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_matching import (
     ProcessTarget,
     matched,
+    missing_permission,
     process_of,
     process_target,
     refuse_unpermitted,
     shown,
     still,
-    unpermitted,
 )
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
 
@@ -37,9 +37,8 @@ class KillTarget:
 
 def probe(fault: Fault) -> Section:
     """Whether the processes are there and may be signalled."""
-    found = matched(fault, _target(fault).processes)
-    refused = unpermitted(found)
-    return {"able": not refused, "missing": [f"permission to signal {pid}" for pid in refused]}
+    missing = missing_permission(matched(fault, _target(fault).processes))
+    return {"able": not missing, "missing": missing}
 
 
 def plan(fault: Fault) -> Section:

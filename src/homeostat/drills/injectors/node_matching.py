@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.permitted import Permitted, Profile, read_profile
@@ -100,11 +100,16 @@ def unpermitted(found: Iterable[Process]) -> list[int]:
     return refused
 
 
+def missing_permission(found: Iterable[Process]) -> List[str]:
+    """The processes that we may not signal, in a line with the remedy; nothing when there are none."""
+    pids = ", ".join(map(str, unpermitted(found)))
+    return [f"permission to signal {pids}; run as root, or as the owner of these processes"] if pids else []
+
+
 def refuse_unpermitted(found: Iterable[Process]) -> None:
     """NotAllowed naming the processes that we may not signal."""
-    if refused := unpermitted(found):
-        pids = ", ".join(map(str, refused))
-        raise NotAllowed(f"no permission to signal {pids}; run as root, or as the owner of these processes")
+    for line in missing_permission(found):
+        raise NotAllowed(f"no {line}")
 
 
 def profile_of(node: Permitted, target: ProcessTarget) -> Profile:

@@ -77,10 +77,12 @@ class Fault:
         """NotAllowed unless the host's file permits this kind of injector, and the host is not halted."""
         host, kind = self.node, self.order.injector
         if not host.enabled:
-            raise NotAllowed(f"{host.host}: drills.enabled is off in its {host.file}; nothing is broken here")
+            what = f"drills.enabled is off in its {host.file}, so {kind} is refused"
+            raise NotAllowed(f"{host.host}: {what}; its owner writes `enabled: true` there")
         if kind not in host.injectors:
             allowed = ", ".join(host.injectors) or "none"
-            raise NotAllowed(f"{host.host}: drills.injectors in its {host.file} allows {allowed}; not {kind}")
+            what = f"drills.injectors in its {host.file} allows {allowed}; not {kind}"
+            raise NotAllowed(f"{host.host}: {what}; its owner adds it there")
         if keeper.status(self.keeper)["halted"]:
             raise NotAllowed(f"{self.node.host}: halted; `homeostat node resume` lets faults in again")
 

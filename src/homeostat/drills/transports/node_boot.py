@@ -3,7 +3,7 @@
 It is sent as the text of `python3 -c` and read by any python3, so that an old one is told what is missing.
 Nothing is written on a host whose own file does not say that drills are on. What is needed comes as a zip on
 standard input, only when it is not there yet, and lies in `STATE_DIR/shipped/DIGEST`, for its owner alone.
-The digest is compared each time.
+The digest is compared each time. What other versions have sent goes when nothing runs from it.
 """
 
 import hashlib
@@ -13,11 +13,15 @@ import os
 import shutil
 import stat
 import sys
+import time
 import zipfile
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 OLDEST = (3, 9)
 """What the injectors and the process watch need; the undo keeper alone runs on 3.8."""
+
+FRESH_S = 600
+"""What somebody came for so shortly ago stays: a program may be about to be started from it."""
 
 
 class Unfit(Exception):
@@ -107,6 +111,32 @@ def unpack(body: bytes, folder: str, digest: str) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def sweep(shipped: str, digest: str) -> None:
+    """Remove what others were sent here and nothing runs from; a keeper, guard or worker keeps its own."""
+    try:
+        os.utime(os.path.join(shipped, digest))
+        running = command_lines()
+        for name in os.listdir(shipped):
+            age_s = time.time() - os.lstat(os.path.join(shipped, name)).st_mtime
+            used = any(os.fsencode("shipped/" + name) in line for line in running)
+            if name != digest and age_s > FRESH_S and not used:
+                shutil.rmtree(os.path.join(shipped, name), ignore_errors=True)
+    except OSError:
+        pass  # somebody else sweeps, or it cannot be: another time
+
+
+def command_lines() -> List[bytes]:
+    """Of every process that can be seen."""
+    lines = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as file:
+                lines.append(file.read())
+        except OSError:
+            pass  # it has ended
+    return lines
+
+
 def boot(host: str, path: str, digest: str) -> str:
     """The folder with what was sent."""
     if sys.version_info < OLDEST:
@@ -121,13 +151,15 @@ def boot(host: str, path: str, digest: str) -> str:
     # What was broken while drills were on may still be undone; each verb asks the file again.
     if words.get("enabled") is not True and not there:
         raise Unfit(
-            "NotAllowed", "%s: drills.enabled is off in its %s; nothing is broken here" % (host, path)
+            "NotAllowed",
+            "%s: drills.enabled is off in its %s; its owner writes true there" % (host, path),
         )
     private(host, os.path.dirname(shipped))
     private(host, shipped)
     if not there:
         print(json.dumps({"needed": digest}), flush=True)
         unpack(sys.stdin.buffer.read(), folder, digest)
+    sweep(shipped, digest)
     return folder
 
 

@@ -3,12 +3,14 @@
     python3 -I -S FOLDER verb|restart|serve|watch HOST FILE
 
 FOLDER is what was sent, FILE the host's own word on what may be broken here; it is read again for every verb.
+Whichever it is, a keeper is there again when a fault is open.
 Orders come on standard input and never as arguments: a pattern in an argument would match ourselves. Answers
 are lines of JSON, `{"answer": ...}` or `{"error": {"kind", "message"}}`. Standard library only, python3.9.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -128,9 +130,22 @@ def _say(said: object) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def keep_again() -> None:
+    """A keeper when a fault is open and none lives: after a reboot of this host nobody else starts one.
+
+    Whatever the host's file permits now: what is broken must be undone.
+    """
+    root = FOLDER.parent.parent / "keeper"
+    found = keeper.status(root)
+    if found["open"] and found["keeper"] is None:
+        with contextlib.suppress(keeper.KeeperError, OSError, subprocess.SubprocessError):
+            keeper.start(root)  # else the next question tries it again
+
+
 def main() -> int:
     """The command."""
     command, host, file = sys.argv[1:4]
+    keep_again()
     if command == "verb":
         verb(host, file)
     elif command == "restart":
