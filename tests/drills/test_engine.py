@@ -13,6 +13,8 @@ import pytest
 import yaml
 from drilled_site import DRILL, FROZEN, HOSTS, DrilledSite, drilled_site, until
 
+from homeostat.drills.injectors.block_device import device_of
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[DrilledSite]:
@@ -344,6 +346,8 @@ def test_the_file_of_another_host_is_an_error_and_nothing_is_hit(site: DrilledSi
 @pytest.mark.seed("000 I16 a disk that nothing monitored uses proves nothing, and says so")
 @pytest.mark.parametrize("data", [True, False])
 def test_a_disk_is_hit_where_the_data_lies_or_the_run_does_not_count(site: DrilledSite, data: bool) -> None:
+    if device_of(site.root) is None:
+        pytest.skip("needs a temporary folder on a disk with a device")
     path = site.state / "site.yaml"
     given = yaml.safe_load(path.read_text())
     on = {"n1": {"profile": "web"} | ({"data": str(site.root / "n1")} if data else {})}
@@ -373,7 +377,10 @@ def test_a_disk_is_hit_where_the_data_lies_or_the_run_does_not_count(site: Drill
     (seen,) = site.facts("DependantsSeen")
     assert seen["on_it"] == ([f"store in {site.root / 'n1'}"] if data else [])
     # Every host of this site is this machine, so each says that it has the address.
-    assert [(each["when"], each["hosts"]) for each in site.facts("HolderSeen")] == [
-        (when, list(HOSTS)) for when in ("before", "during", "after")
-    ]
-    assert ran.row("the address of web moved")["reason"] == "HOLDER_UNKNOWN"
+    asked = site.facts("HolderSeen")
+    assert all(each["hosts"] == list(HOSTS) for each in asked)
+    # On a busy machine the load may fall short of its proof, and then the run ends before its window does.
+    ended = ["before", "during", "after"] if ran.row("the fault had")["result"] == "PASS" else ["before"]
+    assert [each["when"] for each in asked][: len(ended)] == ended
+    reason = "HOLDER_UNKNOWN" if len(asked) > 1 else "NOT_LOOKED"
+    assert ran.row("the address of web moved")["reason"] == reason
