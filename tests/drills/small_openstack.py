@@ -51,8 +51,6 @@ class SmallOpenstack:
     """Never answers these. What it is asked to make is made all the same, what to delete is not."""
     held: set[tuple[str, str]] = field(default_factory=set)
     """What is asked for is made when it is no longer held, whether the client still waits or not."""
-    late_s: dict[tuple[str, str], float] = field(default_factory=dict)
-    """The thing is made so late."""
     hears: Callable[[str], None] = lambda name: None
     """Told each name that it is asked to make."""
     services: Mapping[str, str] = field(default_factory=lambda: dict(SERVICES))
@@ -173,15 +171,14 @@ class SmallOpenstack:
         ):
             return _error(400, "A server is made of an image and a flavor, and here without networks.")
         self.hears(given["name"])
-        made = asyncio.create_task(self._make(what, given, self.late_s.get(("POST", what), 0.0)))
+        made = asyncio.create_task(self._make(what, given))
         if ("POST", what) in self.silent:
             await asyncio.Event().wait()
         thing = await asyncio.shield(made)
         return web.json_response(thing if what == "image" else {what: thing}, status=201)
 
-    async def _make(self, what: str, given: dict[str, Any], late_s: float) -> dict[str, Any]:
+    async def _make(self, what: str, given: dict[str, Any]) -> dict[str, Any]:
         """Made even if the client has gone: a service does not notice."""
-        await asyncio.sleep(late_s)
         while ("POST", what) in self.held:  # noqa: ASYNC110  another thread lets it go
             await asyncio.sleep(0.02)
         thing = {**given, "id": str(uuid.uuid4()), "looks": 0, "deleted": False}

@@ -224,11 +224,15 @@ def test_a_set_up_that_fails_breaks_nothing(site: DrilledSite, cloud: SmallOpens
 @pytest.mark.slow
 def test_a_round_that_was_cut_off_leaves_nothing(site: DrilledSite, cloud: SmallOpenstack) -> None:
     operations = {**CLOUDY["operations"], "during": [step("create", "server")], "after": []}
-    cloud.late_s["POST", "server"] = 3.0
-    window = {"effect_within": "700ms", "settle": "500ms", "longest": "15s"}
+    cloud.held.add(("POST", "server"))
+
+    def let_go_after_the_window(tool: subprocess.Popen[str]) -> None:
+        until(lambda: site.facts("WindowEnded") or tool.poll() is not None, "the end of the window", 150)
+        cloud.held.clear()
+
     checks = [each for each in CLOUDY["checks"] if each["kind"] != "operations"]
-    site.write_drill(CLOUDY, operations=operations, window=window, checks=checks)
-    ran = site.run("cloudy")
+    site.write_drill(CLOUDY, operations=operations, checks=checks)
+    ran = site.run("cloudy", during=let_go_after_the_window)
     assert ran.report["verdict"] == "PASS", (ran.report, ran.said)
     lines = ledger(site)
     asked = {line["name"] for line in lines if line["kind"] == "creating" and line["what"] == "server"}
