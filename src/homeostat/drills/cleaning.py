@@ -9,8 +9,8 @@ import asyncio
 import time
 from pathlib import Path
 
-from homeostat.drills.asking import Asker
 from homeostat.drills.book import now_ns
+from homeostat.drills.cloud_cleaning import delete_in_cloud
 from homeostat.drills.facts import CleanedUp
 from homeostat.drills.history import Recording
 from homeostat.drills.ledger import Ledger, read_left
@@ -24,34 +24,45 @@ STARTED_WITHIN_S = 60.0
 """So long what was started may load before it answers."""
 
 
+DELETES = "delete_test_objects"
 _DELETED = (*range(200, 300), 404, 410)
 _DELETE_WITHIN_S = 10.0
 
 
-async def clean_up(parts: Parts, drill: Drill, victim: str, recording: Recording, ledger: Ledger) -> None:
-    """Every step of the drill, each by itself: one that fails stops no other."""
+async def clean_up(parts: Parts, drill: Drill, victim: str, recording: Recording, ledger: Ledger) -> bool:
+    """Every step of the drill, each by itself: one that fails stops no other.
+
+    Whether no test object is left; else `drill heal` goes on.
+    """
+    deleted = True
     for step in drill.cleanup:
         try:
-            if step.kind == "delete_test_objects":
-                done = await delete_made(parts.asker, recording.folder, ledger)
+            if step.kind == DELETES:
+                deleted = False
+                done = await delete_made(parts, recording.folder, ledger)
+                deleted = done.ok
             else:
                 service = step.service or drill.fault.target.service
                 done = await _running(parts, str(service), victim)
         except (HomeostatError, OSError) as error:
             done = CleanedUp(step.kind, False, str(error))
         recording.cleaned_up(done, now_ns())
+    return deleted
 
 
-async def delete_made(asker: Asker, folder: Path, ledger: Ledger) -> CleanedUp:
+async def delete_made(parts: Parts, folder: Path, ledger: Ledger) -> CleanedUp:
     """The newest first; what is gone already is gone."""
-    step, failed, urls = "delete_test_objects", [], read_left(folder).objects
+    left = read_left(folder)
+    failed = await delete_in_cloud(parts, left.in_cloud, ledger) if left.in_cloud else []
+    urls = left.objects
     for url in urls:
-        asked = await asker.until("DELETE", url, _DELETED, _DELETE_WITHIN_S)
+        asked = await parts.asker.until("DELETE", url, _DELETED, _DELETE_WITHIN_S)
         if asked.ok:
             ledger.deleted(url)
         else:
             failed.append(f"{url}: {asked.seen}")
-    return CleanedUp(step, not failed, "; ".join(failed) or f"{len(urls)} made, all gone")
+    made = f"{len(urls) + len(left.in_cloud)} were left of what was made, all gone"
+    return CleanedUp(DELETES, not failed, "; ".join(failed) or made)
 
 
 async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:

@@ -50,6 +50,7 @@ from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import (
     acting_host,
     check_fit,
+    deviations_of,
     order_of,
     resources_of,
 )
@@ -85,6 +86,7 @@ class Run:
         self._parts, self._ordered, self._drill = parts, ordered, ordered.drill
         self._victim = ordered.victim or ""
         self.announcing = announcing_of(parts.site)
+        self._operating = Operating(parts, self._drill, self._victim, self.id)
         self._breaking: Breaking | None = None
         self._window_ended = False
 
@@ -103,7 +105,7 @@ class Run:
             time.time_ns(),
             ordered.strict_steps,
             ordered.suite,
-            parts.site.deviations,
+            deviations_of(parts.site, self._drill),
             ordered.left_out,
         )
         parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
@@ -121,8 +123,9 @@ class Run:
             book = Book(recording, parts.progress)
             await self._to_the_last_fact(book, ledger)
             recording.freeze(self._verdict())
-            await clean_up(parts, self._drill, self._victim, recording, ledger)
-            recording.close()
+            await self._operating.ended()
+            if await clean_up(parts, self._drill, self._victim, recording, ledger):
+                recording.close()
 
     def _not_written_down(self, error: OSError) -> NoReturn:
         """Without a history nothing is proven, and there is no verdict."""
@@ -177,6 +180,7 @@ class Run:
             beside.start(self._stopped(beside), "stop")
             beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
             await beside.watched(breaking.plan())
+            await beside.watched(self._operating.before(book, ledger))
             plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
             places = Places(site, self._victim, self.folder)
             commands = await beside.watched(monitor_commands(self._parts, drill, places, plans))
@@ -262,7 +266,7 @@ class Run:
         injected = await breaking.inject(book, ledger)
         beside.start(breaking.keep_alive(parts.site.drills.renew_s, beside), "renewal")
         beside.start(self._told(injected), "announcement")
-        operating = Operating(parts.site, drill, self._victim, parts.asker)
+        operating = self._operating
         canary = beside.start(operating.canary(book, ledger), "canary")
         await breaking.prove(book)
         if not hold_ms(drill.fault):

@@ -159,6 +159,15 @@ class OperationDone:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationLeftOut:
+    """One that is optional, and that this cloud cannot have."""
+
+    operation: str
+    phase: Phase
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class FaultNoticed:
     """Our own fault manager raised a fault for it: not yet at `after_ns`, done by `by_ns`."""
 
@@ -237,6 +246,7 @@ Fact = (
     | Injected
     | EffectSeen
     | OperationDone
+    | OperationLeftOut
     | FaultNoticed
     | BroughtBack
     | ToolRestarted

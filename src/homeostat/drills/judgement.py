@@ -46,6 +46,7 @@ class Why(StrEnum):
     TOOL_RESTARTED = "the drill itself started it, which is no recovery"
     OPERATIONS_DONE = "all carried out in order and without error"
     NO_OPERATIONS = "0 operations specified: nothing is shown by this"
+    LEFT_OUT = "left out: it is optional, and the cloud has no such service"
     OPERATION_FAILED = "an operation failed"
     OPERATION_LATE = "an operation was not done within its deadline"
     OPERATIONS_NOT_RUN = "not all operations were carried out"

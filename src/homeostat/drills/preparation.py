@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
+from homeostat.drills.cloud_operation import CloudOperation
+from homeostat.drills.clouds.image import MADE_UP
 from homeostat.drills.depending import data_on, holders_checked
 from homeostat.drills.model import (
     Choice,
@@ -154,11 +156,18 @@ def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
     )
 
 
-def cloud_of(site: Site, monitor: str) -> SiteCloud:
-    """The OpenStack of the site, which this monitor needs."""
+def cloud_of(site: Site, asking: str) -> SiteCloud:
+    """The OpenStack of the site, which this monitor or operation needs."""
     if site.cloud is None:
-        raise BadInput("cloud", None, f"the site's OpenStack and its clouds.yaml, for the monitor {monitor}")
+        raise BadInput("cloud", None, f"the site's OpenStack and its clouds.yaml, for {asking}")
     return site.cloud
+
+
+def deviations_of(site: Site, drill: Drill) -> tuple[str, ...]:
+    """In what site and run are not what a document asks for."""
+    images = any(isinstance(each, CloudOperation) and each.what == "image" for each in drill.operations.all)
+    made_up = images and site.cloud is not None and site.cloud.image_file is None
+    return (*site.deviations, *((MADE_UP,) if made_up else ()))
 
 
 def url_of(site: Site, target: Target, victim: str, field: str) -> str:
@@ -239,9 +248,10 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
         if monitor.token or monitor.kind == "cli":
             cloud_of(site, monitor.id)
     for operation in drill.operations.all:
-        if not isinstance(operation, Operation):
-            raise BadInput(f"operations.{operation.id}.kind", "cloud", "http: this site has no cloud")
-        operation_url(site, operation, victim)
+        if isinstance(operation, Operation):
+            operation_url(site, operation, victim)
+        else:
+            cloud_of(site, operation.id)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")

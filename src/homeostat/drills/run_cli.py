@@ -152,7 +152,7 @@ def heal(site: SiteFile = None, directory: Directory = None, as_json: AsJson = F
         with OnStderr() as progress:
             async with opened(found, runs, progress, even_halted=True) as parts:
                 progress.say(f"asking {len(found.hosts)} hosts")
-                return [asdict(each) for each in await healed(parts.transports, sorted(found.hosts), runs)]
+                return [asdict(each) for each in await healed(parts)]
 
     with errors_in_one_line():
         found, runs = _site(site, directory), _runs(directory)

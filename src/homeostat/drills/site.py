@@ -140,6 +140,9 @@ class SiteCloud(_Part):
     client: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] = "openstack"
     """The command-line client: a name on PATH, or a path. Only monitors of kind cli need it."""
 
+    image_file: Path | None = None
+    """What operations upload as an image, in the format qcow2; a made-up disk of a few KiB when not given."""
+
 
 class Site(_Part):
     """Everything that a drill may name."""
@@ -204,4 +207,5 @@ def _cloud_beside(cloud: SiteCloud, folder: Path) -> SiteCloud:
     """A client without a slash is looked for on PATH."""
     file = cloud.clouds_file and folder / cloud.clouds_file.expanduser()
     client = str(folder / Path(cloud.client).expanduser()) if "/" in cloud.client else cloud.client
-    return cloud.model_copy(update={"clouds_file": file, "client": client})
+    image = cloud.image_file and folder / cloud.image_file.expanduser()
+    return cloud.model_copy(update={"clouds_file": file, "client": client, "image_file": image})
