@@ -32,16 +32,12 @@ def figures(result: dict[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]  # fmt: skip
-    promised = [
-        [each["what"], each["target"], each["measured"], "yes" if each["met"] else "**no**"]
-        for each in result["promises"]
-    ]
     return "\n\n".join(
         [
             f"Measured {result['date'][:10]}: {machine['cores']} cores, load {load:.1f} before, one flush to the disk p50 "
             f"{machine['flush_p50_ms']} ms and p99 {machine['flush_p99_ms']} ms.",
             table(["what", "guests", "consumers", "n", "p50 ms", "p99 ms", "CPU s"], rows),
-            table(["promise", "target", "measured", "met"], promised),
+            promised(result),
         ]
     )
 
@@ -67,7 +63,59 @@ def spoiled(result: dict[str, Any]) -> str:
     )
 
 
-SHOWN = {"sabotage": spoiled}
+def promised(result: dict[str, Any]) -> str:
+    """What was promised and what came of it."""
+    rows = [
+        [each["what"], each["target"], each["measured"], "yes" if each["met"] else "**no**"]
+        for each in result["promises"]
+    ]
+    return table(["promise", "target", "measured", "met"], rows)
+
+
+def outages(result: dict[str, Any]) -> str:
+    """How well outages were measured, by whom."""
+    rows: list[list[object]] = [
+        [
+            f"Homeostat, {name}", one["outages"], f"{one['contained']:.1%}", one["median_error_ms"],
+            one["median_width_ms"], one["wrong"], f"{one['inconclusive_share']:.1%}", "",
+        ]
+        for name, one in result["sums"].items()
+    ]  # fmt: skip
+    rows += [
+        [who, one["outages"], "", one["median_error_ms"], "", one["wrong"], "", one["ratio"]]
+        for who in ("cli loop", "chaos toolkit")
+        for one in [result["ratios"][who]]
+    ]
+    machine, cpu = result["machine"], result["cpu"]
+    return "\n\n".join(
+        [
+            f"Run of {result['date'][:10]}: {machine['cores']} cores, load {machine['load']:.1f} before. CPU of a sample: "
+            f"{cpu['ms_per_sample']:.2f} ms; of a probe of Chaos Toolkit: {cpu['chaos_toolkit_ms_per_probe']:.1f} ms.",
+            table(
+                ["", "outages", "held", "error, median ms", "width ms", "wrong", "undecided", "error / ours"],
+                rows,
+            ),
+            promised(result),
+        ]
+    )
+
+
+def starts(result: dict[str, Any]) -> str:
+    """What a start costs."""
+    rows: list[list[object]] = [
+        [each["what"], each["least_ms"], each["median_ms"]] for each in result["rows"]
+    ]
+    machine = result["machine"]
+    return "\n\n".join(
+        [
+            f"Run of {result['date'][:10]}: {machine['cores']} cores, load {machine['load']} before, {result['runs']} runs of each.",
+            table(["command", "least, ms CPU", "median, ms CPU"], rows),
+            promised(result),
+        ]
+    )
+
+
+SHOWN = {"sabotage": spoiled, "outage": outages, "start": starts}
 
 
 def main() -> None:

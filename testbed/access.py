@@ -23,6 +23,8 @@ from testbed.services import APIS, KEYSTONE, Api, endpoints
 CLOUD = "testbed"
 MACHINE = "machine"
 """The machine itself as a host of the site: there the nodes' power is switched."""
+_DOWN_AT_MOST = "30s"
+"""What a drill does not mean may be out for so long: a busy machine lets a service wait for some seconds."""
 BALANCER, DATABASE = "balancer", "database"
 """Services of the site that are no API."""
 DATABASE_FOLDER = f"{DISK}/upper/var/lib/mysql"
@@ -105,6 +107,7 @@ def site(plan: Plan, folder: Path, client: Path) -> dict[str, Any]:
             "endpoint": plan.url(api.port),
             "holder": "address",
             "uses": [DATABASE] if api is KEYSTONE else [KEYSTONE.name, DATABASE],
+            "down_at_most": _DOWN_AT_MOST,
             "hosts": {
                 each.name: {"profile": api.name, "url": f"http://{plan.address(each)}:{api.port}"}
                 for each in CONTROLLERS
@@ -115,6 +118,7 @@ def site(plan: Plan, folder: Path, client: Path) -> dict[str, Any]:
     services[BALANCER] = {
         "endpoint": f"tcp://{plan.vip}:{KEYSTONE.port}",
         "holder": "address",
+        "down_at_most": _DOWN_AT_MOST,
         "hosts": {
             each.name: {"profile": "haproxy", "url": f"http://{plan.address(each)}:{STATS_PORT}"}
             for each in CONTROLLERS

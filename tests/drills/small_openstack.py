@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +48,11 @@ class SmallOpenstack:
     fails: dict[str, str] = field(default_factory=dict)
     """By thing: built to ERROR, with this fault."""
     silent: set[tuple[str, str]] = field(default_factory=set)
-    """Never answers these; a thing that is asked for is made all the same."""
+    """Never answers these. What it is asked to make is made all the same, what to delete is not."""
     late_s: dict[tuple[str, str], float] = field(default_factory=dict)
     """The thing is made so late, whether the client still waits or not."""
+    hears: Callable[[str], None] = lambda name: None
+    """Told each name that it is asked to make."""
     services: Mapping[str, str] = field(default_factory=lambda: dict(SERVICES))
 
     @property
@@ -168,6 +170,7 @@ class SmallOpenstack:
             and given["flavorRef"] in self.things["flavor"]
         ):
             return _error(400, "A server is made of an image and a flavor, and here without networks.")
+        self.hears(given["name"])
         made = asyncio.create_task(self._make(what, given, self.late_s.get(("POST", what), 0.0)))
         if ("POST", what) in self.silent:
             await asyncio.Event().wait()
@@ -212,6 +215,8 @@ class SmallOpenstack:
         what, refused = await self._before(request)
         if refused is not None:
             return refused
+        if ("DELETE", what) in self.silent:
+            await asyncio.Event().wait()
         if (thing := self.things[what].get(request.match_info["id"])) is None:
             return _error(404, f"{what} could not be found.")
         if not thing["deleted"]:

@@ -16,13 +16,10 @@ from homeostat.drills.clouds.opening import opened
 from homeostat.drills.clouds.port import Cloud
 from homeostat.drills.ledger import InCloud, Ledger
 from homeostat.drills.ordered import Parts
+from homeostat.drills.settings import DrillsSettings
 from homeostat.drills.site import SiteCloud
-from homeostat.kernel.errors import HomeostatError, NotFound
+from homeostat.kernel.errors import GiveUp, HomeostatError, NotFound
 
-WITHIN_S = 120.0
-"""So long for all of it; a server that is being built is gone once it was built."""
-COMES_WITHIN_S = 15.0
-"""A thing is in the list so long after the service got the request for it."""
 _CALL_WITHIN_S = 30.0
 _LOOK_S = 1.0
 
@@ -40,59 +37,59 @@ async def delete_in_cloud(parts: Parts, left: Iterable[InCloud], ledger: Ledger)
             )
     if cloud is not None and here:
         parts.progress.say(f"deleting what is left in cloud {cloud.name}: {len(here)}")
-        failed += await _delete(cloud, here, ledger)
+        failed += await _delete(cloud, here, ledger, parts.site.drills)
     return failed
 
 
-async def _delete(cloud: SiteCloud, left: list[InCloud], ledger: Ledger) -> list[str]:
-    calls = Calls()
-    try:
-        driver = await calls.call(lambda _: opened(cloud), _CALL_WITHIN_S)
-    except HomeostatError as error:
-        return [f"{each.what} {each.name}: {error}" for each in left]
-    try:
-        return await _until_gone(driver, calls, left, ledger)
-    finally:
-        driver.close()
-
-
-async def _until_gone(cloud: Cloud, calls: Calls, left: list[InCloud], ledger: Ledger) -> list[str]:
-    """Each is asked to go before any is waited for."""
+async def _delete(
+    cloud: SiteCloud, left: list[InCloud], ledger: Ledger, settings: DrillsSettings
+) -> list[str]:
+    """Each is asked to go before any is waited for. A connection that had trouble is not used again."""
+    calls, driver = Calls(), None
     began_s = time.monotonic()
-    surely_s = {each: began_s + comes_within_s(each.until_ns, time.time_ns()) for each in left}
+    comes_s, now_ns = settings.comes_within_s, time.time_ns()
+    surely_s = {each: began_s + may_come_s(each.until_ns, now_ns, comes_s) for each in left}
     seen: dict[InCloud, str] = {}
-    while left:
-        for each in tuple(left):
-            words = await _look(cloud, calls, each)
-            if words is None and time.monotonic() >= surely_s[each]:
-                ledger.gone(each.what, each.name)
-                left = [other for other in left if other is not each]
-            seen[each] = words or "it may still come"
-        if left and time.monotonic() > began_s + WITHIN_S:
-            break
-        await asyncio.sleep(_LOOK_S if left else 0)
+    try:
+        while left:
+            for each in tuple(left):
+                if driver is None:
+                    driver = await calls.call(lambda _: opened(cloud), _CALL_WITHIN_S)
+                try:
+                    there = await _asked_to_go(driver, calls, each)
+                    seen[each] = there or "it may still come"
+                except HomeostatError as error:
+                    there = seen[each] = str(error)
+                    driver.close()
+                    driver = None
+                if not there and time.monotonic() >= surely_s[each]:
+                    ledger.gone(each.what, each.name)
+                    left = [other for other in left if other is not each]
+            if left and time.monotonic() > began_s + settings.delete_within_s:
+                break
+            await asyncio.sleep(_LOOK_S if left else 0)
+    finally:
+        if driver is not None:
+            driver.close()
     return [f"{each.what} {each.name}: {seen[each]}" for each in left]
 
 
-def comes_within_s(until_ns: int | None, now_ns: int) -> float:
+def may_come_s(until_ns: int | None, now_ns: int, comes_within_s: float) -> float:
     """How long a thing may still come whose request was sent up to then, by the wall clock."""
     if until_ns is None:
         return 0.0
-    return min(COMES_WITHIN_S, max(0.0, (until_ns - now_ns) / 1e9 + COMES_WITHIN_S))
+    return min(comes_within_s, max(0.0, (until_ns - now_ns) / 1e9 + comes_within_s))
 
 
-async def _look(cloud: Cloud, calls: Calls, thing: InCloud) -> str | None:
-    """None when nothing of that name is there; else it is asked to go, and why it is still there."""
-    words = "it is still in the list"
-    try:
-        found = await calls.call(partial(cloud.ids, thing.what, thing.name), _CALL_WITHIN_S)
-        for id in found:
-            try:
-                await calls.call(partial(cloud.delete, thing.what, id), _CALL_WITHIN_S)
-            except NotFound:
-                continue
-            except HomeostatError as error:
-                words = str(error)
-    except HomeostatError as error:
-        return str(error)
-    return words if found else None
+async def _asked_to_go(cloud: Cloud, calls: Calls, thing: InCloud) -> str:
+    """Empty when nothing of that name is there; else why it still is. Errors when nobody says."""
+    words = ""
+    for id in await calls.call(partial(cloud.ids, thing.what, thing.name), _CALL_WITHIN_S):
+        words = words or "it is still in the list"
+        try:
+            await calls.call(partial(cloud.delete, thing.what, id), _CALL_WITHIN_S)
+        except NotFound:
+            continue
+        except GiveUp as error:  # not in the state that it is in, maybe later
+            words = str(error)
+    return words

@@ -13,7 +13,7 @@ from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput, GiveUp
 
 TOKEN_HEADER = "X-Auth-Token"
-_REQUEST_S = 10.0
+REQUEST_S = 10.0
 """One request to keystone."""
 _WITHIN_S = 30.0
 """All of them."""
@@ -27,31 +27,35 @@ class Issued:
     project_id: str
 
 
-async def issued_by(cloud: SiteCloud) -> Issued:
-    """A new token. BadInput for clouds.yaml and what is missing here, GiveUp when keystone gives none."""
+async def issued_by(cloud: SiteCloud, request_s: float = REQUEST_S) -> Issued:
+    """A new token; no request takes longer than `request_s`.
+
+    BadInput for clouds.yaml and what is missing here, GiveUp when keystone gives none.
+    """
     if cloud.clouds_file is not None and not cloud.clouds_file.is_file():
-        raise BadInput("cloud.clouds_file", cloud.clouds_file, "a clouds.yaml that can be read")
+        raise BadInput("cloud.clouds_file", str(cloud.clouds_file), "a clouds.yaml that can be read")
     try:
         async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(_issued, cloud)
+            return await asyncio.to_thread(_issued, cloud, request_s)
     except TimeoutError:
         raise GiveUp(f"cloud {cloud.name}: keystone gave no token within {_WITHIN_S:g} s") from None
 
 
-def _issued(cloud: SiteCloud) -> Issued:
+def _issued(cloud: SiteCloud, request_s: float) -> Issued:
     try:
         from keystoneauth1.exceptions import ClientException
         from openstack.config import OpenStackConfig
         from openstack.exceptions import ConfigException
+        from yaml import YAMLError
     except ImportError:
         remedy = "openstacksdk, which is not installed here: pip install 'homeostat[openstack]'"
         raise BadInput("cloud", cloud.name, remedy) from None
     files = None if cloud.clouds_file is None else [str(cloud.clouds_file)]
     try:
         found = OpenStackConfig(config_files=files, load_envvars=False)
-        session = found.get_one(cloud=cloud.name, api_timeout=_REQUEST_S).get_session()
+        session = found.get_one(cloud=cloud.name, api_timeout=request_s).get_session()
         token, project_id = session.get_token(), session.get_project_id()
-    except ConfigException as error:
+    except (ConfigException, YAMLError, OSError) as error:
         raise BadInput("cloud.name", cloud.name, f"a cloud of its clouds.yaml ({error})") from None
     except ClientException as error:
         raise GiveUp(f"cloud {cloud.name}: keystone gave no token ({error})") from None

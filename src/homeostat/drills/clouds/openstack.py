@@ -41,6 +41,8 @@ _SERVICES: dict[What, str] = {
 }
 _AGAIN = (408, 425, 429)
 """Client errors by number that are none."""
+_NOWHERE = (exceptions.ConfigException, exceptions.EndpointNotFound, auth_errors.EndpointNotFound)
+"""The catalogue has no such service."""
 _call = threading.local()
 """Of the call that this thread makes: when it ends, and whether its driver was closed meanwhile."""
 
@@ -56,26 +58,12 @@ class _Bounded(Session):
         return super().request(url, method, *words, **named)
 
 
-@contextmanager
-def _ours() -> Iterator[None]:
-    """What is raised here is one of ours: BadInput, NotFound, GiveUp, RetryLater."""
-    try:
-        yield
-    except HomeostatError:
-        raise
-    except exceptions.ConfigException as error:
-        raise BadInput("cloud", None, f"a cloud that its clouds.yaml describes ({_line(error)})") from None
-    except (exceptions.SDKException, auth_errors.ClientException, OSError) as error:
-        raise _told(error) from error
-
-
 def _told(error: Exception) -> HomeostatError:
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     if status == requests.codes.not_found:
         return NotFound(_line(error))
     final = isinstance(status, int) and 400 <= status < 500 and status not in _AGAIN
-    nowhere = isinstance(error, exceptions.EndpointNotFound | auth_errors.EndpointNotFound)
-    return GiveUp(_line(error)) if final or nowhere else RetryLater(_line(error))
+    return GiveUp(_line(error)) if final or isinstance(error, _NOWHERE) else RetryLater(_line(error))
 
 
 def _line(error: Exception) -> str:
@@ -84,9 +72,9 @@ def _line(error: Exception) -> str:
 
 
 def connected(cloud: SiteCloud) -> Connection:
-    """Without a request yet. BadInput when no clouds.yaml has it."""
+    """Without a request yet. BadInput when its clouds.yaml does not have it."""
     file = cloud.clouds_file
-    with _ours():
+    try:
         config = OpenStackConfig(
             config_files=[str(file)] if file else None,
             secure_files=[str(file.with_name("secure.yaml"))] if file else None,
@@ -96,6 +84,8 @@ def connected(cloud: SiteCloud) -> Connection:
         region = config.get_one(cloud=cloud.name)
         region.config |= {"connect_retries": 0, "status_code_retries": 0}
         return Connection(config=region)
+    except (exceptions.ConfigException, OSError) as error:
+        raise BadInput("cloud.name", cloud.name, f"a cloud of its clouds.yaml ({_line(error)})") from None
 
 
 class Openstack:
@@ -106,9 +96,12 @@ class Openstack:
 
     @contextmanager
     def _within(self, within_s: float) -> Iterator[None]:
+        """What is raised here is one of ours: NotFound, GiveUp, RetryLater."""
         _call.end_s, _call.closed = time.monotonic() + within_s, self._closed
-        with _ours():
+        try:
             yield
+        except (exceptions.SDKException, auth_errors.ClientException, OSError) as error:
+            raise _told(error) from error
 
     def lacks(self, what: What, within_s: float) -> str | None:
         with self._within(within_s):

@@ -1,0 +1,208 @@
+"""A token of the run: got once from a real small keystone by OpenStack's own library, and written nowhere."""
+
+from __future__ import annotations
+
+import html
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from drilled_site import DRILL, HOMEOSTAT, DrilledSite, drilled_site
+from small_keystone import PASSWORD, PROJECT_ID, TOKEN, SmallKeystone, small_keystone, words_of
+
+from homeostat.drills.cloud_token import TOKEN_HEADER, issued_by
+from homeostat.drills.fitting import fitted
+from homeostat.drills.language import drill_of
+from homeostat.drills.model import Drill
+from homeostat.drills.preparation import check_fit
+from homeostat.drills.sampling import Places, clients, monitor_plans, samplers
+from homeostat.drills.site import Site, SiteCloud, read_site
+from homeostat.kernel.errors import BadInput, GiveUp
+from homeostat.monitors.supervision import sampler
+
+DEVIATIONS = ["nova's driver is its own fake one: no guest runs", "nova-api runs under uwsgi"]
+
+
+@pytest.fixture
+def keystone() -> Iterator[SmallKeystone]:
+    with small_keystone() as made:
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[DrilledSite]:
+    """Three hosts with one service behind a balancer."""
+    with drilled_site(tmp_path) as made:
+        yield made
+
+
+async def test_the_library_gets_a_token_and_its_project(tmp_path: Path, keystone: SmallKeystone) -> None:
+    cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
+    issued = await issued_by(cloud)
+    assert (issued.token, issued.project_id) == (TOKEN, PROJECT_ID)
+    assert TOKEN not in repr(issued)
+
+
+async def test_what_is_wrong_with_a_cloud_is_said_without_its_password(
+    tmp_path: Path, keystone: SmallKeystone
+) -> None:
+    path = keystone.clouds_file(tmp_path)
+    with pytest.raises(BadInput, match=r"cloud\.name: 'other' .*Cloud other was not found"):
+        await issued_by(SiteCloud(name="other", clouds_file=path))
+    with pytest.raises(BadInput, match=r"cloud\.clouds_file: .*none\.yaml"):
+        await issued_by(SiteCloud(name="testbed", clouds_file=tmp_path / "none.yaml"))
+    wrong = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path, "not-this-one"))
+    with pytest.raises(GiveUp, match="cloud testbed: keystone gave no token") as told:
+        await issued_by(wrong)
+    assert "not-this-one" not in str(told.value)
+    path.write_text("clouds: {testbed: [")
+    with pytest.raises(BadInput, match=r"cloud\.name"):
+        await issued_by(wrong)
+
+
+async def test_a_keystone_that_hangs_holds_nobody_up(tmp_path: Path, keystone: SmallKeystone) -> None:
+    keystone.holds = True
+    cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
+    with pytest.raises(GiveUp, match="gave no token"):
+        await issued_by(cloud, request_s=0.5)
+
+
+def cloud_drill(url: str = "http://127.0.0.1:1") -> Drill:
+    """With a list of servers by token, the same by the client, and stacks where there is heat."""
+    return drill_of(cloud_record(url))
+
+
+def cloud_record(url: str) -> dict[str, Any]:
+    path = "/v2.1/{project_id}/servers"
+    monitors = [
+        *DRILL["monitors"],
+        {"id": "list", "kind": "http", "layer": "user", "target": {"url": url}, "path": path, "token": True},
+        {"id": "cli", "kind": "cli", "layer": "user", "target": {"service": "web"}, "command": "server list",
+         "period": "200ms", "deadline": "30s"},
+        {"id": "stacks", "kind": "http", "layer": "user", "target": {"service": "heat-api"},
+         "optional": True},
+    ]  # fmt: skip
+    outage = {"kind": "service_outage", "requirement": "R1.11", "limit": "5s"}
+    checks = [
+        *DRILL["checks"],
+        outage | {"monitors": ["list"]},
+        outage | {"monitors": ["cli"], "weight": "informative"},
+        outage | {"monitors": ["stacks"]},
+    ]
+    return DRILL | {"monitors": monitors, "checks": checks}
+
+
+def a_site(folder: Path, **parts: Any) -> Site:
+    web = {"endpoint": "http://127.0.0.1:1", "hosts": {"n1": {"profile": "web", "url": "http://127.0.0.1:2"}}}
+    given = {"site": "small", "hosts": {"n1": {"config": "n1.yaml"}}, "services": {"web": web}} | parts
+    (folder / "site.yaml").write_text(yaml.safe_dump(given))
+    return read_site(folder / "site.yaml")
+
+
+CLOUD = {"name": "testbed", "clouds_file": "clouds.yaml", "client": "bin/openstack"}
+
+
+async def test_the_token_is_in_the_samplers_file_for_us_alone_and_nowhere_else(
+    tmp_path: Path, keystone: SmallKeystone
+) -> None:
+    site = a_site(tmp_path, cloud=CLOUD)
+    drill, _ = fitted(site, cloud_drill())
+    check_fit(site, drill, "n1")
+    plans = {each.id: each for each in monitor_plans(drill, 0)}
+    places = Places(site, "n1", tmp_path)
+    issued = await issued_by(SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path)))
+    configs = samplers(places, drill, plans, issued)
+    (found,) = [each for each in configs if each.headers]
+    assert found.headers == {TOKEN_HEADER: TOKEN}
+    assert found.url == f"http://127.0.0.1:1/v2.1/{PROJECT_ID}/servers"
+    assert TOKEN not in repr(found) and TOKEN not in repr(found.target())
+    command = sampler(found, tmp_path)
+    assert stat.S_IMODE(command.config_file.stat().st_mode) == 0o600
+    assert TOKEN not in " ".join(command.argv)
+
+
+def test_the_client_is_asked_for_json_and_by_the_clouds_own_name(tmp_path: Path) -> None:
+    site = a_site(tmp_path, cloud=CLOUD)
+    drill, _ = fitted(site, cloud_drill())
+    for denser in (0, 2):
+        plans = {each.id: each for each in monitor_plans(drill, denser)}
+        (config,) = clients(Places(site, "n1", tmp_path), drill, plans)
+        words = ("--os-cloud", "testbed", "server", "list", "-f", "json")
+        assert config.argv == (str(tmp_path / "bin" / "openstack"), *words)
+        assert config.environment == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
+        assert (config.period_ms, config.deadline_ms, config.baseline_samples) == (200, 30_000, 2)
+
+
+def test_a_site_without_a_cloud_is_told_by_its_field(tmp_path: Path) -> None:
+    drill, _ = fitted(a_site(tmp_path), cloud_drill())
+    with pytest.raises(BadInput, match=r"cloud: .*for the monitor list"):
+        check_fit(a_site(tmp_path), drill, "n1")
+
+
+def openstack(site: DrilledSite, keystone: SmallKeystone) -> Path:
+    """The site is an OpenStack's, too; the file in which its client writes down what it was asked."""
+    keystone.clouds_file(site.state)
+    asked = site.state / "asked"
+    client = site.state / "bin" / "openstack"
+    client.parent.mkdir()
+    client.write_text(f'#!/bin/sh\necho "$OS_CLIENT_CONFIG_FILE $*" >> {asked}\necho "[]"\n')
+    client.chmod(0o755)
+    given = yaml.safe_load((site.state / "site.yaml").read_text())
+    given |= {"cloud": CLOUD, "deviations": DEVIATIONS}
+    (site.state / "site.yaml").write_text(yaml.safe_dump(given))
+    return asked
+
+
+@pytest.mark.seed("000 R1.5 two monitors: the process, and the list command of the user")
+@pytest.mark.seed("000 I26 the service is asked with a token that is used again")
+def test_a_drill_with_a_token_and_the_client_from_plan_to_report(
+    site: DrilledSite, keystone: SmallKeystone
+) -> None:
+    asked = openstack(site, keystone)
+    site.write_drill(cloud_record(f"http://127.0.0.1:{keystone.port}"))
+    ran = site.run("quick")
+    assert (ran.code, ran.report["verdict"]) == (0, "PASS"), (ran.report, ran.said)
+    assert keystone.tokens_issued == 1
+    assert set(keystone.asked) == {(f"/v2.1/{PROJECT_ID}/servers", TOKEN)}
+    words = f"{site.state / 'clouds.yaml'} --os-cloud testbed server list -f json"
+    assert set(asked.read_text().splitlines()) == {words}
+
+    assert ran.report["deviations"] == DEVIATIONS
+    assert ran.report["left_out"] == [{"monitor": "stacks", "why": "site small has no service heat-api"}]
+    row = ran.row("outage of cli")
+    assert (row["binding"], row["literal_ms"], row["literal_result"]) == (False, 0, "PASS")
+    assert row["lower_ms"] == 0 and row["upper_ms"] > 0, "two calls leave room between them"
+    assert [each["when"] for each in ran.report["load"]] == ["begin", "end"]
+    layers = {each["monitor"]: each for each in ran.report["layers"]}
+    assert "stacks" not in layers
+    assert layers["there"]["back_ms"] >= 200, "when it answers again on the host that was hit"
+    assert layers["processes"]["back_ms"] is not None and layers["list"]["back_ms"] is None
+    assert layers["there"]["before_p50_ms"] > 0 and layers["there"]["lateness_ms"] is not None
+
+    said = words_of(site.runs) + ran.said + str(ran.report)
+    assert TOKEN not in said and PASSWORD not in said
+    (folder,) = site.runs.glob("r-*")
+    for form in ("console", "junit", "html"):
+        argv = [*HOMEOSTAT, "drill", "report", str(folder), "-f", form, "--dir", str(site.state)]
+        page = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        page = " ".join(html.unescape(page).split())
+        assert all(each in page for each in (*DEVIATIONS, "has no service heat-api")), form
+        if form == "html":
+            assert "the published loop over the same calls: 0 ms, PASS" in page
+        assert TOKEN not in page
+
+
+def test_without_a_token_nothing_is_broken(site: DrilledSite, keystone: SmallKeystone) -> None:
+    openstack(site, keystone)
+    keystone.clouds_file(site.state, "not-this-one")
+    site.write_drill(cloud_record(f"http://127.0.0.1:{keystone.port}"))
+    ran = site.run("quick")
+    assert (ran.code, ran.report["verdict"]) == (12, "ERROR"), (ran.report, ran.said)
+    assert any("keystone gave no token" in each for each in ran.report["because"] + [
+        row["detail"] for row in ran.report["rows"]
+    ])  # fmt: skip
+    assert not site.facts("Injecting")
