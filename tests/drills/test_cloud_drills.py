@@ -6,6 +6,7 @@ What is made has its name in the ledger first, and goes, whatever becomes of too
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def name_cloud(site: DrilledSite, cloud: SmallOpenstack, **changes: object) -> N
 def heal(site: DrilledSite) -> tuple[int, list[dict[str, Any]]]:
     """`homeostat drill heal`: exit code and what it did."""
     argv = [*site.argv("heal"), "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)["items"]
 
@@ -140,6 +141,48 @@ def test_heal_deletes_what_a_tool_killed_in_the_middle_of_a_create_has_made(
     assert cloud.requests("POST", "server") == 1
     kinds = [(line["kind"], line.get("what")) for line in ledger(site)]
     assert ("gone", "server") in kinds and ("answered", "server") not in kinds
+    assert heal(site) == (0, [])
+
+
+def test_a_dry_run_says_what_would_be_made_and_makes_nothing(
+    site: DrilledSite, cloud: SmallOpenstack
+) -> None:
+    site.write_drill(CLOUDY)
+    argv = [*site.argv("run", "cloudy"), "--drills", str(site.root / "own"), "--dry-run", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    (plan,) = json.loads(done.stdout)["items"]
+    assert plan["operations"][0] == "before image-create: create homeostat-RUN-image in cloud small"
+    assert len(plan["operations"]) == 3 + 4 + 8
+    assert cloud.asked == []
+
+
+@pytest.mark.openstack
+@pytest.mark.slow
+@pytest.mark.seed("000 I20 what a killed tool has asked for is deleted by heal, whenever it comes")
+def test_heal_deletes_from_a_real_cloud_what_a_killed_tool_has_made(site: DrilledSite) -> None:
+    file = os.environ.get("HOMEOSTAT_CLOUDS")
+    if file is None:
+        pytest.skip("HOMEOSTAT_CLOUDS names no clouds.yaml of a real cloud")
+    name = os.environ.get("HOMEOSTAT_CLOUD", "testbed")
+    (site.state / "clouds.yaml").write_bytes(Path(file).read_bytes())
+    given = yaml.safe_load((site.state / "site.yaml").read_text())
+    given["cloud"] = {"name": name, "clouds_file": "clouds.yaml"}
+    (site.state / "site.yaml").write_text(yaml.safe_dump(given))
+    patient = [each | {"deadline": "120s"} for each in (*BEFORE, *SERVER)]
+    site.write_drill(CLOUDY, operations={"before": patient[:3], "after": patient[3:]})
+    tool = site.tool("cloudy")
+
+    def asked() -> bool:
+        lines = [line for path in site.runs.glob("r-*/ledger.jsonl") for line in path.read_text().split("\n")]
+        return any('"creating"' in line and '"what": "server"' in line for line in lines)
+
+    until(lambda: asked() or tool.poll() is not None, "a server is asked for", 300)
+    tool.kill()
+    tool.communicate()
+    code, items = heal(site)
+    assert (code, [each["ok"] for each in items]) == (0, [True]), items
+    gone = {line["what"] for line in ledger(site) if line["kind"] == "gone"}
+    assert gone == {"image", "flavor", "server"}
     assert heal(site) == (0, [])
 
 

@@ -337,11 +337,13 @@ def test_a_disk_is_hit_where_the_data_lies_or_the_run_does_not_count(site: Drill
         operations={},
         cleanup=[],
     )
+    (plan,) = site.run("quick", "--dry-run").report["items"]
+    assert plan["dependants"] == ([f"store in {site.root / 'n1'}"] if data else [])
     ran = site.run("quick")
     row = ran.row("the disk that was hit")
-    assert (row["reason"], ran.report["verdict"]) == (
-        ("DEPENDANT", "PASS") if data else ("NO_DEPENDANT", "INCONCLUSIVE")
-    ), (ran.report, ran.said)
+    reason = ("DEPENDANT", "PASS") if data else ("NO_DEPENDANT", "INCONCLUSIVE")
+    assert (row["reason"], row["result"]) == reason, (ran.report, ran.said)
+    assert row["binding"] and (data or ran.code != 0)
     (seen,) = site.facts("DependantsSeen")
     assert seen["on_it"] == ([f"store in {site.root / 'n1'}"] if data else [])
     # Every host of this site is this machine, so each says that it has the address.

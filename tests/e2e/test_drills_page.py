@@ -19,6 +19,7 @@ from running_server import RunningServer, running_server
 pytestmark = pytest.mark.e2e
 
 FOCUSABLE = "a[href], button, select, input:not([type=hidden])"
+DEVIATION = "nova's driver is its own fake one"
 BOUNDS = ((380, 421), (410, 450), (5_900, 6_000), (300, 340), (1_200, 1_290), (390, 433))
 
 
@@ -37,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
             for number, (lower_ms, upper_ms) in enumerate(BOUNDS):
                 run = f"r-20261121-{number:04}"
                 drill(running, run)
-                told = report(run, lower_ms=lower_ms, upper_ms=upper_ms)
+                told = report(run, lower_ms=lower_ms, upper_ms=upper_ms) | {"deviations": [DEVIATION]}
                 running.client.call("PUT", f"/drills/runs/{run}/report", told)
             drill(running, "r-now", "cpu-overload")
             yield running
@@ -75,6 +76,7 @@ def test_the_list_leads_to_a_run_with_its_rows_bounds_and_layers(
         expect(page.locator(".trend p")).to_contain_text("5 of 6 runs passed")
         page.locator("#d-r-20261121-0002").click()
         expect(page.locator("dl.facts .state")).to_have_text("FAIL")
+        expect(page.get_by_text(f"deviation: {DEVIATION}")).to_be_visible()
         row = page.locator("table.rows tbody tr").first
         expect(row).to_contain_text("outage of web")
         expect(row).to_contain_text("[5.90 s, 6.00 s]")

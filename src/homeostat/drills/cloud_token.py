@@ -17,6 +17,8 @@ REQUEST_S = 10.0
 """One request to keystone."""
 _WITHIN_S = 30.0
 """All of them."""
+_TOLD = 200
+"""So much of what the library says of a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ def _issued(cloud: SiteCloud, request_s: float) -> Issued:
     except (ConfigException, YAMLError, OSError) as error:
         raise BadInput("cloud.name", cloud.name, f"a cloud of its clouds.yaml ({error})") from None
     except ClientException as error:
-        raise GiveUp(f"cloud {cloud.name}: keystone gave no token ({error})") from None
+        why = str(error)[:_TOLD]
+        remedy = f"try `{cloud.client} --os-cloud {cloud.name} token issue`"
+        raise GiveUp(f"cloud {cloud.name}: keystone gave no token ({why}); {remedy}") from None
     if not token or not project_id:
         raise BadInput(
             "cloud.name", cloud.name, "a cloud with a project: it is what its services are asked for"

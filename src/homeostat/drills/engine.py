@@ -353,6 +353,8 @@ class Run:
             await self._undo(book, ledger, expected=False)
         if breaking is not None and breaking.injected is not None:
             self._window_ends(book, now_ns())
+        if any(each.kind == "cli" for each in self._drill.monitors):
+            self._parts.progress.say("ending the monitors; a client's last call has its end first")
         await end_monitors(monitors, book)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from homeostat import __version__
-from homeostat.drills.reports.words import bounds, limit, remark, span
+from homeostat.drills.reports.words import bounds, heading, limit, remark, span
 from homeostat.web.assets import asset_url
 
 SIGNS = {
@@ -58,7 +58,14 @@ def _environment() -> Environment:
     )
     made.globals |= {"asset": asset_url, "version": __version__}
     made.filters |= {"clock": clock, "day": day, "duration": duration, "sign": sign, "quantity": quantity}
-    made.filters |= {"named": named, "bounds": bounds, "limit": limit, "remark": remark, "span": span}
+    made.filters |= {
+        "named": named,
+        "bounds": bounds,
+        "limit": limit,
+        "remark": remark,
+        "heading": heading,
+        "span": span,
+    }
     return made
 
 

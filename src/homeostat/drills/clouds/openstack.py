@@ -6,6 +6,7 @@ One Openstack is one connection with its own token, as each command of a person 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +44,8 @@ _AGAIN = (408, 425, 429)
 """Client errors by number that are none."""
 _NOWHERE = (exceptions.ConfigException, exceptions.EndpointNotFound, auth_errors.EndpointNotFound)
 """The catalogue has no such service."""
+for _name in ("keystoneauth", "openstack"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())  # what goes wrong is said by who asked
 _call = threading.local()
 """Of the call that this thread makes: when it ends, and whether its driver was closed meanwhile."""
 
@@ -67,7 +70,9 @@ def _told(error: Exception) -> HomeostatError:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if not isinstance(error, exceptions.SDKException | auth_errors.ClientException | OSError):
+        text = f"an answer that is none ({type(error).__name__}: {text})"
     return text if len(text) <= _SAID_MAX else text[: _SAID_MAX - 3] + "..."
 
 
@@ -100,7 +105,7 @@ class Openstack:
         _call.end_s, _call.closed = time.monotonic() + within_s, self._closed
         try:
             yield
-        except (exceptions.SDKException, auth_errors.ClientException, OSError) as error:
+        except Exception as error:  # of an answer that is none it raises what its code meets
             raise _told(error) from error
 
     def lacks(self, what: What, within_s: float) -> str | None:

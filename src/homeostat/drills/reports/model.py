@@ -24,9 +24,9 @@ from homeostat.drills.facts import (
     WindowEnded,
 )
 from homeostat.drills.judgement import EXIT_CODES, row_record
+from homeostat.drills.reports.layers import layer_records
 from homeostat.drills.verification import Verified
 from homeostat.kernel.clock import iso
-from homeostat.monitors.outage import Latency
 from homeostat.monitors.verdicts import Verdict
 
 _NS_PER_MS = 1_000_000
@@ -203,7 +203,7 @@ def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillR
         exit_code=EXIT_CODES[verdict],
         because=because,
         rows=[RowReport(**row_record(row)) for row in judgement.rows],
-        layers=_layers(evidence, origin_ns),
+        layers=[LayerReport(**each) for each in layer_records(evidence, origin_ns)],
         marks=_marks(evidence, origin_ns),
         window_ms=None if ended is None or origin_ns is None else (ended.until_ns - origin_ns) / _NS_PER_MS,
         load=[LoadReport(**asdict(each)) for each in evidence.all(LoadSeen)],
@@ -262,57 +262,3 @@ def _effect_mark(evidence: Evidence) -> dict[str, int | None]:
 
 def _all_proven(evidence: Evidence, kind: type[EffectSeen] | type[Undone]) -> bool:
     return all(each.proven for each in evidence.all(kind))
-
-
-def _layers(evidence: Evidence, origin_ns: int | None) -> list[LayerReport]:
-    return [_layer(evidence, each.id, origin_ns) for each in evidence.plan.drill.monitors]
-
-
-def _layer(evidence: Evidence, name: str, origin_ns: int | None) -> LayerReport:
-    monitor = evidence.monitor(name)
-    before: Latency | None = None
-    during: Latency | None = None
-    episodes: list[EpisodeReport] = []
-    lateness_ms: float | None = None
-    if monitor.kind == "process":
-        episodes = _missing(evidence, name)
-        samples = len(evidence.sightings.get(name, ()))
-    else:
-        samples = len(evidence.samples.get(name, ()))
-        outage = evidence.outage(name)
-        if outage is not None and origin_ns is not None:
-            before, during, lateness_ms = outage.before, outage.during, outage.lateness_ms
-            episodes = [
-                EpisodeReport(
-                    from_ms=(each.after_ns - origin_ns) / _NS_PER_MS,
-                    until_ms=None if each.until_ns is None else (each.until_ns - origin_ns) / _NS_PER_MS,
-                    lower_ms=each.lower_ms,
-                    upper_ms=each.upper_ms,
-                )
-                for each in outage.episodes
-            ]
-    return LayerReport(
-        monitor=name,
-        layer=monitor.layer.value,
-        kind=monitor.kind,
-        episodes=episodes,
-        samples=samples,
-        back_ms=episodes[-1].until_ms if episodes else None,
-        lateness_ms=lateness_ms,
-        before_p50_ms=before.p50_ms if before else None,
-        before_p99_ms=before.p99_ms if before else None,
-        during_p50_ms=during.p50_ms if during else None,
-        during_p99_ms=during.p99_ms if during else None,
-    )
-
-
-def _missing(evidence: Evidence, name: str) -> list[EpisodeReport]:
-    """The time without the whole set of processes, from the fault on."""
-    outage = evidence.process(name)
-    if outage is None or not outage.died:
-        return []
-    return [
-        EpisodeReport(
-            from_ms=0.0, until_ms=outage.upper_ms, lower_ms=outage.lower_ms, upper_ms=outage.upper_ms
-        )
-    ]
