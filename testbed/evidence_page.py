@@ -18,6 +18,10 @@ _SAMPLED = ("tcp", "http")
 EFFECT, UNDO = "the fault had its effect", "the fault is gone"
 """What two rows of every report are called."""
 
+_OPERATIONS = ("after the fault",)
+_BESIDES = ("the address of", "has a dependant")
+"""What only some drills prove: that the address moved, that somebody's data is on the disk that was hit."""
+
 
 def page(cases: Sequence[Case], records: Sequence[Record], folder: str) -> str:
     """The whole page. `folder`: where the reports are, beside the page."""
@@ -85,6 +89,12 @@ def proof(report: Row, what: str) -> str:
     return found[0]["result"] if found else _DASH
 
 
+def told_of(report: Row, what: Sequence[str]) -> str:
+    """The result and the detail of the binding rows whose name has one of these words."""
+    rows = [row for row in report["rows"] if row["binding"] and any(word in row["what"] for word in what)]
+    return "; ".join(f"{row['result']} {row['detail'] or row['sentence']}" for row in rows) or _DASH
+
+
 def lateness(report: Row) -> str:
     """The worst of every prober."""
     seen = [each["lateness_ms"] for each in report["layers"] if each["lateness_ms"] is not None]
@@ -115,7 +125,7 @@ def _summary(cases: Sequence[Case], by_case: Mapping[str, Sequence[Record]]) -> 
 
 _RUN_COLUMNS = (
     *("run", "verdict", "service outage", "literal", "p99 before", "p99 during", "process gone for"),
-    *("Node1 answers", "effect", "undo", "load", "prober late by", "because"),
+    *("Node1 answers", "effect", "undo", "operations", "besides", "load", "prober late by", "because"),
 )
 
 
@@ -140,6 +150,8 @@ def _run(record: Record, folder: str) -> str:
         answers_again(report),
         proof(report, EFFECT),
         proof(report, UNDO),
+        told_of(report, _OPERATIONS),
+        told_of(report, _BESIDES),
         f"{context['load_before']} to {context['load_after']}, {context['cpu_busy']:.0%} busy",
         lateness(report),
         "; ".join(report["because"]),

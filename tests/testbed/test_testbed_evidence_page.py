@@ -116,6 +116,18 @@ def test_the_command_alone_is_told_beside_what_the_run_said() -> None:
     assert row["ours"] == "PASS [0 ms, 901 ms]"
 
 
+def test_what_only_some_drills_prove_is_told_with_its_detail() -> None:
+    moved = {"what": "the address of balancer moved", "result": "PASS", "detail": "from ctl1 to ctl2"}
+    done = {"what": "3 operations after the fault", "result": "FAIL", "detail": "", "sentence": "one failed"}
+    plain = {**RECORDED["rows"][0], "binding": True, "monitor": None}
+    more = deepcopy(RECORDED) | {"rows": [*RECORDED["rows"], {**plain, **moved}, {**plain, **done}]}
+    told = table(page(CASES, [record(), record(more, run=2)], "opnfv-ha"), "### keystone-down, plain")
+    assert [(row["operations"], row["besides"]) for row in told] == [
+        ("–", "–"),
+        ("FAIL one failed", "PASS from ctl1 to ctl2"),
+    ]
+
+
 def test_deviations_head_the_page_each_once() -> None:
     text = page(CASES, [record(), record(run=2)], "opnfv-ha")
     assert text.count("* nova's driver is fake: no guest runs\n") == 1
