@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 WORKERS ?=
 
-.PHONY: help up test lint format bench slow e2e docs setup clean testbed testbed-down testbed-test
+.PHONY: help up test lint format bench slow e2e docs setup clean testbed testbed-down testbed-test testbed-smoke evidence
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -49,6 +49,14 @@ testbed-down: setup ## end it; only its cache stays
 
 testbed-test: setup ## start it, kill its start half-way, compare the machine before and after (root, minutes)
 	$(BIN)/pytest -m openstack -s tests/testbed
+
+# From whatever the cache has, at the latest after 25 minutes. `down` also ends what a killed smoke test left.
+testbed-smoke: setup ## bring it up, kill keystone on one controller, want PASS, take it down (root, <= 25 minutes)
+	@timeout --signal=INT --kill-after=120 1380 $(BIN)/python -m testbed smoke; said=$$?; \
+	$(BIN)/python -m testbed down && exit $$said
+
+evidence: setup ## the eight OPNFV cases on each variant of the testbed, three times each; goes on where it was ended (root, hours)
+	$(BIN)/python -m testbed evidence
 
 docs: setup ## the pages that are made from the code
 	$(BIN)/python docs/make_configuration.py

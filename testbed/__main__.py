@@ -1,4 +1,4 @@
-"""`python -m testbed up|down|status|node`: a real OpenStack on this machine, to be drilled. As root."""
+"""`python -m testbed`: a real OpenStack on this machine, and what drills on it show. As root."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 
 from homeostat.kernel.terminal import errors_in_one_line
 from testbed import readiness
+from testbed.campaign import chosen
+from testbed.evidence import Wanted, gather, smoke
 from testbed.machines import find_node, runs
 from testbed.places import DEFAULT_STATE, Places
 from testbed.plan import NODES, Checks, node_named
@@ -21,6 +23,9 @@ commands = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_ena
 node_commands = typer.Typer(help="One node of the running cloud.", no_args_is_help=True)
 commands.add_typer(node_commands, name="node")
 
+EVIDENCE = Path("docs/evidence/opnfv-ha")
+Network = Annotated[str, typer.Option(help="First three parts of the /24 of the nodes.")]
+Deadline = Annotated[float, typer.Option(help="For each wait: APIs, programs behind them.")]
 State = Annotated[Path, typer.Option("--state", help="Cache and the running cloud.")]
 Name = Annotated[str, typer.Argument(help=", ".join(each.name for each in NODES))]
 
@@ -28,14 +33,14 @@ Name = Annotated[str, typer.Argument(help=", ".join(each.name for each in NODES)
 @commands.command()
 def up(  # noqa: PLR0913 - one parameter an option
     state: State = DEFAULT_STATE,
-    network: Annotated[str, typer.Option(help="First three parts of the /24 of the nodes.")] = "10.77.0",
+    network: Network = "10.77.0",
     database_on: Annotated[str, typer.Option(help="On whose disk MariaDB is: infra or ctl1.")] = "infra",
     vip_on: Annotated[str, typer.Option(help="Which controller has the common address first.")] = "ctl1",
     checks: Annotated[Checks, typer.Option(help="How soon the balancer sees a dead service.")] = Checks.fast,
     not_restarted: Annotated[
         list[str] | None, typer.Option(help="A service of ctl1 that nobody starts again; may be repeated.")
     ] = None,
-    deadline_s: Annotated[float, typer.Option(help="For each wait: APIs, programs behind them.")] = 600.0,
+    deadline_s: Deadline = 600.0,
 ) -> None:
     """Start the cloud. The first time everything is prepared, in some minutes; later it takes one or two."""
     wishes = Wishes(network, database_on, vip_on, checks, tuple(not_restarted or ()), deadline_s)
@@ -70,6 +75,41 @@ def status(state: State = DEFAULT_STATE) -> None:
         }
     print(json.dumps(value, indent=2))
     raise typer.Exit(0 if value["up"] else 1)
+
+
+@commands.command("evidence")
+def evidence(  # noqa: PLR0913 - one parameter an option
+    runs: Annotated[int, typer.Option(min=1, help="Of each case; one that did not decide is repeated.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="A case; may be repeated. [default: all]")] = None,
+    to: Annotated[Path, typer.Option(help="Folder of reports; the page is beside it.")] = EVIDENCE,
+    state: State = DEFAULT_STATE,
+    network: Network = "10.77.0",
+    deadline_s: Deadline = 600.0,
+) -> None:
+    """Run the cases on each variant of the cloud and write the reports. Begun again, it goes on.
+
+    Exit 1 when something did not go as it has to.
+    """
+    say = progress()
+    with errors_in_one_line():
+        wanted = Wanted(chosen(only or ()), runs, to.absolute(), network, deadline_s)
+        troubles = gather(Places(state.absolute()), wanted, say)
+    for each in troubles:
+        say(f"NOT AS IT HAS TO BE: {each}")
+    say(f"the page is {wanted.page}")
+    raise typer.Exit(1 if troubles else 0)
+
+
+@commands.command("smoke")
+def smoke_test(
+    state: State = DEFAULT_STATE, network: Network = "10.77.0", deadline_s: Deadline = 600.0
+) -> None:
+    """Bring the cloud up, kill keystone on Node1 once, want PASS, and take it down. Exit 1 without PASS."""
+    say = progress()
+    with errors_in_one_line():
+        report = smoke(Places(state.absolute()), network, deadline_s, say).report
+    say(f"{report['drill']}: {report['verdict']} {'; '.join(report['because'])}")
+    raise typer.Exit(0 if report["verdict"] == "PASS" else 1)
 
 
 @node_commands.command("off")

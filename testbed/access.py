@@ -14,13 +14,21 @@ from typing import Any
 import yaml
 
 from homeostat.kernel.files import write_private
+from testbed.balancing import STATS_PORT
+from testbed.node_files import DISK
 from testbed.places import Places
-from testbed.plan import CONTROLLERS, NODES, REGION, Node, Plan
-from testbed.services import APIS, Api, endpoints
+from testbed.plan import CONTROLLERS, NODE_1, NODES, REGION, Checks, Node, Plan
+from testbed.services import APIS, KEYSTONE, Api, endpoints
 
 CLOUD = "testbed"
 MACHINE = "machine"
 """The machine itself as a host of the site: there the nodes' power is switched."""
+_DOWN_AT_MOST = "30s"
+"""What a drill does not mean may be out for so long: a busy machine lets a service wait for some seconds."""
+BALANCER, DATABASE = "balancer", "database"
+"""Services of the site that are no API."""
+DATABASE_FOLDER = f"{DISK}/upper/var/lib/mysql"
+"""/var/lib/mysql where it really lies: below the overlay, which has no device."""
 
 
 def clouds(plan: Plan) -> dict[str, Any]:
@@ -71,25 +79,57 @@ def _ssh(plan: Plan, node: Node, folder: Path) -> dict[str, Any]:
     }
 
 
-def site(plan: Plan, folder: Path) -> dict[str, Any]:
+def deviations(plan: Plan) -> list[str]:
+    """In what this cloud is none that somebody would run; every report of a drill says it first."""
+    found = [
+        "nova's driver is its own fake one with a lasting id: no guest runs",
+        "cinder's driver is the fake one of its tests: no volume holds data",
+        "no packet of a guest flows: an Open vSwitch agent is only reported, so that ports are bound",
+        "APIs run under uwsgi: their processes are found by whole command lines, not by name",
+        "one RabbitMQ and one memcached, on no controller",
+        f"one MariaDB, on {plan.database_on}",
+        "glance's images and keystone's keys are in a folder of the machine that both controllers mount",
+        "supervisord starts a dead program at its next tick of a second",
+        "all nodes share one kernel, one clock and this machine's CPUs; Node1 has a CPU set of its own",
+        "a node's disk is a file on the machine's own, and nothing throttles writes",
+    ]
+    if plan.checks is Checks.slow:
+        found.append("the balancer checks slowly: inter 1s, fall 2, check timeout 2s")
+    if plan.not_restarted:
+        found.append(f"nobody starts again on {NODE_1.name}: {', '.join(plan.not_restarted)}")
+    return found
+
+
+def site(plan: Plan, folder: Path, client: Path) -> dict[str, Any]:
     """site.yaml: what drills may name. What may be broken is said in a file of each node's own."""
     services: dict[str, Any] = {
         api.name: {
-            "endpoint": plan.url(api.port, api.open_path),
+            "endpoint": plan.url(api.port),
             "holder": "address",
+            "uses": [DATABASE] if api is KEYSTONE else [KEYSTONE.name, DATABASE],
+            "down_at_most": _DOWN_AT_MOST,
             "hosts": {
-                each.name: {"profile": api.name, "url": _own_url(plan, each, api)} for each in CONTROLLERS
+                each.name: {"profile": api.name, "url": f"http://{plan.address(each)}:{api.port}"}
+                for each in CONTROLLERS
             },
         }
         for api in APIS
     }
-    services["haproxy"] = {
-        "endpoint": f"tcp://{plan.vip}:{APIS[0].port}",
+    services[BALANCER] = {
+        "endpoint": f"tcp://{plan.vip}:{KEYSTONE.port}",
         "holder": "address",
-        "hosts": {each.name: {"profile": "haproxy"} for each in CONTROLLERS},
+        "down_at_most": _DOWN_AT_MOST,
+        "hosts": {
+            each.name: {"profile": "haproxy", "url": f"http://{plan.address(each)}:{STATS_PORT}"}
+            for each in CONTROLLERS
+        },
     }
+    # Without a URL: a busy disk below the only database is what a case is about, a dead host is refused.
+    services[DATABASE] = {"hosts": {plan.database_on: {"profile": "mariadb", "data": DATABASE_FOLDER}}}
     return {
         "site": CLOUD,
+        "cloud": {"name": CLOUD, "clouds_file": str(folder / "clouds.yaml"), "client": str(client)},
+        "deviations": deviations(plan),
         "hosts": {
             MACHINE: {"config": str(folder / "machine.yaml")},
             **{
@@ -102,6 +142,8 @@ def site(plan: Plan, folder: Path) -> dict[str, Any]:
             },
         },
         "services": services,
+        # On a busy machine a clean baseline takes its time, and denser samples would be the load.
+        "drills": {"ready_within_s": 180, "denser_at_most": 1},
     }
 
 
@@ -163,7 +205,7 @@ def write_access(plan: Plan, places: Places) -> None:
         "clouds.yaml": yaml.safe_dump(clouds(plan), sort_keys=False),
         "inventory.yaml": yaml.safe_dump(inventory(plan, folder), sort_keys=False),
         "machine.yaml": yaml.safe_dump(machine(plan, places.state, own_command()), sort_keys=False),
-        "site.yaml": yaml.safe_dump(site(plan, folder), sort_keys=False),
+        "site.yaml": yaml.safe_dump(site(plan, folder, places.client), sort_keys=False),
         "known_hosts": known_hosts(plan, public),
         "ssh_config": ssh_config(plan, folder),
     }

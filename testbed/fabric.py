@@ -64,6 +64,15 @@ def leave(node: Node) -> None:
     succeeds(["ip", "-n", FABRIC, "link", "delete", link_of(node.name)])
 
 
+def holds(node: Node, address: str) -> bool:
+    """Whether the node has this address now."""
+    name = namespace_of(node.name)
+    if name not in namespaces():
+        return False
+    shown = json.loads(output_of(["ip", "-n", name, "-json", "address", "show"]))
+    return address in {held.get("local") for link in shown for held in link.get("addr_info", ())}
+
+
 def namespaces() -> list[str]:
     """Our network namespaces that are there."""
     return sorted(path.name for path in _NAMED.glob(f"{MARK}-*")) if _NAMED.is_dir() else []

@@ -17,12 +17,14 @@ from testbed.balancing import haproxy_cfg, keepalived_conf
 from testbed.configuration import SHARED, configuration_files, uwsgi_files
 from testbed.places import Places
 from testbed.plan import NODES, Node, Plan, Role
-from testbed.services import AFTER_KEYSTONE, KEYSTONE, L2_AGENT, STEADY_DRIVER, VENV, profiles
-from testbed.supervision import LOGS, supervisord_conf
+from testbed.services import AFTER_KEYSTONE, KEYSTONE, L2_AGENT, STEADY_DRIVER, VENV, profiles, programs
+from testbed.supervision import CONFIGURATION, LOGS, supervisord_conf
 
 PROGRAMS = Path(__file__).with_name("programs")
 DRILLED = "/etc/homeostat/drills.json"
 """Inside every node: what a drill over SSH may break there."""
+DISK = "/disk"
+"""Inside every node: its own disk below the overlay, a block device whose load the kernel counts."""
 
 _SSHD = """UsePAM no
 UseDNS no
@@ -83,9 +85,9 @@ def node_files(plan: Plan, node: Node, keys: Keys, only: Collection[str] = ()) -
         "/etc/ssh/ssh_host_ed25519_key": File(keys.host_private, 0o600),
         "/etc/ssh/ssh_host_ed25519_key.pub": File(keys.host_public),
         "/root/.ssh/authorized_keys": File(keys.authorized, 0o600),
-        "/etc/supervisor/testbed.conf": File(supervisord_conf(plan, node, only)),
+        CONFIGURATION: File(supervisord_conf(plan, node, only)),
         AFTER_KEYSTONE: File(_AFTER_KEYSTONE.format(address=plan.vip, port=KEYSTONE.port), 0o755),
-        DRILLED: File(drilled()),
+        DRILLED: File(drilled(plan, node)),
     }
     match node.role:
         case Role.controller:
@@ -103,13 +105,23 @@ def node_files(plan: Plan, node: Node, keys: Keys, only: Collection[str] = ()) -
     return found
 
 
-def drilled() -> str:
-    """The permission of a host without a process of ours: everything may be broken on any node."""
+def drilled(plan: Plan, node: Node) -> str:
+    """The permission of a host without a process of ours: everything may be broken on any node.
+
+    `restart-PROFILE` is for what a drill's clean-up finds to be down; supervisord may have given it up.
+    """
+    known = profiles()
+    again = ["/usr/bin/supervisorctl", "--configuration", CONFIGURATION, "restart"]
     value = {
         "enabled": True,
         "injectors": ["node_kill", "node_freeze", "node_cpu", "node_disk", "node_network"],
-        "writable_paths": ["/"],
-        "profiles": {name: {"command_line": line} for name, line in profiles().items()},
+        "writable_paths": [DISK],
+        "profiles": {name: {"command_line": line} for name, line in known.items()},
+        "programs": {
+            f"restart-{each.name}": {"argv": [*again, each.name], "timeout_s": 60}
+            for each in programs(plan, node)
+            if each.name in known
+        },
     }
     return json.dumps(value, indent=2) + "\n"
 
@@ -135,7 +147,9 @@ def first_script(places: Places, node: Node) -> str:
         "lower": shlex.quote(str(places.root)),
         "shared": shlex.quote(str(places.shared)),
         "shared_inside": SHARED,
+        "disk_inside": DISK,
         "name": node.name,
+        "configuration": CONFIGURATION,
         "folders": " ".join(f'"$root{each}"' for each in _FOLDERS),
         "paste": f"{VENV}/etc/nova/api-paste.ini",
     }
@@ -165,7 +179,8 @@ mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 for each in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${{each%%:*}}" "$root/dev/${{each#*:}}"; done
-mkdir -p "$root{shared_inside}" {folders}
+mkdir -p "$root{shared_inside}" "$root{disk_inside}" {folders}
+mount --bind "$here/disk" "$root{disk_inside}"
 mount --bind {shared} "$root{shared_inside}"
 cp -R --preserve=mode "$here/files/." "$root/"
 chmod 700 "$root/root/.ssh"
@@ -178,5 +193,6 @@ umount -l /.machine
 install -d -o mysql -g mysql /run/mysqld
 cd /
 exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \\
-  /usr/bin/supervisord --nodaemon --configuration /etc/supervisor/testbed.conf >/run/supervisord.out 2>&1
+  XDG_CACHE_HOME={shared_inside}/cache \\
+  /usr/bin/supervisord --nodaemon --configuration {configuration} >/run/supervisord.out 2>&1
 """

@@ -35,7 +35,7 @@ def link_of(node: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The folders. `wheels`, `root` and `prepared` are the cache; `run` is gone after `down`."""
+    """The folders. `wheels`, `root`, `client`, `prepared` are the cache; `run` is gone after `down`."""
 
     state: Path
 
@@ -75,6 +75,25 @@ class Places:
     def prepared(self, key: str) -> Path:
         """Disk, keys and password of one variant, as they are after the first start."""
         return self.state / "prepared" / key
+
+    @property
+    def client_environment(self) -> Path:
+        """Python packages of the machine's own `openstack` command."""
+        return self.state / "client"
+
+    @property
+    def client(self) -> Path:
+        """The command itself."""
+        return self.client_environment / "bin/openstack"
+
+    @property
+    def evidence_lock(self) -> Path:
+        return self.state / "evidence.lock"
+
+    @property
+    def evidence(self) -> Path:
+        """Runs of drills with all their samples; what is written about them is elsewhere."""
+        return self.state / "evidence"
 
     @property
     def run(self) -> Path:

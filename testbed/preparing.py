@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 def prepare_root(places: Places, say: Say) -> None:
     """Make what is missing of the shared root. TestbedFailed names the stage and quotes its log."""
-    debian, openstack = _debian_words(), _openstack_words()
+    debian, openstack = _debian_words(), openstack_words()
     made_once(places.stamp("debian"), debian, places.root, lambda: _debian(places, say))
     made_once(places.stamp("wheels"), openstack, places.wheels, lambda: _wheels(places, say))
     made_once(places.stamp("openstack"), openstack, places.root, lambda: _openstack(places, say))
@@ -52,14 +52,15 @@ def prepare_root(places: Places, say: Say) -> None:
 
 def root_words() -> str:
     """What the shared root is made of, in short: a prepared disk belongs to exactly one."""
-    return hashlib.sha256((_debian_words() + _openstack_words()).encode()).hexdigest()[:12]
+    return hashlib.sha256((_debian_words() + openstack_words()).encode()).hexdigest()[:12]
 
 
 def _debian_words() -> str:
     return " ".join((SUITE, *PACKAGES))
 
 
-def _openstack_words() -> str:
+def openstack_words() -> str:
+    """What is installed from PyPI, in short."""
     return hashlib.sha256("\n".join(_pins()).encode()).hexdigest()
 
 

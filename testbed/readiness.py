@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeostat.kernel.errors import RetryLater
+from testbed import fabric
 from testbed.balancing import STATS_PORT
 from testbed.cloud import Cloud, Unanswered
 from testbed.failures import TestbedFailed
 from testbed.machines import Machine
-from testbed.plan import CONTROLLERS, Plan
+from testbed.plan import CONTROLLERS, Plan, node_named
 from testbed.services import APIS
 from testbed.supervision import restless
 
@@ -192,3 +193,32 @@ def wait_for_keystone(plan: Plan, machines: Sequence[Machine], deadline_s: float
             if each.node in CONTROLLERS
         )
         raise TestbedFailed(f"keystone has not answered within {deadline_s:.0f} s: {error}{logs}") from error
+
+
+def wait_until_whole(plan: Plan, deadline_s: float, say: Say) -> None:
+    """Until a running cloud is as after its start: in rotation, reported, the address at its first place.
+
+    TestbedFailed says what is missing.
+    """
+    until, told, cloud = time.monotonic() + deadline_s, "", Cloud(plan)
+    while missing := not_whole(plan, cloud):
+        words = ", ".join(missing)
+        if words != told:
+            say(f"waiting for {words}")
+            told = words
+        if time.monotonic() > until:
+            raise TestbedFailed(f"the cloud is not whole within {deadline_s:.0f} s: {words}")
+        time.sleep(_EVERY_S)
+
+
+def not_whole(plan: Plan, cloud: Cloud) -> list[str]:
+    """What of the cloud is not as it was after its start, in words."""
+    if missing := missing_apis(backends(plan)):
+        return missing
+    if not fabric.holds(node_named(plan.vip_on), plan.vip):
+        return [f"the address on {plan.vip_on}"]
+    try:
+        cloud.login()
+        return sorted({name for names in WORKERS.values() for name in names} - reported(cloud))
+    except Unanswered as error:
+        return [str(error)]

@@ -9,6 +9,9 @@ from collections.abc import Collection
 from testbed.plan import Node, Plan
 from testbed.services import Program, is_restarted, programs
 
+CONFIGURATION = "/etc/supervisor/testbed.conf"
+"""Inside a node."""
+
 LOGS = "/var/log/testbed"
 """Inside a node: one log for each program."""
 

@@ -20,6 +20,7 @@ from homeostat.kernel.errors import AlreadyRunning
 from homeostat.kernel.files import read_json, write_json
 from testbed import bootstrap, cgroups, fabric, readiness
 from testbed.access import write_access
+from testbed.client import prepare_client
 from testbed.cloud import Cloud
 from testbed.failures import TestbedFailed
 from testbed.machines import Machine, find_node, start_node, stop_node
@@ -69,6 +70,7 @@ def bring_up(places: Places, wishes: Wishes, say: Say) -> Plan:
         say("an unfinished testbed is taken down first")
         take_down(places)
     prepare_root(places, say)
+    prepare_client(places, say)
     variant = Plan(Secrets("", ""), wishes.network, wishes.database_on).variant
     prepared = places.prepared(bootstrap.key_of(variant))
     plan = Plan(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from homeostat.drills.catalogue import SHIPPED
+from homeostat.drills.catalogue import catalogue
 from homeostat.drills.checkers import judge
 from homeostat.drills.evidence import Evidence
 from homeostat.drills.facts import (
@@ -29,7 +29,6 @@ from homeostat.drills.facts import (
 )
 from homeostat.drills.history import SAMPLES, Recording
 from homeostat.drills.judgement import judgement_record
-from homeostat.drills.language import load
 from homeostat.drills.model import Drill
 from homeostat.kernel.processes import Identity
 from homeostat.monitors.process_outage import Change, Sighting
@@ -43,7 +42,7 @@ FAULT_MS, UNTIL_MS, PERIOD_MS = 3_000, 18_000, 20
 
 def shipped(name: str) -> Drill:
     """A drill that comes with us."""
-    found = load(SHIPPED / f"{name}.yaml")
+    found = catalogue().drill(name).found
     assert isinstance(found, Drill)
     return found
 

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from drilled_site import DRILL, FROZEN, HOSTS, DrilledSite, drilled_site, until
+
+from homeostat.drills.injectors.block_device import device_of
 
 
 @pytest.fixture
@@ -337,3 +340,47 @@ def test_the_file_of_another_host_is_an_error_and_nothing_is_hit(site: DrilledSi
     assert (ran.code, ran.report["verdict"]) == (12, "ERROR"), (ran.report, ran.said)
     assert any("not of n2" in line for line in said(ran.report))
     assert [(site.root / host / "ready").read_text() for host in HOSTS] == pids
+
+
+@pytest.mark.slow
+@pytest.mark.seed("000 I16 a disk that nothing monitored uses proves nothing, and says so")
+@pytest.mark.parametrize("data", [True, False])
+def test_a_disk_is_hit_where_the_data_lies_or_the_run_does_not_count(site: DrilledSite, data: bool) -> None:
+    if device_of(site.root) is None:
+        pytest.skip("needs a temporary folder on a disk with a device")
+    path = site.state / "site.yaml"
+    given = yaml.safe_load(path.read_text())
+    on = {"n1": {"profile": "web"} | ({"data": str(site.root / "n1")} if data else {})}
+    given["services"]["store"] = {"hosts": on}
+    given["services"]["web"] |= {"uses": ["store"], "holder": "address"}
+    path.write_text(yaml.safe_dump(given))
+    fault = {"injector": "disk", "target": {"service": "web", "choose": "first"}, "hold": "2s"}
+    more = [
+        {"kind": "dependant", "requirement": "R7.8"},
+        {"kind": "holder_moved", "requirement": "R8.9", "service": "web", "weight": "informative"},
+    ]
+    site.write_drill(
+        DRILL,
+        fault=fault | {"file_mib_max": 8, "free_gib_floor": 0.1},
+        monitors=DRILL["monitors"][:2],
+        checks=[DRILL["checks"][0], *more],
+        operations={},
+        cleanup=[],
+    )
+    (plan,) = site.run("quick", "--dry-run").report["items"]
+    assert plan["dependants"] == ([f"store in {site.root / 'n1'}"] if data else [])
+    ran = site.run("quick")
+    row = ran.row("the disk that was hit")
+    reason = ("DEPENDANT", "PASS") if data else ("NO_DEPENDANT", "INCONCLUSIVE")
+    assert (row["reason"], row["result"]) == reason, (ran.report, ran.said)
+    assert row["binding"] and (data or ran.code != 0)
+    (seen,) = site.facts("DependantsSeen")
+    assert seen["on_it"] == ([f"store in {site.root / 'n1'}"] if data else [])
+    # Every host of this site is this machine, so each says that it has the address.
+    asked = site.facts("HolderSeen")
+    assert all(each["hosts"] == list(HOSTS) for each in asked)
+    # On a busy machine the load may fall short of its proof, and then the run ends before its window does.
+    ended = ["before", "during", "after"] if ran.row("the fault had")["result"] == "PASS" else ["before"]
+    assert [each["when"] for each in asked][: len(ended)] == ended
+    reason = "HOLDER_UNKNOWN" if len(asked) > 1 else "NOT_LOOKED"
+    assert ran.row("the address of web moved")["reason"] == reason

@@ -365,6 +365,15 @@ def test_redundancy_is_counted() -> None:
     assert held(asked, serving(n1=True, n2=False)) == (False, "1 of 2 back ends serve (n2: refused)")
 
 
+@pytest.mark.seed("000 more than one controller")
+def test_a_host_that_is_switched_off_takes_what_nobody_asks_by_a_url_too(site: Site) -> None:
+    drill = shipped("host-down")
+    assert hit_services(site, drill, "n1") == ("balancer", "web")
+    alone = {"balancer": [Serving("n1", True, "2 processes")], "web": serving(n1=True, n2=True)}
+    (refused,) = last_ones(site, "n1", alone, hit_services(site, drill, "n1"))
+    assert refused.startswith("balancer: without n1, no host would serve")
+
+
 def test_a_kill_hits_one_service_and_a_busy_host_all_that_answer_there(site: Site) -> None:
     assert hit_services(site, shipped("service-down"), "n2") == ("web",)
     assert hit_services(site, shipped("cpu-overload"), "n2") == ("mail", "web")

@@ -379,3 +379,38 @@ def test_the_ssh_block_knows_its_words() -> None:
     assert given.known_hosts == Path("~/.ssh/known_hosts").expanduser()
     assert (given.port, given.sudo, given.python) == (22, False, "python3")
     assert given.permitted_file == Path("/etc/homeostat/drills.json")
+
+
+@pytest.mark.seed("000 post conditions: restart the processes if they are not running, over SSH")
+async def test_what_is_down_is_started_by_the_hosts_own_program(ssh: SshHost) -> None:
+    mark = ssh.broken.root / "started"
+    # The service outlives the session that started it.
+    service = f"{VICTIM}-started"
+    script = f"echo {{host}} > {mark}; exec setsid sh -c 'exec -a {service} sleep 600' >/dev/null 2>&1 &"
+    bash = shutil.which("bash") or "/bin/bash"
+    ssh.permit(
+        programs={
+            "restart-web": {"argv": [bash, "-c", script.replace("setsid sh", f"setsid {bash}")]},
+            "restart-broken": {"argv": ["/bin/false"]},
+            "restart-slow": {"argv": ["/bin/sleep", "600"], "timeout_s": 0.2},
+            "restart-absent": {"argv": ["/no/such/program"]},
+        }
+    )
+    assert await ssh.transport.restart("web") == "restart-web"
+    assert mark.read_text() == "c1\n"
+    await ssh.transport.close()
+    record = ssh.order("node_kill", {"command_line": f"{service} 600"})
+    for verb in ("plan", "inject"):
+        record = await ssh.transport.verb(verb, record)
+    assert record["inject"]["signalled"] == 1, "it was there, and is not any more"
+    for profile, error, said in (
+        ("broken", GiveUp, "it ended with 1"),
+        ("slow", GiveUp, r"no end within 0\.2 s"),
+        ("absent", GiveUp, "cannot be run"),
+        ("mail", NotAllowed, r"no drills\.programs\.restart-mail"),
+    ):
+        with pytest.raises(error, match=said):
+            await ssh.transport.restart(profile)
+    ssh.permit(enabled=False, programs={"restart-web": {"argv": ["/bin/true"]}})
+    with pytest.raises(NotAllowed, match=r"restart-web"):
+        await ssh.transport.restart("web")

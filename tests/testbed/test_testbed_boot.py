@@ -170,3 +170,40 @@ def test_the_cloud_boots_answers_and_leaves_nothing() -> None:
     assert ended.returncode == 0, ended.stderr
     assert processes_of(inodes) == []
     assert not PLACES.run.exists()
+
+
+def _evidence(to: Path, *, runs: int) -> list[str]:
+    words = ["evidence", "--only", "keystone-down", "--runs", str(runs), "--to", str(to)]
+    return [*TESTBED, *words, "--state", str(PLACES.state)]
+
+
+def test_evidence_is_made_once_and_not_again(tmp_path: Path) -> None:
+    made = subprocess.run(
+        _evidence(tmp_path / "ha", runs=1), capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    print(made.stdout, made.stderr)
+    assert made.returncode == 0, made.stderr
+    report = json.loads((tmp_path / "ha/keystone-down/1.1.json").read_text())
+    assert (report["verdict"], report["victims"]) == ("PASS", ["ctl1"])
+    assert "[1.1](ha/keystone-down/1.1.html)" in (tmp_path / "ha.md").read_text()
+    again = subprocess.run(
+        _evidence(tmp_path / "ha", runs=1), capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    assert again.returncode == 0, again.stderr
+    assert "0 runs are left" in again.stdout and "starts" not in again.stdout
+
+
+def test_evidence_that_is_told_to_end_ends_what_it_started(tmp_path: Path) -> None:
+    argv = _evidence(tmp_path / "ha", runs=1)
+    made = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+    )
+    assert made.stderr is not None
+    said = next((line for line in made.stderr if "injected" in line), "")
+    assert said, "the drill never broke anything"
+    made.terminate()
+    rest = made.stderr.read()
+    made.wait(_HALF_WAY_WITHIN_S)
+    assert "ABORTED" in rest
+    assert made.returncode != 0
+    assert not list((tmp_path / "ha").glob("*/*.json"))

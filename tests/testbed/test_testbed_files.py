@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,9 +12,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from homeostat.drills.catalogue import catalogue
+from homeostat.drills.fitting import fitted
+from homeostat.drills.model import Drill, Suite
 from homeostat.drills.node_settings import DrillSettings, InjectorKind, read_drilled_node
-from homeostat.drills.site import read_site
-from testbed.access import MACHINE, clouds, inventory, known_hosts, machine, own_command, site, ssh_config
+from homeostat.drills.preparation import check_fit, order_of
+from homeostat.drills.site import Site, read_site
+from homeostat.kernel.config import checked
+from testbed.access import (
+    MACHINE,
+    clouds,
+    deviations,
+    inventory,
+    known_hosts,
+    machine,
+    own_command,
+    site,
+    ssh_config,
+)
 from testbed.balancing import haproxy_cfg, keepalived_conf
 from testbed.configuration import configuration_files, render_ini
 from testbed.node_files import DRILLED, Keys, first_script, node_files
@@ -203,10 +219,66 @@ def test_ssh_knows_each_host_by_name_and_address(tmp_path: Path) -> None:
 
 def test_the_site_is_one_that_drills_accept(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
-    path.write_text(yaml.safe_dump(site(PLAN, tmp_path)))
+    path.write_text(yaml.safe_dump(site(PLAN, tmp_path, tmp_path / "openstack")))
     read = read_site(path)
     assert set(read.hosts) == {MACHINE, *(each.name for each in NODES)}
-    assert set(read.services) == {*(api.name for api in APIS), "haproxy"}
+    assert set(read.services) == {*(api.name for api in APIS), "balancer", "database"}
+    assert read.cloud is not None and read.cloud.client == str(tmp_path / "openstack")
+    assert {read.services[api.name].uses[-1] for api in APIS} == {"database"}
+
+
+@pytest.mark.seed("order the suite's drills fit the testbed's site, whichever variant it is")
+@pytest.mark.parametrize(
+    "plan",
+    [PLAN, replace(PLAN, database_on="ctl1", vip_on="ctl2", checks=Checks.slow, not_restarted=("keystone",))],
+    ids=["plain", "variant"],
+)
+def test_every_drill_of_an_openstack_fits_the_site(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(site(plan, tmp_path, tmp_path / "openstack")))
+    read = read_site(path)
+    for suite in ("opnfv-ha", "opnfv-ha-variants"):
+        found = catalogue().suite(suite).found
+        assert isinstance(found, Suite)
+        for name in found.drills:
+            drill = catalogue().drill(name).found
+            assert isinstance(drill, Drill)
+            assert fitted(read, drill) == (drill, ()), "nothing is left out"
+            check_fit(read, drill, "ctl1")
+
+
+def test_the_disk_that_is_hit_is_the_nodes_own_and_the_databases() -> None:
+    for database_on, found in (("infra", {}), ("ctl1", {"database": "/disk/upper/var/lib/mysql"})):
+        plan = replace(PLAN, database_on=database_on)
+        read = checked(Site, site(plan, Path("/access"), Path("/client")))
+        drill = catalogue().drill("controller-disk-io-overload").found
+        assert isinstance(drill, Drill)
+        order = order_of(read, drill.fault, "ctl1", "r-1", 30)
+        assert order["target"].get("data", {}) == found
+        permitted = json.loads(node_files(plan, CTL1, KEYS)[DRILLED].text)
+        assert permitted["writable_paths"] == ["/disk"]
+        script = first_script(Places(Path("/state")), CTL1)
+        assert 'mount --bind "$here/disk" "$root/disk"' in script
+
+
+def test_the_site_says_what_is_not_as_in_a_real_cloud() -> None:
+    told = deviations(PLAN)
+    varied = deviations(replace(PLAN, checks=Checks.slow, not_restarted=("haproxy",), database_on="ctl1"))
+    assert set(varied) - set(told) == {
+        "one MariaDB, on ctl1",
+        "the balancer checks slowly: inter 1s, fall 2, check timeout 2s",
+        "nobody starts again on ctl1: haproxy",
+    }
+
+
+def test_what_is_down_is_started_by_the_nodes_own_supervisor() -> None:
+    read = DrillSettings.model_validate_json(node_files(PLAN, CTL1, KEYS)[DRILLED].text)
+    assert read.programs["restart-nova-api"].argv[-2:] == ("restart", "nova-api")
+    assert {f"restart-{api.name}" for api in APIS} <= set(read.programs)
+    assert {"restart-haproxy", "restart-keepalived"} <= set(read.programs)
+    supervised = _ini(supervisord_conf(PLAN, CTL1))
+    for each in read.programs.values():
+        assert f"program:{each.argv[-1]}" in supervised
 
 
 def test_programs_have_names_of_their_own() -> None:

@@ -36,13 +36,17 @@ CASES: Mapping[str, tuple[str, ...]] = {
         "opnfv.ha.tc006.cinder-api_service_down",
         "yardstick.ha.cinder_api",
     ),
-    "cpu-overload": ("opnfv.ha.tc006.cpu_overload", "opnfv.ha.tc009.cpu_overload", "yardstick.ha.cpu_load"),
-    "disk-io-overload": (
+    "controller-cpu-overload": (
+        "opnfv.ha.tc006.cpu_overload",
+        "opnfv.ha.tc009.cpu_overload",
+        "yardstick.ha.cpu_load",
+    ),
+    "controller-disk-io-overload": (
         "opnfv.ha.tc007.disk_I/O_overload",
         "opnfv.ha.tc010.disk_I/O_block",
         "yardstick.ha.disk_load",
     ),
-    "balancer-down": (
+    "api-balancer-down": (
         "opnfv.ha.tc008.load_balance_service_down",
         "opnfv.ha.tc011.load_balance_service_down",
         "yardstick.ha.haproxy",

@@ -17,6 +17,7 @@ from homeostat.drills.facts import (
     LoadSeen,
     MonitorLost,
     OperationDone,
+    OperationLeftOut,
     PreconditionSeen,
     Undone,
 )
@@ -62,8 +63,10 @@ def _words(fact: Fact) -> str | None:
             return f"{'undone' if proven else 'NOT UNDONE'}: {seen}"
         case FaultNoticed(fault=fault, kind=kind):
             return f"noticed by our own fault manager: {kind} {fault}"
-        case OperationDone(operation=operation, phase="after", ok=ok, seen=seen):
+        case OperationDone(operation=operation, phase="before" | "after", ok=ok, seen=seen):
             return f"operation {operation}: {'done' if ok else 'FAILED'}, {seen}"
+        case OperationLeftOut(operation=operation, phase="after", why=why):
+            return f"operation {operation} is left out: {why}"
         case MonitorLost(monitor=monitor, why=why):
             return f"monitor {monitor} is LOST: {why}"
         case Aborted(by=by, why=why):

@@ -16,7 +16,8 @@ from homeostat.drills.language import load
 from homeostat.drills.model import Drill, Suite
 from homeostat.kernel.errors import BadInput, NotFound
 
-SHIPPED = Path(__file__).with_name("files")
+SHIPPED = tuple(Path(__file__).with_name("files") / each for each in ("lab", "opnfv-ha"))
+"""One folder a kind of site: the lab, and a real OpenStack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Catalogue:
 def catalogue(folder: Path | None = None) -> Catalogue:
     """The shipped ones and those of a folder. BadInput for a file that is none, or a name that is taken."""
     found: dict[str, Listed] = {}
-    for where in (SHIPPED, folder):
+    for where in (*SHIPPED, folder):
         for path in sorted(where.glob("*.yaml")) if where else ():
             listed = Listed(load(path), path)
             first = found.setdefault(listed.found.id, listed)

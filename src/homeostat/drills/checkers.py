@@ -23,6 +23,8 @@ from homeostat.drills.facts import (
 from homeostat.drills.judgement import Judgement, Row, Why, judged
 from homeostat.drills.layers import deepest
 from homeostat.drills.model import (
+    Dependant,
+    HolderMoved,
     Noticed,
     OperationsDone,
     ProcessRecovery,
@@ -34,6 +36,7 @@ from homeostat.drills.model import (
 from homeostat.drills.operations import operation_rows
 from homeostat.drills.proofs import proof_rows
 from homeostat.drills.spans import span_text
+from homeostat.drills.whereabouts import dependant_row, holder_row
 from homeostat.monitors.outage import Outage
 from homeostat.monitors.verdicts import (
     BASELINE_SAMPLES_MIN,
@@ -62,6 +65,10 @@ def _measured(evidence: Evidence) -> Iterator[Row]:
                 yield _weighed(_process(evidence, check), check.weight, evidence)
             case Noticed():
                 yield _weighed(_noticed(evidence, check), check.weight, evidence)
+            case Dependant():
+                yield dependant_row(evidence, check)
+            case HolderMoved():
+                yield _weighed(holder_row(evidence, check), check.weight, evidence)
             case OperationsDone() | Proof():
                 continue
             case _:

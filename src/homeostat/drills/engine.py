@@ -26,6 +26,8 @@ from homeostat.drills.book import Book, load_seen, now_ns
 from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import clean_up
+from homeostat.drills.cloud_operation import Phase
+from homeostat.drills.depending import dependants_in, depended_on, holders_checked
 from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import (
     Aborted,
@@ -41,13 +43,14 @@ from homeostat.drills.history import Recording
 from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.model import HostOff, Quiesce, hold_ms
+from homeostat.drills.model import Dependant, HostOff, Quiesce, hold_ms
 from homeostat.drills.monitoring import monitor_commands
 from homeostat.drills.operating import Operating
 from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import (
     acting_host,
     check_fit,
+    deviations_of,
     order_of,
     resources_of,
 )
@@ -83,6 +86,7 @@ class Run:
         self._parts, self._ordered, self._drill = parts, ordered, ordered.drill
         self._victim = ordered.victim or ""
         self.announcing = announcing_of(parts.site)
+        self._operating = Operating(parts, self._drill, self._victim, self.id)
         self._breaking: Breaking | None = None
         self._window_ended = False
 
@@ -101,7 +105,7 @@ class Run:
             time.time_ns(),
             ordered.strict_steps,
             ordered.suite,
-            parts.site.deviations,
+            deviations_of(parts.site, self._drill),
             ordered.left_out,
         )
         parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
@@ -119,8 +123,9 @@ class Run:
             book = Book(recording, parts.progress)
             await self._to_the_last_fact(book, ledger)
             recording.freeze(self._verdict())
-            await clean_up(parts, self._drill, self._victim, recording, ledger)
-            recording.close()
+            await self._operating.ended()
+            if await clean_up(parts, self._drill, self._victim, recording, ledger):
+                recording.close()
 
     def _not_written_down(self, error: OSError) -> NoReturn:
         """Without a history nothing is proven, and there is no verdict."""
@@ -175,6 +180,7 @@ class Run:
             beside.start(self._stopped(beside), "stop")
             beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
             await beside.watched(breaking.plan())
+            await beside.watched(self._operating.before(book, ledger))
             plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
             places = Places(site, self._victim, self.folder)
             commands = await beside.watched(monitor_commands(self._parts, drill, places, plans))
@@ -230,11 +236,28 @@ class Run:
             book.note(each)
         if not held:
             raise NotBegun("preconditions", "not all of them held", said=True)
+        await self._whereabouts(book)
         hit = hit_services(site, drill, self._victim)
         serving = {name: await looking.serving(name) for name in hit}
         refusals = last_ones(site, self._victim, serving, hit)
         if refusals:
             raise NotBegun("guard", "; ".join(refusals))
+
+    async def _whereabouts(self, book: Book) -> None:
+        """Whose data lies on the disk that will be hit, and who holds an address, when the drill asks."""
+        drill, breaking = self._drill, self._breaking
+        assert breaking is not None
+        if any(isinstance(each, Dependant) for each in drill.checks):
+            about = depended_on(self._parts.site, drill)
+            book.note(dependants_in(breaking.record["plan"], about))
+        await self._holders(book, "before")
+
+    async def _holders(self, book: Book, when: Phase) -> None:
+        """Ask the hosts. The one that is switched off is not waited for."""
+        drill = self._drill
+        off = (self._victim,) if when == "during" and isinstance(drill.fault, HostOff) else ()
+        for service in holders_checked(drill):
+            book.note(await self._parts.looking.holder(service, when, off))
 
     async def _broken(self, measuring: Measuring, beside: Beside, book: Book, ledger: Ledger) -> None:
         """From the injection to the end of the window."""
@@ -243,13 +266,14 @@ class Run:
         injected = await breaking.inject(book, ledger)
         beside.start(breaking.keep_alive(parts.site.drills.renew_s, beside), "renewal")
         beside.start(self._told(injected), "announcement")
-        operating = Operating(parts.site, drill, self._victim, parts.asker)
+        operating = self._operating
         canary = beside.start(operating.canary(book, ledger), "canary")
         await breaking.prove(book)
         if not hold_ms(drill.fault):
             await self._undo(book, ledger, expected=True)
         after = await self._window(measuring, injected, operating, (canary, beside), (book, ledger))
         self._window_ends(book, now_ns())
+        await self._holders(book, "after")
         canary.cancel()
         # Never recovered: then the operations say so.
         await (after or operating.after(book, ledger))
@@ -280,6 +304,7 @@ class Run:
             if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
                 if not isinstance(drill.fault, HostOff):  # which somebody may well have switched on again
                     await breaking.prove_to_the_end(books[0])
+                await self._holders(books[0], "during")
                 await self._undo(*books, expected=True)
             if at_ns >= longest_ns(drill, injected.after_ns):
                 return after

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.model import Drill
 from homeostat.kernel.errors import CorruptState
 
@@ -87,6 +88,25 @@ class MonitorLost:
 
 
 @dataclass(frozen=True, slots=True)
+class DependantsSeen:
+    """Whose data lies on the disk that is hit, of the services that count, and whose beside it."""
+
+    device: str
+    on_it: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HolderSeen:
+    """The hosts that said that they hold the address of a service; the `silent` ones could not be asked."""
+
+    service: str
+    when: Phase
+    hosts: tuple[str, ...]
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSeen:
     """How busy the machine of the monitors was: the load averages over 1, 5 and 15 minutes, and its CPUs."""
 
@@ -131,11 +151,20 @@ class OperationDone:
     """One operation; `ended_ns` also of one that was given up."""
 
     operation: str
-    phase: Literal["during", "after"]
+    phase: Phase
     began_ns: int
     ended_ns: int
     ok: bool
     seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationLeftOut:
+    """One that is optional, and that this cloud cannot have."""
+
+    operation: str
+    phase: Phase
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +238,15 @@ Fact = (
     | MonitorReady
     | MonitorEnded
     | MonitorLost
+    | DependantsSeen
+    | HolderSeen
     | LoadSeen
     | ListeningForFaults
     | Injecting
     | Injected
     | EffectSeen
     | OperationDone
+    | OperationLeftOut
     | FaultNoticed
     | BroughtBack
     | ToolRestarted

@@ -60,10 +60,12 @@ def hit_services(site: Site, drill: Drill, victim: str) -> tuple[str, ...]:
     if service is not None and drill.fault.injector in ("kill", "freeze"):
         return (service,)
     # A busy or slow host takes services away from their users like a dead one does.
+    # A host that is off takes also what nobody asks by a URL.
+    off = drill.fault.injector == "host_off"
     return tuple(
         name
         for name, each in sorted(site.services.items())
-        if victim in each.hosts and (name == service or each.hosts[victim].url is not None)
+        if victim in each.hosts and (off or name == service or each.hosts[victim].url is not None)
     )
 
 

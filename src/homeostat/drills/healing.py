@@ -6,14 +6,26 @@ now is said, and left for the next time: it repeats until clean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homeostat.drills.book import now_ns
 from homeostat.drills.checkers import judge
+from homeostat.drills.cleaning import DELETES, delete_made
 from homeostat.drills.evidence import read_evidence
-from homeostat.drills.facts import Aborted, Undone
-from homeostat.drills.history import MANIFEST, PLAN, VERDICT, Recording, close_frozen, files_of, read_plan
+from homeostat.drills.facts import Aborted, CleanedUp, Undone
+from homeostat.drills.history import (
+    CLEANUP,
+    MANIFEST,
+    PLAN,
+    VERDICT,
+    Log,
+    Recording,
+    close_frozen,
+    files_of,
+    read_plan,
+)
 from homeostat.drills.judgement import judgement_record
 from homeostat.drills.late_fences import stays_on
 from homeostat.drills.ledger import Ledger, Left, read_left
@@ -35,7 +47,7 @@ class Healed:
 
 
 async def heal(parts: Parts) -> list[Healed]:
-    """Everything that is left, on every host and in every run whose tool is gone."""
+    """Everything that is left, on every host, in every run whose tool is gone, and of its test objects."""
     healed: list[Healed] = []
     for host in sorted(parts.site.hosts):
         healed += await _host(parts.transports[host])
@@ -61,10 +73,21 @@ async def _host(transport: HostTransport) -> list[Healed]:
 
 
 async def _run(parts: Parts, folder: Path, left: Left) -> Healed:
-    """Close one run. Its verdict stays when it had one; else it is ABORTED."""
-    if (folder / VERDICT).exists() and (folder / MANIFEST).exists():
-        close_frozen(folder)
-        return Healed(folder.name, None, True, "its verdict was there; the clean-up did not end")
+    """Close one run. Its verdict stays when it had one; else it is ABORTED. Open while something is left."""
+    ok, seen = True, "its verdict was there; the clean-up did not end"
+    if not ((folder / VERDICT).exists() and (folder / MANIFEST).exists()):
+        ok, seen = await _closed(parts, folder, left)
+    if any(each.kind == DELETES for each in read_plan(folder).drill.cleanup):
+        done = await _deleted(parts, folder)
+        ok, seen = ok and done.ok, f"{seen}; {done.seen}"
+        if not done.ok:
+            return Healed(folder.name, None, False, seen)
+    close_frozen(folder)
+    return Healed(folder.name, None, ok, seen)
+
+
+async def _closed(parts: Parts, folder: Path, left: Left) -> tuple[bool, str]:
+    """Its faults are gone and its history ends with a verdict."""
     gone: list[Undone] = []
     for each in left.faults:
         if each.host not in parts.site.hosts:
@@ -80,9 +103,18 @@ async def _run(parts: Parts, folder: Path, left: Left) -> Healed:
             if said.proven:
                 ledger.undone(undo.fault, said.seen)
         recording.freeze(judgement_record(judge(read_evidence(folder))))
-        recording.close()
-    ok = all(each.proven for each in gone)
-    return Healed(folder.name, None, ok, "; ".join(each.seen for each in gone) or "nothing was broken")
+    return all(each.proven for each in gone), "; ".join(each.seen for each in gone) or "nothing was broken"
+
+
+async def _deleted(parts: Parts, folder: Path) -> CleanedUp:
+    """The test objects of a run, by its ledger; what comes of it stands beside what its tool did."""
+    with closing(Log(folder / CLEANUP, goes_on=True)) as log, Ledger(folder) as ledger:
+        try:
+            done = await delete_made(parts, folder, ledger)
+        except (HomeostatError, OSError) as error:
+            done = CleanedUp(DELETES, False, str(error))
+        log.note(replace(done, step=f"{done.step} by drill heal"), now_ns())
+    return done
 
 
 async def _looked(transport: HostTransport, fault: str) -> Undone:

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from homeostat.drills.marked import Marked, NotYaml, read
-from homeostat.drills.model import COMMAND, NAME, Drill, Suite
+from homeostat.drills.model import COMMAND, Drill, Suite
+from homeostat.drills.naming import NAME
 from homeostat.drills.rules import drill_rules, suite_rules
 from homeostat.kernel.errors import BadInput
 
@@ -143,7 +144,7 @@ def _problem(error: Mapping[str, Any], kind: type, root: Marked, file: str) -> P
     path = _real(error["loc"], root)
     missing = error["type"] in ("missing", "union_tag_not_found")
     if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        path = (*path, str(error["ctx"]["discriminator"]).strip("'"))
+        path = (*path, str(error["ctx"]["discriminator"]).strip("'()"))
     field = _dotted(path)
     value = "" if missing else _shown(_tag_or_value(error))
     return Problem(file, root.line_at(path), field, value, _accepted(error, kind))

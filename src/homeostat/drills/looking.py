@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from homeostat.drills.asking import Asker
-from homeostat.drills.facts import PreconditionSeen
+from homeostat.drills.cloud_operation import Phase
+from homeostat.drills.facts import HolderSeen, PreconditionSeen
 from homeostat.drills.guards import Serving, held
-from homeostat.drills.model import Drill, FreeSpace, NoOpenFaults, Redundancy
-from homeostat.drills.preparation import asks_for_holder, candidates, service_of
-from homeostat.drills.site import Presence, Site
+from homeostat.drills.model import Disk, Drill, FreeSpace, NoOpenFaults, Redundancy
+from homeostat.drills.preparation import asks_for_holder, order_of, service_of
+from homeostat.drills.site import Presence, Site, SiteService
 from homeostat.drills.transports.opening import Transports
 from homeostat.kernel.client import Client
 from homeostat.kernel.errors import BadInput, HomeostatError
@@ -35,15 +36,33 @@ class Looking:
         if not asks_for_holder(target):
             return ()
         service = service_of(self._site, str(target.service), "fault.target.service")
+        return tuple(
+            host
+            for host, holds in zip(
+                sorted(service.hosts),
+                await asyncio.gather(*(self._holds(service, host) for host in sorted(service.hosts))),
+                strict=True,
+            )
+            if holds
+        )
+
+    async def holder(self, name: str, when: Phase, without: Collection[str] = ()) -> HolderSeen:
+        """Who says now that it holds the address of a service. `without`: hosts that are off for certain."""
+        service = self._site.services[name]
+        hosts = [host for host in sorted(service.hosts) if host not in without]
+        asked = (self._holds(service, host) for host in hosts)
+        found = dict(zip(hosts, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+        for each in found.values():
+            if isinstance(each, BaseException) and not isinstance(each, HomeostatError):
+                raise each
+        silent = tuple(host for host, each in found.items() if isinstance(each, BaseException))
+        return HolderSeen(name, when, tuple(host for host, each in found.items() if each is True), silent)
+
+    async def _holds(self, service: SiteService, host: str) -> bool:
         if service.endpoint is None:
-            raise BadInput(f"services.{target.service}.endpoint", None, "the address that somebody holds")
-        hosts = candidates(self._site, target)
-        asked = [
-            self._transports[host].holds(service.hosts[host].profile, service.holder, service.endpoint)
-            for host in hosts
-        ]
-        found = await asyncio.gather(*asked)
-        return tuple(host for host, holds in zip(hosts, found, strict=True) if holds)
+            raise BadInput("services.endpoint", None, "the address that somebody holds")
+        profile = service.hosts[host].profile
+        return await self._transports[host].holds(profile, service.holder, service.endpoint)
 
     async def serving(self, service: str) -> list[Serving]:
         """Every host's part of a service: asked where it answers, else whether its processes are there."""
@@ -75,12 +94,14 @@ class Looking:
             case Redundancy():
                 return PreconditionSeen(number, *held(asked, await self.serving(asked.service)))
             case FreeSpace():
-                return PreconditionSeen(number, *await self._room(asked, victim))
+                return PreconditionSeen(number, *await self._room(asked, drill, victim))
             case NoOpenFaults():
                 return PreconditionSeen(number, *await self._open_faults())
 
-    async def _room(self, asked: FreeSpace, victim: str) -> tuple[bool, str]:
+    async def _room(self, asked: FreeSpace, drill: Drill, victim: str) -> tuple[bool, str]:
         record = {"fault": f"look-{victim}-room"[:63], "injector": "node_disk", "target": {}}
+        if isinstance(drill.fault, Disk):  # the disk that will be hit
+            record = order_of(self._site, drill.fault, victim, str(record["fault"]), 30.0)
         try:
             section = (await self._transports[victim].verb("probe", record))["probe"]
         except HomeostatError as error:

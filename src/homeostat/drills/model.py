@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Discriminator, Field, Tag
 
-from homeostat.drills.spans import Some
+from homeostat.drills.cloud_operation import CloudOperation
+from homeostat.drills.naming import STRICT, Name
+from homeostat.drills.spans import Share, Some
+from homeostat.monitors.outage import RESOLUTION_SHARE_MAX
 
-NAME = r"^[a-z][a-z0-9-]{0,62}$"
-"""Of drills, suites, monitors and operations: fit for a file name everywhere, so never an alias."""
 COMMAND = r"^[a-z][a-z-]*( [a-z][a-z-]*)* list$"
 """Of a monitor of kind cli: it only looks, so its last word is list."""
 PROJECT = "{project_id}"
@@ -24,13 +25,11 @@ CLI_BASELINE = 2
 """So many good calls of a client are its baseline: each takes seconds."""
 
 
-Name = Annotated[str, Field(pattern=NAME)]
 Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 """The id of the statement that a check answers: `R1.11`."""
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Operator = Literal["<", "<="]
 
 
@@ -71,7 +70,7 @@ class Choice(StrEnum):
 class Target:
     """One thing by name. `on: victim` is what of the service runs on the host that the fault hits."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     service: Name | None = None
     host: Host | None = None
@@ -86,7 +85,7 @@ class Monitor:
     But for kind cli, which asks as people do: one call after the other.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Name
     kind: Literal["tcp", "http", "process", "cli"]
@@ -109,7 +108,7 @@ class Monitor:
 class Redundancy:
     """More than one back end serves, or the drill would prove nothing."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["redundancy"]
     requirement: Requirement
@@ -121,7 +120,7 @@ class Redundancy:
 class FreeSpace:
     """So much room on the disk that is hit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["free_space"]
     requirement: Requirement
@@ -132,7 +131,7 @@ class FreeSpace:
 class NoOpenFaults:
     """Nothing is broken before we break something."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["no_open_faults"]
     requirement: Requirement
@@ -145,7 +144,7 @@ Precondition = Annotated[Redundancy | FreeSpace | NoOpenFaults, Field(discrimina
 class Baseline:
     """What must have been seen before the fault: so many answers of each monitor, all good."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     samples: Annotated[int, Field(ge=20, le=100_000)] = 50
 
@@ -154,7 +153,7 @@ class Baseline:
 class Window:
     """How long is measured after the fault: until all is well for `settle`, at most `longest`."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     effect_within_ms: Annotated[Some, Field(alias="effect_within")] = 2_000.0
     """So late may the proven fault first be felt; before that nobody says that it was not felt."""
@@ -166,7 +165,7 @@ class Window:
 class Victim:
     """What the fault hits: a service on one host, chosen by rule; or one host by name."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     service: Name | None = None
     host: Host | None = None
@@ -177,7 +176,7 @@ class Victim:
 class Kill:
     """End the exact processes that were found."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["kill"]
     target: Victim
@@ -190,7 +189,7 @@ class Kill:
 class Freeze:
     """Stop the processes for a while, then let them go on."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["freeze"]
     target: Victim
@@ -201,7 +200,7 @@ class Freeze:
 class Cpu:
     """One busy worker pinned to every CPU that is allowed."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["cpu"]
     target: Victim
@@ -212,13 +211,13 @@ class Cpu:
 class Disk:
     """Direct writes into one bounded file, in a folder on the service's own data device."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["disk"]
     target: Victim
     hold_ms: Annotated[Some, Field(alias="hold")]
     folder: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
-    """On the host that is hit; where the service's own data lies when it is not given."""
+    """On the host that is hit; on the disk of the service's own data when it is not given."""
     file_mib_max: Annotated[int, Field(ge=1, le=2048)] = 1024
     free_gib_floor: Annotated[float, Field(gt=0)] = 1.0
     """Never less room than this."""
@@ -228,7 +227,7 @@ class Disk:
 class Network:
     """Cut a host off, or make it slow to reach."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["network"]
     target: Victim
@@ -245,7 +244,7 @@ class Network:
 class HostOff:
     """Switch a whole host off, and on again."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     injector: Literal["host_off"]
     target: Victim
@@ -264,7 +263,7 @@ def hold_ms(fault: Kill | Freeze | Cpu | Disk | Network | HostOff) -> float:
 class Operation:
     """What a user does. Within its deadline it is asked again until it answers as expected."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Name
     target: Target
@@ -275,21 +274,40 @@ class Operation:
     deadline_ms: Annotated[Some, Field(alias="deadline")] = 60_000.0
 
 
+def kind(given: object) -> str | None:
+    """Of an operation: `http` when it does not say."""
+    return given.get("kind", "http") if isinstance(given, dict) else getattr(given, "kind", None)
+
+
+Step = Operation | CloudOperation
+AnyOperation = Annotated[
+    Annotated[Operation, Tag("http")] | Annotated[CloudOperation, Tag("cloud")], Discriminator(kind)
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """`during` the fault for information; `after` recovery, in this order, binding."""
+    """`before` the monitors begin: set-up; `during` the fault for information; `after` recovery, in this
+    order, binding."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
-    during: tuple[Operation, ...] = ()
-    after: tuple[Operation, ...] = ()
+    before: tuple[AnyOperation, ...] = ()
+    """One that fails ends the run before anything is broken: an ERROR, no verdict about the fault."""
+    during: tuple[AnyOperation, ...] = ()
+    after: tuple[AnyOperation, ...] = ()
+
+    @property
+    def all(self) -> tuple[Step, ...]:
+        """Of every phase."""
+        return (*self.before, *self.during, *self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceOutage:
     """The upper bound of the longest episode of each of these monitors keeps the limit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["service_outage"]
     requirement: Requirement
@@ -297,13 +315,16 @@ class ServiceOutage:
     limit_ms: Annotated[Some, Field(alias="limit")]
     operator: Operator = "<"
     weight: Weight = Weight.BINDING
+    resolution: Share = RESOLUTION_SHARE_MAX
+    """So far apart, as a share of the limit, may the bounds be before the fault. Whatever it is, only an
+    upper bound below the limit passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecovery:
     """As many workers as before, of new identity, alive for the stable time, within the limit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["process_recovery"]
     requirement: Requirement
@@ -317,7 +338,7 @@ class ProcessRecovery:
 class Noticed:
     """Our own fault manager raised a fault for what was broken, within the limit."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["noticed"]
     requirement: Requirement
@@ -327,10 +348,32 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependant:
+    """Something that is monitored, or that it uses, has its data on the disk that was hit."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["dependant"]
+    requirement: Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class HolderMoved:
+    """The address of a service went to another host, by what the hosts say."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["holder_moved"]
+    requirement: Requirement
+    service: Name
+    weight: Weight = Weight.BINDING
+
+
+@dataclass(frozen=True, slots=True)
 class OperationsDone:
     """Every operation `after` the fault was carried out, in order and without error."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["operations"]
     requirement: Requirement
@@ -340,14 +383,15 @@ class OperationsDone:
 class Proof:
     """What every run must prove, asked for or not. A file may only say under which requirement."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["effect", "undo", "monitors", "window"]
     requirement: Requirement
 
 
 Check = Annotated[
-    ServiceOutage | ProcessRecovery | Noticed | OperationsDone | Proof, Field(discriminator="kind")
+    ServiceOutage | ProcessRecovery | Noticed | OperationsDone | Dependant | HolderMoved | Proof,
+    Field(discriminator="kind"),
 ]
 
 
@@ -355,7 +399,7 @@ Check = Annotated[
 class Cleanup:
     """After the verdict: start what does not run, delete what the drill created."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["restart_if_down", "delete_test_objects"]
     service: Name | None = None
@@ -365,7 +409,7 @@ class Cleanup:
 class Drill:
     """One file: what must hold, what is broken, what is measured, and what follows from it."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Annotated[Name, Field(alias="drill")]
     title: Text
@@ -390,7 +434,7 @@ def baseline_samples(drill: Drill, monitor: Monitor) -> int:
 class Quiesce:
     """Between two drills: every monitor is green for so long, or the next one is not begun."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     green_for_ms: Annotated[Some, Field(alias="green_for")] = 3_000.0
     within_ms: Annotated[Some, Field(alias="within")] = 60_000.0
@@ -400,7 +444,7 @@ class Quiesce:
 class Suite:
     """Drills in order, each with its own set-up; a failed one does not affect the next."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: Annotated[Name, Field(alias="suite")]
     title: Text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from homeostat.drills.cloud_operation import optional
 from homeostat.drills.evidence import Evidence
-from homeostat.drills.facts import EffectSeen, Injected, OperationDone
+from homeostat.drills.facts import EffectSeen, Injected, OperationDone, OperationLeftOut
 from homeostat.drills.judgement import Row, Why
-from homeostat.drills.model import Operation, OperationsDone, ServiceOutage, Weight
+from homeostat.drills.model import OperationsDone, ServiceOutage, Step, Weight
 from homeostat.monitors.verdicts import Verdict
 
 _NS_PER_MS = 1_000_000
@@ -15,18 +17,44 @@ _DEFAULT = "R0.7"
 
 
 def operation_rows(evidence: Evidence) -> Iterator[Row]:
-    """One row for those after the fault, asked for or not, and one for those during it when there are any."""
+    """One of those after the fault, asked for or not; of set-up, extensions and canary when there are any."""
     drill = evidence.plan.drill
     asked = [each.requirement for each in drill.checks if isinstance(each, OperationsDone)]
-    after, during = drill.operations.after, drill.operations.during
-    for requirement in asked or ([_DEFAULT] if after else []):
-        yield _after(evidence, requirement, after)
+    before, during = drill.operations.before, drill.operations.during
+    after = [each for each in drill.operations.after if not optional(each)]
+    extensions = [each for each in drill.operations.after if optional(each)]
+    first = (asked or [_DEFAULT])[0]
+    if before:
+        yield _before(evidence, first, before)
+    for requirement in asked or ([_DEFAULT] if after or extensions else []):
+        yield _after(evidence, requirement, after, extensions)
+    if extensions:
+        yield _extension(evidence, first, extensions)
     if during:
-        yield _during(evidence, (asked or [_DEFAULT])[0], during)
+        yield _during(evidence, first, during)
 
 
-def _after(evidence: Evidence, requirement: str, operations: Sequence[Operation]) -> Row:
-    done = [each for each in evidence.all(OperationDone) if each.phase == "after"]
+def _before(evidence: Evidence, requirement: str, operations: Sequence[Step]) -> Row:
+    """The set-up. Informative: without it nothing was begun, and that is an ERROR of its own."""
+    done = [each for each in evidence.all(OperationDone) if each.phase == "before"]
+    good = [each for each in done if each.ok]
+    complete = len(good) == len(operations)
+    row = Row(
+        requirement=requirement,
+        what=f"{_count(operations)} before the fault",
+        result=Verdict.PASS if complete else Verdict.ERROR,
+        why=Why.OPERATIONS_DONE if complete else Why.OPERATIONS_NOT_RUN,
+        samples=len(done),
+        detail=_first_failed(done) or ", ".join(each.operation for each in good),
+    )
+    return replace(row, weight=Weight.INFORMATIVE, binding=False)
+
+
+def _after(
+    evidence: Evidence, requirement: str, operations: Sequence[Step], extensions: Sequence[Step]
+) -> Row:
+    beside = {each.id for each in extensions}
+    done = [each for each in _after_done(evidence) if each.operation not in beside]
     verdict, why, detail = _became(evidence, operations, done)
     return Row(
         requirement=requirement,
@@ -40,7 +68,26 @@ def _after(evidence: Evidence, requirement: str, operations: Sequence[Operation]
     )
 
 
-def _during(evidence: Evidence, requirement: str, operations: Sequence[Operation]) -> Row:
+def _extension(evidence: Evidence, requirement: str, operations: Sequence[Step]) -> Row:
+    """What the source document does not ask for; never decides."""
+    names = {each.id for each in operations}
+    done = [each for each in _after_done(evidence) if each.operation in names]
+    out = [each for each in evidence.all(OperationLeftOut) if each.operation in names]
+    verdict, why, detail = _became(evidence, operations, done)
+    if out:
+        verdict, why, detail = Verdict.INCONCLUSIVE, Why.LEFT_OUT, f"{out[0].operation}: {out[0].why}"
+    row = Row(
+        requirement=requirement,
+        what=f"{_count(operations)} after the fault, as an extension",
+        result=verdict,
+        why=why,
+        samples=len(done),
+        detail=detail,
+    )
+    return replace(row, weight=Weight.INFORMATIVE, binding=False)
+
+
+def _during(evidence: Evidence, requirement: str, operations: Sequence[Step]) -> Row:
     done = [each for each in evidence.all(OperationDone) if each.phase == "during"]
     failed = [each for each in done if not each.ok]
     why, verdict = Why.OPERATIONS_DONE, Verdict.PASS
@@ -60,19 +107,27 @@ def _during(evidence: Evidence, requirement: str, operations: Sequence[Operation
     )
 
 
-def _count(operations: Sequence[Operation]) -> str:
+def _after_done(evidence: Evidence) -> list[OperationDone]:
+    return [each for each in evidence.all(OperationDone) if each.phase == "after"]
+
+
+def _first_failed(done: Sequence[OperationDone]) -> str:
+    failed = next((each for each in done if not each.ok), None)
+    return "" if failed is None else f"{failed.operation}: {failed.seen}"
+
+
+def _count(operations: Sequence[Step]) -> str:
     return f"{len(operations)} operation{'' if len(operations) == 1 else 's'}"
 
 
 def _became(
-    evidence: Evidence, operations: Sequence[Operation], done: Sequence[OperationDone]
+    evidence: Evidence, operations: Sequence[Step], done: Sequence[OperationDone]
 ) -> tuple[Verdict, Why, str]:
     if not operations:
         return Verdict.INCONCLUSIVE, Why.NO_OPERATIONS, ""
     names = [each.id for each in operations]
-    failed = next((each for each in done if not each.ok), None)
-    if failed is not None:
-        return Verdict.FAIL, Why.OPERATION_FAILED, f"{failed.operation}: {failed.seen}"
+    if failed := _first_failed(done):
+        return Verdict.FAIL, Why.OPERATION_FAILED, failed
     if len(done) < len(operations):
         missing = [name for name in names if name not in {each.operation for each in done}]
         return Verdict.ERROR, Why.OPERATIONS_NOT_RUN, ", ".join(missing)

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
+from homeostat.drills.cloud_operation import CloudOperation
+from homeostat.drills.clouds.image import MADE_UP
+from homeostat.drills.depending import data_on, holders_checked
 from homeostat.drills.model import (
     Choice,
     Cpu,
@@ -29,7 +32,7 @@ from homeostat.drills.model import (
 )
 from homeostat.drills.site import Presence, Site, SiteCloud, SiteService, address_of
 from homeostat.kernel.errors import BadInput, NotFound
-from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
+from homeostat.monitors.outage import may_decide, resolution_ms
 
 Record = dict[str, Any]
 _MIB_PER_GIB = 1024
@@ -118,9 +121,11 @@ def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
         case Cpu():
             return "node_cpu", {}
         case Disk():
-            target = {"folder": fault.folder} if fault.folder is not None else {}
+            where: Record = {"folder": fault.folder} if fault.folder is not None else {}
+            if data := data_on(site, fault.target.service, victim):
+                where["data"] = data
             floor = {"floor_mib": round(fault.free_gib_floor * _MIB_PER_GIB)}
-            return "node_disk", {**target, "size_mib": fault.file_mib_max, **floor}
+            return "node_disk", {**where, "size_mib": fault.file_mib_max, **floor}
         case Network():
             target = {"does": fault.effect}
             if fault.device is not None:
@@ -151,11 +156,18 @@ def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
     )
 
 
-def cloud_of(site: Site, monitor: str) -> SiteCloud:
-    """The OpenStack of the site, which this monitor needs."""
+def cloud_of(site: Site, asking: str) -> SiteCloud:
+    """The OpenStack of the site, which this monitor or operation needs."""
     if site.cloud is None:
-        raise BadInput("cloud", None, f"the site's OpenStack and its clouds.yaml, for the monitor {monitor}")
+        raise BadInput("cloud", None, f"the site's OpenStack and its clouds.yaml, for {asking}")
     return site.cloud
+
+
+def deviations_of(site: Site, drill: Drill) -> tuple[str, ...]:
+    """In what site and run are not what a document asks for."""
+    images = any(isinstance(each, CloudOperation) and each.what == "image" for each in drill.operations.all)
+    made_up = images and site.cloud is not None and site.cloud.image_file is None
+    return (*site.deviations, *((MADE_UP,) if made_up else ()))
 
 
 def url_of(site: Site, target: Target, victim: str, field: str) -> str:
@@ -208,11 +220,11 @@ def undecidable(drill: Drill, resolutions: Mapping[str, float]) -> list[str]:
     """Each binding limit that a monitor cannot decide, given how far apart its bounds would be, in ms."""
     return [
         f"{name}: its bounds would be {resolutions[name]:.0f} ms apart, more than "
-        f"{RESOLUTION_SHARE_MAX:.0%} of the limit of {check.limit_ms:.0f} ms"
+        f"{check.resolution:.0%} of the limit of {check.limit_ms:.0f} ms"
         for check in drill.checks
         if isinstance(check, ServiceOutage) and check.weight is Weight.BINDING
         for name in check.monitors
-        if name in resolutions and not may_decide(check.limit_ms, resolutions[name])
+        if name in resolutions and not may_decide(check.limit_ms, resolutions[name], check.resolution)
     ]
 
 
@@ -235,11 +247,16 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
         if monitor.token or monitor.kind == "cli":
             cloud_of(site, monitor.id)
-    for operation in (*drill.operations.during, *drill.operations.after):
-        operation_url(site, operation, victim)
+    for operation in drill.operations.all:
+        if isinstance(operation, Operation):
+            operation_url(site, operation, victim)
+        else:
+            cloud_of(site, operation.id)
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")
+    for name in holders_checked(drill):
+        _there(service_of(site, name, "checks.service").endpoint, f"services.{name}.endpoint")
     for number, step in enumerate(drill.cleanup):
         if step.service is not None:
             service_of(site, step.service, f"cleanup.{number}.service")

@@ -6,21 +6,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from homeostat.drills.cloud_operation import CloudOperation, Making, Phase, optional
 from homeostat.drills.model import (
     PROJECT,
+    Check,
     Choice,
+    Dependant,
+    Disk,
     Drill,
+    HolderMoved,
     HostOff,
     Kill,
     Layer,
     Monitor,
     Network,
     Noticed,
-    Operation,
     OperationsDone,
     ProcessRecovery,
     Proof,
     ServiceOutage,
+    Step,
     Suite,
     Target,
     Victim,
@@ -29,7 +34,7 @@ from homeostat.drills.model import (
 )
 from homeostat.drills.site import address_of
 from homeostat.drills.spans import span_text
-from homeostat.monitors.outage import RESOLUTION_SHARE_MAX, may_decide, resolution_ms
+from homeostat.monitors.outage import may_decide, resolution_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ def drill_rules(drill: Drill) -> list[Broken]:
     """Everything that is wrong with a drill whose fields are each acceptable."""
     return [
         *_unique(("monitors",), [each.id for each in drill.monitors], "id"),
+        *_unique(("operations", "before"), [each.id for each in drill.operations.before], "id"),
         *_unique(("operations", "during"), [each.id for each in drill.operations.during], "id"),
         *_unique(("operations", "after"), [each.id for each in drill.operations.after], "id"),
         *_monitors(drill),
@@ -129,50 +135,80 @@ def _victim(drill: Drill) -> Iterator[Broken]:
 
 
 def _operations(drill: Drill) -> Iterator[Broken]:
-    groups: tuple[tuple[str, Sequence[Operation]], ...] = (
+    phases: tuple[tuple[Phase, Sequence[Step]], ...] = (
+        ("before", drill.operations.before),
         ("during", drill.operations.during),
         ("after", drill.operations.after),
     )
-    for word, operations in groups:
+    for word, operations in phases:
         for at, operation in enumerate(operations):
+            if isinstance(operation, CloudOperation):
+                continue
             yield from _target(("operations", word, at, "target"), operation.target)
             if operation.target.host is not None:
                 yield Broken(("operations", word, at, "target"), "service or url")
+    before = Making()
+    yield from _cloud("before", drill.operations.before, before)
+    yield from _cloud("during", drill.operations.during, Making(set(before.there), rounds=True))
+    yield from _cloud("after", drill.operations.after, before)
+    makes = any(isinstance(each, CloudOperation) and each.does == "create" for each in drill.operations.all)
+    if makes and all(each.kind != "delete_test_objects" for each in drill.cleanup):
+        yield Broken(("cleanup",), "kind: delete_test_objects, for what the operations create")
+
+
+def _cloud(phase: Phase, operations: Sequence[Step], making: Making) -> Iterator[Broken]:
+    for at, operation in enumerate(operations):
+        if isinstance(operation, CloudOperation):
+            word, accepted = making.wrong(operation, phase) or ("", "")
+            if word:
+                yield Broken(("operations", phase, at, word), accepted)
 
 
 def _checks(drill: Drill) -> Iterator[Broken]:
     monitors = {each.id: each for each in drill.monitors}
-    seen: set[str] = set()
-    deciding = 0
+    kinds = [each.kind for each in drill.checks]
     for at, check in enumerate(drill.checks):
-        match check:
-            case ServiceOutage():
-                deciding += check.weight is Weight.BINDING
-                yield from _outage(at, check, drill, monitors)
-            case ProcessRecovery():
-                deciding += check.weight is Weight.BINDING
-                if not isinstance(drill.fault, Kill | HostOff):
-                    yield Broken(
-                        ("checks", at, "kind"), "only after a fault that ends processes: kill, host_off"
-                    )
-                monitor = monitors.get(check.monitor)
-                if monitor is None or monitor.kind != "process":
-                    yield Broken(("checks", at, "monitor"), f"a monitor of kind process: {_ids(drill, True)}")
-                yield from _window(at, check.limit_ms, drill)
-            case Noticed():
-                deciding += check.weight is Weight.BINDING
-                yield from _window(at, check.limit_ms, drill)
-            case Proof(kind=kind):
-                if kind in seen:
-                    yield Broken(("checks", at, "kind"), "once: it is one proof")
-                seen.add(kind)
-            case OperationsDone():
-                deciding += bool(drill.operations.after)
-            case _:
-                assert_never(check)
-    if not deciding:
+        yield from _check(at, check, drill, monitors)
+        if isinstance(check, Proof | Dependant) and check.kind in kinds[:at]:
+            yield Broken(("checks", at, "kind"), "once: it is one proof")
+    if not any(_decides(check, drill) for check in drill.checks):
         accepted = "at least one that measures and is binding: proofs alone would pass for nothing"
         yield Broken(("checks",), accepted)
+
+
+def _decides(check: Check, drill: Drill) -> bool:
+    """Whether it measures and counts."""
+    match check:
+        case ServiceOutage() | ProcessRecovery() | Noticed() | HolderMoved():
+            return check.weight is Weight.BINDING
+        case OperationsDone():
+            return any(not optional(each) for each in drill.operations.after)
+        case Dependant() | Proof():
+            return False
+        case _:
+            assert_never(check)
+
+
+def _check(at: int, check: Check, drill: Drill, monitors: dict[str, Monitor]) -> Iterator[Broken]:
+    match check:
+        case ServiceOutage():
+            yield from _outage(at, check, drill, monitors)
+        case ProcessRecovery():
+            if not isinstance(drill.fault, Kill | HostOff):
+                yield Broken(("checks", at, "kind"), "only after a fault that ends processes: kill, host_off")
+            monitor = monitors.get(check.monitor)
+            if monitor is None or monitor.kind != "process":
+                yield Broken(("checks", at, "monitor"), f"a monitor of kind process: {_ids(drill, True)}")
+            yield from _window(at, check.limit_ms, drill)
+        case Noticed():
+            yield from _window(at, check.limit_ms, drill)
+        case Dependant():
+            if not isinstance(drill.fault, Disk):
+                yield Broken(("checks", at, "kind"), "only after a fault of a disk")
+        case HolderMoved() | Proof() | OperationsDone():
+            return
+        case _:
+            assert_never(check)
 
 
 def _outage(at: int, check: ServiceOutage, drill: Drill, monitors: dict[str, Monitor]) -> Iterator[Broken]:
@@ -186,8 +222,8 @@ def _outage(at: int, check: ServiceOutage, drill: Drill, monitors: dict[str, Mon
             if check.weight is not Weight.INFORMATIVE:
                 accepted = "informative for a monitor of kind cli: one call after the other cannot decide"
                 yield Broken(("checks", at, "weight"), accepted)
-        elif not may_decide(check.limit_ms, resolution_ms(monitor.period_ms, 0.0, 0.0)):
-            period = span_text(check.limit_ms * RESOLUTION_SHARE_MAX / 2)
+        elif not may_decide(check.limit_ms, resolution_ms(monitor.period_ms, 0.0, 0.0), check.resolution):
+            period = span_text(check.limit_ms * check.resolution / 2)
             limit = span_text(check.limit_ms)
             where = drill.monitors.index(monitor)
             yield Broken(("monitors", where, "period"), f"at most {period}: more cannot decide {limit}")

@@ -28,6 +28,14 @@ class DrillsSettings(BaseModel):
     one as it was, when the prober itself was late, or when something was not well in the moment between its
     baseline and the fault."""
 
+    delete_within_s: float = Field(default=120.0, ge=1, le=3600)
+    """Seconds for the clean-up in the site's cloud. Too small: what takes longer to go, as a server that is
+    still being built, stays for `drill heal`. Too large: a cloud that deletes nothing holds up what comes."""
+
+    comes_within_s: float = Field(default=15.0, ge=0, le=600)
+    """Seconds until a thing is in the cloud's list, from a request whose answer nobody heard. Too small: what
+    a busy cloud makes later is left there. Too large: every clean-up after a cut takes that long."""
+
     @model_validator(mode="after")
     def _in_time(self) -> Self:
         if self.renew_s > self.undo_deadline_s / 3:

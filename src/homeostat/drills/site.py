@@ -5,13 +5,14 @@ No I/O but `read_site`. What may be broken on a host is not said here but in tha
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from homeostat.drills.model import Name, Text
+from homeostat.drills.model import Text
+from homeostat.drills.naming import Name
 from homeostat.drills.settings import DrillsSettings
 from homeostat.drills.spans import Some
 from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
@@ -36,6 +37,12 @@ def _with_address(url: str) -> str:
 
 Url = Annotated[str, Field(pattern=_URL), AfterValidator(_with_address)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
+
+
+def _absolute(path: PurePosixPath) -> PurePosixPath:
+    if not path.is_absolute():
+        raise ValueError(f"{path}: an absolute path on that host")
+    return path
 
 
 class _Part(BaseModel):
@@ -93,6 +100,10 @@ class Presence(_Part):
     resource: str | None = None
     """Under which id our own fault manager knows it."""
 
+    data: Annotated[PurePosixPath, AfterValidator(_absolute)] | None = None
+    """The folder of its data on that host. The injector `disk` hits the disk below it, and the check
+    `dependant` looks whether it did."""
+
 
 class SiteService(_Part):
     """One service and every host that has it."""
@@ -106,6 +117,9 @@ class SiteService(_Part):
     holder: Literal["listens", "address"] = "listens"
     """Who holds the endpoint: the host on which a process of the profile listens on its port, or the host
     that has its address."""
+
+    uses: tuple[Name, ...] = ()
+    """Services of this site without which it cannot serve: a database, for example."""
 
     quorum: int = Field(default=1, ge=1)
     """So many hosts must still serve when one is hit. 1: the last one is never hit."""
@@ -125,6 +139,9 @@ class SiteCloud(_Part):
 
     client: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] = "openstack"
     """The command-line client: a name on PATH, or a path. Only monitors of kind cli need it."""
+
+    image_file: Path | None = None
+    """What operations upload as an image, in the format qcow2; a made-up disk of a few KiB when not given."""
 
 
 class Site(_Part):
@@ -148,6 +165,10 @@ class Site(_Part):
             if each.power is not None and (each.power.host == name or each.power.host not in self.hosts):
                 raise ValueError(f"hosts.{name}.power.host: another host of this site, not {each.power.host}")
         for name, service in self.services.items():
+            for used in service.uses:
+                if used == name or used not in self.services:
+                    known = ", ".join(each for each in self.services if each != name) or "none"
+                    raise ValueError(f"services.{name}.uses: {used} is no other service here: {known}")
             for host in service.hosts:
                 if host not in self.hosts:
                     known = ", ".join(self.hosts)
@@ -186,4 +207,5 @@ def _cloud_beside(cloud: SiteCloud, folder: Path) -> SiteCloud:
     """A client without a slash is looked for on PATH."""
     file = cloud.clouds_file and folder / cloud.clouds_file.expanduser()
     client = str(folder / Path(cloud.client).expanduser()) if "/" in cloud.client else cloud.client
-    return cloud.model_copy(update={"clouds_file": file, "client": client})
+    image = cloud.image_file and folder / cloud.image_file.expanduser()
+    return cloud.model_copy(update={"clouds_file": file, "client": client, "image_file": image})

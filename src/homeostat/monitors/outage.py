@@ -29,7 +29,7 @@ from itertools import accumulate, pairwise
 from homeostat.monitors.samples import FAILED, SERVED, Answer, Sample
 
 RESOLUTION_SHARE_MAX = 0.05
-"""A measurement may decide about a limit only when its bounds are at most this share of it apart."""
+"""A measurement may decide about a limit only when its bounds are at most this share of it apart, usually."""
 _NS_PER_MS = 1_000_000
 
 
@@ -109,9 +109,13 @@ def resolution_ms(period_ms: float, lateness_ms: float, rho_ms: float) -> float:
     return 2 * (period_ms + lateness_ms) + 2 * rho_ms
 
 
-def may_decide(limit_ms: float, resolution: float) -> bool:
-    """Whether bounds so far apart may decide about a limit; asked before a fault is injected."""
-    return resolution <= RESOLUTION_SHARE_MAX * limit_ms
+def may_decide(limit_ms: float, resolution: float, share: float = RESOLUTION_SHARE_MAX) -> bool:
+    """Whether bounds so far apart may decide about a limit; asked before a fault is injected.
+
+    `share`: of the limit, when something else than the usual one was agreed. It says when measuring is worth
+    while, never what passes.
+    """
+    return resolution <= share * limit_ms
 
 
 def measure(samples: Iterable[Sample], plan: Plan) -> Outage:

@@ -12,7 +12,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.block_device import (
@@ -25,6 +25,7 @@ from homeostat.drills.injectors.block_device import (
 )
 from homeostat.drills.injectors.node_matching import process_of
 from homeostat.drills.injectors.record import Fault, Section, keepers_words, undo, verify_undone
+from homeostat.drills.injectors.words import Words
 from homeostat.drills.injectors.workers import let_go, start_workers
 from homeostat.kernel.errors import BadInput, NotAllowed, StoreFull
 
@@ -38,10 +39,13 @@ _WINDOWS = 3
 
 @dataclass(frozen=True)
 class DiskTarget:
-    """Where and how much. The folder should lie on the service's own data device."""
+    """Where and how much."""
 
     folder: Optional[Path]
-    """Below the writable paths of the host's file; the first of them when it is not given."""
+    """Below the writable paths of the host's file. When it is not given: the first of them on the disk of the
+    data below, or that data's own folder when it is permitted, or the first of all."""
+    data: Tuple[Tuple[str, Path], ...]
+    """Services and the folders of their data on this host; the first is hit when it can be."""
     size_mib: int
     floor_mib: int
     """Free space that always stays."""
@@ -59,6 +63,32 @@ def probe(fault: Fault) -> Section:
     return {"able": not unseen, "missing": unseen, "size": size, **_below(folder)}
 
 
+def _lies(data: Tuple[Tuple[str, Path], ...], folder: Path) -> Dict[str, Any]:
+    """Of each service with data here, whether that lies on the disk of the folder."""
+    number = folder.stat().st_dev
+    return {
+        "disk": _disk(folder),
+        "data": [
+            {"service": name, "path": str(path), "on_it": _device_number(path) == number}
+            for name, path in data
+        ],
+    }
+
+
+def _disk(folder: Path) -> str:
+    """For people: major:minor, with the device's name where it has one, else the filesystem."""
+    number, device = folder.stat().st_dev, device_of(folder)
+    name = filesystem_of(folder) if device is None else device.name
+    return f"{os.major(number)}:{os.minor(number)} ({name})"
+
+
+def _device_number(path: Path) -> Optional[int]:
+    try:
+        return path.stat().st_dev
+    except OSError:
+        return None  # it is not there, so it is on no disk
+
+
 def plan(fault: Fault) -> Section:
     """The file, its size, and the device below. BadInput, NotAllowed, StoreFull."""
     folder, size = _room(fault)
@@ -72,6 +102,7 @@ def plan(fault: Fault) -> Section:
             f"remove {path}, if it is still our file",
         ],
         **_below(folder),
+        **_lies(_target(fault).data, folder),
     }
 
 
@@ -150,8 +181,10 @@ def _watched(fault: Fault) -> Section:
 
 def _target(fault: Fault) -> DiskTarget:
     words = fault.target
+    data = words.words("data") or Words({})
     target = DiskTarget(
         words.path("folder"),
+        tuple((name, Path(data.needed(name, r"/.*"))) for name in data.names()),
         words.whole("size_mib", 2048, 1),
         words.whole("floor_mib", 1024, 0),
         words.number("window_s", 1.0, 0.2, 60),
@@ -164,7 +197,7 @@ def _room(fault: Fault) -> tuple[Path, int]:
     """The folder and the size of the file. NotAllowed, BadInput, StoreFull."""
     target = _target(fault)
     permitted = [each.resolve() for each in fault.node.writable_paths]
-    given = target.folder or next(iter(permitted), None)
+    given = target.folder or _on_the_disk_of(target.data, permitted) or next(iter(permitted), None)
     if given is None:
         raise NotAllowed(f"{fault.node.host}: drills.writable_paths of its {fault.node.file} names no folder")
     try:
@@ -184,6 +217,20 @@ def _room(fault: Fault) -> tuple[Path, int]:
             f"a tenth of it and the floor of {target.floor_mib} MiB do not fit"
         )
     return folder, size
+
+
+def _on_the_disk_of(data: Tuple[Tuple[str, Path], ...], permitted: Sequence[Path]) -> Optional[Path]:
+    """Where the first data that can be hit is hit: beside it rather than in the midst of it."""
+    for _, path in data:
+        number = _device_number(path)
+        if number is None:
+            continue
+        for folder in permitted:
+            if _device_number(folder) == number:
+                return folder
+        if any(path.resolve().is_relative_to(folder) for folder in permitted):
+            return path
+    return None
 
 
 def _no_device(folder: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_holder import holds
+from homeostat.drills.injectors.node_restarting import restart
 from homeostat.drills.injectors.record import keepers_words
 from homeostat.drills.node_settings import DrilledNode, read_drilled_node
 from homeostat.drills.site import address_of
@@ -114,29 +115,8 @@ class LocalTransport:
         return process_watch(config, folder)
 
     async def restart(self, profile: str) -> str:
-        """See `cleaning.Restarting`: by the program `restart-PROFILE` of its node.yaml."""
-        node, name = self._node(), f"restart-{profile}"
-        program = node.drills.programs.get(name)
-        if not node.drills.enabled or program is None:
-            raise NotAllowed(f"its node.yaml has no drills.programs.{name}; start it there")
-        argv = [word.replace("{host}", self.host) for word in program.argv]
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(program.timeout_s):
-                code = await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise GiveUp(f"{argv[0]}: no end within {program.timeout_s:g} s") from None
-        if code != 0:
-            raise GiveUp(f"{argv[0]}: it ended with {code}")
-        return name
+        """See the port."""
+        return await asyncio.to_thread(restart, self._node().permitted(), profile)
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -1,6 +1,6 @@
 """What runs on a host that is reached by SSH alone: the injectors' verbs, the keeper's words, the watch.
 
-    python3 -I -S FOLDER verb|serve|watch HOST FILE
+    python3 -I -S FOLDER verb|restart|serve|watch HOST FILE
 
 FOLDER is what was sent, FILE the host's own word on what may be broken here; it is read again for every verb.
 Whichever it is, a keeper is there again when a fault is open.
@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict
 
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_holder import holds
+from homeostat.drills.injectors.node_restarting import restart
 from homeostat.drills.injectors.permitted import Permitted, read_permitted, read_profiles
 from homeostat.drills.injectors.verbs import run_verb
 from homeostat.drills.injectors.words import Words
@@ -76,6 +77,12 @@ def verb(host: str, file: str) -> None:
     """One verb of one fault."""
     given = json.loads(sys.stdin.read())
     _answer(lambda: run_verb(given["verb"], given["record"], permitted(host, file)))
+
+
+def start_again(host: str, file: str) -> None:
+    """Start what is down, by a program of the host's own file."""
+    given = json.loads(sys.stdin.read())
+    _answer(lambda: restart(permitted(host, file), given["profile"]))
 
 
 def watch() -> None:
@@ -141,6 +148,8 @@ def main() -> int:
     keep_again()
     if command == "verb":
         verb(host, file)
+    elif command == "restart":
+        start_again(host, file)
     elif command == "serve":
         serve(host, file)
     elif command == "watch":

@@ -48,6 +48,11 @@ class HostTransport(Protocol):
         `address`: the host has the endpoint's address."""
         ...
 
+    async def restart(self, profile: str) -> str:
+        """Start a service that is down, by the program `restart-PROFILE` that the host's own file names;
+        its name. NotAllowed when it names none, GiveUp when it fails."""
+        ...
+
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:
         """The process watch there; what it saw ends up in `config.sightings_file`, its own in `folder`."""
         ...

@@ -46,6 +46,7 @@ MODULES = (
     "drills/injectors/node_matching.py",
     "drills/injectors/node_network.py",
     "drills/injectors/node_power.py",
+    "drills/injectors/node_restarting.py",
     "drills/injectors/node_stressor.py",
     "drills/injectors/permitted.py",
     "drills/injectors/record.py",

@@ -70,6 +70,10 @@ class SshTransport:
         link = await self._linked()
         return bool(await link.ask("holds", profile=profile, how=how, name=parts.hostname, port=port))
 
+    async def restart(self, profile: str) -> str:
+        """See the port."""
+        return str(await (await self._linked()).restart(profile))
+
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:
         """See the port. A process of ours, with a connection of its own, says here what is said there."""
         path = folder / f"{config.name}.monitor.json"

@@ -20,6 +20,8 @@ from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, RetryLater
 
 ANSWER_S = 90.0
 """Longer than any verb: one looks at its effect for a minute at most."""
+RESTART_S = 130.0
+"""Longer than any program of a host may take."""
 _FLAGS = ("-I", "-S")
 
 Answer = dict[str, Any]
@@ -47,17 +49,24 @@ class SshLink:
 
     async def verb(self, verb: str, record: dict[str, Any]) -> Answer:
         """One verb, in a process of its own. Kernel errors as the host says them."""
-        process = await self.run("verb")
-        order = json.dumps({"verb": verb, "record": record}).encode()
+        found: Answer = await self._once("verb", verb, {"verb": verb, "record": record}, ANSWER_S)
+        return found
+
+    async def restart(self, profile: str) -> Any:
+        """Start a service there, in a process of its own: it may take its time."""
+        return await self._once("restart", f"the restart of {profile}", {"profile": profile}, RESTART_S)
+
+    async def _once(self, command: str, what: str, order: dict[str, Any], within_s: float) -> Any:
+        """One of our programs to its end; kernel errors as the host says them."""
+        process = await self.run(command)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                out, said = await process.communicate(order)
+            async with asyncio.timeout(within_s):
+                out, said = await process.communicate(json.dumps(order).encode())
         except TimeoutError:
-            raise RetryLater(f"{self.host}: {verb} was not done within {ANSWER_S:g} s") from None
+            raise RetryLater(f"{self.host}: {what} was not done within {within_s:g} s") from None
         except (asyncssh.Error, OSError) as error:
             raise self._connection.over(error) from error
-        found: Answer = self._read(out, process, said)
-        return found
+        return self._read(out, process, said)
 
     async def ask(self, what: str, **more: object) -> Any:
         """Ask the one that stays. RetryLater when it does not answer."""

@@ -1,0 +1,208 @@
+"""A cloud by openstacksdk and its clouds.yaml. Imported only by who is about to use it: it is heavy.
+
+No call is made twice (no retries), and none outlives its time: each of its requests gets what is left of it.
+One Openstack is one connection with its own token, as each command of a person would have.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, assert_never
+
+import requests
+from keystoneauth1 import exceptions as auth_errors
+from keystoneauth1.session import Session
+from openstack import exceptions
+from openstack.config import OpenStackConfig
+from openstack.connection import Connection
+
+from homeostat.drills.cloud_operation import What
+from homeostat.drills.clouds.port import SILENCE_S, State, Wanted
+from homeostat.drills.site import SiteCloud
+from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, NotFound, RetryLater
+
+FLAVOR = {"ram": 512, "disk": 1, "vcpus": 1}
+"""MiB, GiB and cores, as the test specification of OPNFV makes its own."""
+VOLUME_GIB = 1
+TAG = "homeostat"
+_SAID_MAX = 300
+_SERVICES: dict[What, str] = {
+    "image": "image",
+    "flavor": "compute",
+    "server": "compute",
+    "network": "network",
+    "router": "network",
+    "volume": "block-storage",
+}
+_AGAIN = (408, 425, 429)
+"""Client errors by number that are none."""
+_NOWHERE = (exceptions.ConfigException, exceptions.EndpointNotFound, auth_errors.EndpointNotFound)
+"""The catalogue has no such service."""
+for _name in ("keystoneauth", "openstack"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())  # what goes wrong is said by who asked
+_call = threading.local()
+"""Of the call that this thread makes: when it ends, and whether its driver was closed meanwhile."""
+
+
+class _Bounded(Session):
+    """A session whose every request, one for a token as well, ends with the call that it is part of."""
+
+    def request(self, url: str, method: str, *words: Any, **named: Any) -> requests.Response:
+        left_s = _call.end_s - time.monotonic()
+        if left_s <= 0 or _call.closed.is_set():
+            raise auth_errors.ConnectTimeout(f"no time left for {method} {url}")
+        named["timeout"] = min(left_s, SILENCE_S, named.get("timeout") or SILENCE_S)
+        return super().request(url, method, *words, **named)
+
+
+def _told(error: Exception) -> HomeostatError:
+    status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
+    if status == requests.codes.not_found:
+        return NotFound(_line(error))
+    final = isinstance(status, int) and 400 <= status < 500 and status not in _AGAIN
+    return GiveUp(_line(error)) if final or isinstance(error, _NOWHERE) else RetryLater(_line(error))
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if not isinstance(error, exceptions.SDKException | auth_errors.ClientException | OSError):
+        text = f"an answer that is none ({type(error).__name__}: {text})"
+    return text if len(text) <= _SAID_MAX else text[: _SAID_MAX - 3] + "..."
+
+
+def connected(cloud: SiteCloud) -> Connection:
+    """Without a request yet. BadInput when its clouds.yaml does not have it."""
+    file = cloud.clouds_file
+    try:
+        config = OpenStackConfig(
+            config_files=[str(file)] if file else None,
+            secure_files=[str(file.with_name("secure.yaml"))] if file else None,
+            load_envvars=False,
+            session_constructor=_Bounded,
+        )
+        region = config.get_one(cloud=cloud.name)
+        region.config |= {"connect_retries": 0, "status_code_retries": 0}
+        return Connection(config=region)
+    except (exceptions.ConfigException, OSError) as error:
+        raise BadInput("cloud.name", cloud.name, f"a cloud of its clouds.yaml ({_line(error)})") from None
+
+
+class Openstack:
+    """The driver. Made without a request; a token is got with the first call."""
+
+    def __init__(self, cloud: SiteCloud) -> None:
+        self._cloud, self._closed = connected(cloud), threading.Event()
+
+    @contextmanager
+    def _within(self, within_s: float) -> Iterator[None]:
+        """What is raised here is one of ours: NotFound, GiveUp, RetryLater."""
+        _call.end_s, _call.closed = time.monotonic() + within_s, self._closed
+        try:
+            yield
+        except Exception as error:  # of an answer that is none it raises what its code meets
+            raise _told(error) from error
+
+    def lacks(self, what: What, within_s: float) -> str | None:
+        with self._within(within_s):
+            service = _SERVICES[what]
+            return None if self._cloud.has_service(service) else f"the cloud has no {service} service"
+
+    def create(self, wanted: Wanted, within_s: float) -> str:
+        with self._within(within_s):
+            return str(self._made(wanted).id)
+
+    def _made(self, wanted: Wanted) -> Any:
+        cloud, words = self._cloud, {"name": wanted.name, "description": wanted.described}
+        match wanted.what:
+            case "image":
+                return self._image(wanted)
+            case "flavor":
+                return cloud.compute.create_flavor(**words, **FLAVOR)
+            case "server":
+                return cloud.compute.create_server(
+                    **words,
+                    image_id=wanted.image,
+                    flavor_id=wanted.flavor,
+                    networks="none",
+                    metadata={TAG: wanted.described},
+                )
+            case "network":
+                return cloud.network.create_network(**words)
+            case "router":
+                return cloud.network.create_router(**words)
+            case "volume":
+                metadata = {TAG: wanted.described}
+                return cloud.block_storage.create_volume(**words, size=VOLUME_GIB, metadata=metadata)
+            case _:
+                assert_never(wanted.what)
+
+    def _image(self, wanted: Wanted) -> Any:
+        given = wanted.content
+        file: Any = given.open("rb") if isinstance(given, Path) else BytesIO(given)
+        with file as content:
+            return self._cloud.image.create_image(
+                wanted.name,
+                data=content,
+                disk_format="qcow2",
+                container_format="bare",
+                tags=[TAG],
+                meta={TAG: wanted.described},
+                allow_duplicates=True,
+            )
+
+    def state(self, what: What, id: str, within_s: float) -> State:
+        with self._within(within_s):
+            found = _GET[what](self._cloud, id)
+            fault = getattr(found, "fault", None) or {}
+            return State(str(found.status), str(fault.get("message", "")))
+
+    def delete(self, what: What, id: str, within_s: float) -> None:
+        with self._within(within_s):
+            _DELETE[what](self._cloud, id)
+
+    def ids(self, what: What, name: str, within_s: float) -> tuple[str, ...]:
+        # A flavor cannot be asked for by name; of servers the name is a pattern.
+        query = {} if what == "flavor" else {"name": name}
+        with self._within(within_s):
+            return tuple(str(each.id) for each in _LIST[what](self._cloud, query) if each.name == name)
+
+    def list(self, what: What, within_s: float) -> int:
+        with self._within(within_s):
+            return sum(1 for _ in _LIST[what](self._cloud, {"paginated": False}))
+
+    def close(self) -> None:
+        """A call that goes on in another thread ends with the request that it is at."""
+        self._closed.set()
+        self._cloud.close()
+
+
+_LIST: dict[What, Callable[[Connection, dict[str, Any]], Iterable[Any]]] = {
+    "image": lambda cloud, query: cloud.image.images(**query),
+    "flavor": lambda cloud, query: cloud.compute.flavors(**query),
+    "server": lambda cloud, query: cloud.compute.servers(**query),
+    "network": lambda cloud, query: cloud.network.networks(**query),
+    "router": lambda cloud, query: cloud.network.routers(**query),
+    "volume": lambda cloud, query: cloud.block_storage.volumes(**query),
+}
+_GET: dict[What, Callable[[Connection, str], Any]] = {
+    "image": lambda cloud, id: cloud.image.get_image(id),
+    "server": lambda cloud, id: cloud.compute.get_server(id),
+    "network": lambda cloud, id: cloud.network.get_network(id),
+    "router": lambda cloud, id: cloud.network.get_router(id),
+    "volume": lambda cloud, id: cloud.block_storage.get_volume(id),
+}
+"""A flavor has no status."""
+_DELETE: dict[What, Callable[[Connection, str], object]] = {
+    "image": lambda cloud, id: cloud.image.delete_image(id, ignore_missing=False),
+    "flavor": lambda cloud, id: cloud.compute.delete_flavor(id, ignore_missing=False),
+    "server": lambda cloud, id: cloud.compute.delete_server(id, ignore_missing=False),
+    "network": lambda cloud, id: cloud.network.delete_network(id, ignore_missing=False),
+    "router": lambda cloud, id: cloud.network.delete_router(id, ignore_missing=False),
+    "volume": lambda cloud, id: cloud.block_storage.delete_volume(id, ignore_missing=False),
+}
