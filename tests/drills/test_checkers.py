@@ -28,8 +28,9 @@ from homeostat.drills.facts import (
     Undone,
     WindowEnded,
 )
+from homeostat.drills.fault import Cpu, Victim
 from homeostat.drills.judgement import Row, Why
-from homeostat.drills.model import Baseline, Cpu, Operations, Proof, ServiceOutage, Victim
+from homeostat.drills.model import Baseline, Operations, Proof, ServiceOutage
 from homeostat.monitors.process_outage import Change
 from homeostat.monitors.samples import Answer, Sample
 from homeostat.monitors.verdicts import Reason, Verdict

@@ -14,21 +14,10 @@ from hypothesis import strategies as st
 from played_run import shipped
 
 from homeostat.drills.clocks import Exchange, bracket
+from homeostat.drills.fault import Choice, Cpu, Disk, Freeze, HostOff, Kill, Network, Victim
 from homeostat.drills.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
 from homeostat.drills.injectors.node_matching import shown_line
-from homeostat.drills.model import (
-    Choice,
-    Cpu,
-    Disk,
-    Drill,
-    Freeze,
-    HostOff,
-    Kill,
-    Network,
-    Redundancy,
-    Target,
-    Victim,
-)
+from homeostat.drills.model import Drill, Redundancy, Target
 from homeostat.drills.preparation import (
     acting_host,
     asked_at,

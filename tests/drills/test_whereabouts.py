@@ -16,9 +16,10 @@ from homeostat.drills.asking import Asker
 from homeostat.drills.checkers import judge
 from homeostat.drills.depending import dependants_in, depended_on, used_by
 from homeostat.drills.facts import DependantsSeen, Fact, HolderSeen
+from homeostat.drills.fault import Disk, Victim
 from homeostat.drills.judgement import Row, Why
 from homeostat.drills.looking import Looking
-from homeostat.drills.model import Dependant, Disk, HolderMoved, Victim
+from homeostat.drills.model import Dependant, HolderMoved
 from homeostat.drills.preparation import order_of
 from homeostat.drills.site import Site, read_site
 from homeostat.drills.transports.opening import Transports

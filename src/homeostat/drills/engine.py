@@ -38,12 +38,13 @@ from homeostat.drills.facts import (
     Plan,
     WindowEnded,
 )
+from homeostat.drills.fault import HostOff, hold_ms
 from homeostat.drills.guards import collateral, hit_services, last_ones
 from homeostat.drills.history import Recording
 from homeostat.drills.judgement import judged, judgement_record
 from homeostat.drills.ledger import Ledger
 from homeostat.drills.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.model import Dependant, HostOff, Quiesce, hold_ms
+from homeostat.drills.model import Dependant, Quiesce
 from homeostat.drills.monitoring import monitor_commands
 from homeostat.drills.operating import Operating
 from homeostat.drills.ordered import Ordered, Parts

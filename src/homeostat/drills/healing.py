@@ -15,6 +15,7 @@ from homeostat.drills.checkers import judge
 from homeostat.drills.cleaning import DELETES, delete_made
 from homeostat.drills.evidence import read_evidence
 from homeostat.drills.facts import Aborted, CleanedUp, Undone
+from homeostat.drills.fault import HostOff
 from homeostat.drills.history import (
     CLEANUP,
     MANIFEST,
@@ -29,7 +30,6 @@ from homeostat.drills.history import (
 from homeostat.drills.judgement import judgement_record
 from homeostat.drills.late_fences import stays_on
 from homeostat.drills.ledger import Ledger, Left, read_left
-from homeostat.drills.model import HostOff
 from homeostat.drills.ordered import Parts
 from homeostat.drills.transports.port import HostTransport
 from homeostat.drills.unreported import tell_unreported

@@ -10,8 +10,8 @@ from functools import partial
 from homeostat.drills.breaking import Breaking, Late
 from homeostat.drills.engine import UNDO_WITHIN_S
 from homeostat.drills.facts import Undone
+from homeostat.drills.fault import HostOff
 from homeostat.drills.ledger import Undo
-from homeostat.drills.model import HostOff
 from homeostat.drills.ordered import Parts
 from homeostat.drills.preparation import order_of
 from homeostat.kernel.errors import RetryLater

@@ -12,8 +12,9 @@ from typing import Any
 from homeostat.drills.asking import Asker
 from homeostat.drills.cloud_operation import Phase
 from homeostat.drills.facts import HolderSeen, PreconditionSeen
+from homeostat.drills.fault import Disk
 from homeostat.drills.guards import Serving, held
-from homeostat.drills.model import Disk, Drill, FreeSpace, NoOpenFaults, Redundancy
+from homeostat.drills.model import Drill, FreeSpace, NoOpenFaults, Redundancy
 from homeostat.drills.preparation import asks_for_holder, order_of, service_of
 from homeostat.drills.site import Presence, Site, SiteService
 from homeostat.drills.transports.opening import Transports

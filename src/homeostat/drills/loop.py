@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 
 from homeostat.drills.asking import Asker
 from homeostat.drills.engine import Run, denser
+from homeostat.drills.fault import Choice
 from homeostat.drills.fitting import fitted
 from homeostat.drills.history import read_cleanup
-from homeostat.drills.model import Choice, Drill, Quiesce
+from homeostat.drills.model import Drill, Quiesce
 from homeostat.drills.monitoring import ORDERS, client_there
 from homeostat.drills.ordered import Ordered, Parts
 from homeostat.drills.preparation import candidates, victims

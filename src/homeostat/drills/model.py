@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from homeostat.drills.cloud_operation import CloudOperation
-from homeostat.drills.naming import STRICT, Name
+from homeostat.drills.fault import Fault
+from homeostat.drills.naming import STRICT, Host, Name
 from homeostat.drills.spans import Share, Some
 from homeostat.monitors.outage import RESOLUTION_SHARE_MAX
 
@@ -27,7 +28,6 @@ CLI_BASELINE = 2
 
 Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 """The id of the statement that a check answers: `R1.11`."""
-Host = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 Operator = Literal["<", "<="]
@@ -51,19 +51,6 @@ class Layer(StrEnum):
     BALANCER = "balancer"
     SERVICE = "service"
     USER = "user"
-
-
-class Choice(StrEnum):
-    """Which of the candidates is hit. Never by chance: the same seed, the same target."""
-
-    FIRST = "first"
-    """The first by name."""
-    SEEDED = "seeded"
-    EACH = "each"
-    """One run for each."""
-    HOLDER = "holder"
-    """The one that holds the address at that moment."""
-    NON_HOLDER = "non-holder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,104 +146,6 @@ class Window:
     """So late may the proven fault first be felt; before that nobody says that it was not felt."""
     settle_ms: Annotated[Some, Field(alias="settle")] = 3_000.0
     longest_ms: Annotated[Some, Field(alias="longest")] = 40_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """What the fault hits: a service on one host, chosen by rule; or one host by name."""
-
-    __pydantic_config__ = STRICT
-
-    service: Name | None = None
-    host: Host | None = None
-    choose: Choice = Choice.SEEDED
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the exact processes that were found."""
-
-    __pydantic_config__ = STRICT
-
-    injector: Literal["kill"]
-    target: Victim
-    signal: Literal["SIGKILL", "SIGTERM"] = "SIGKILL"
-    collateral: bool = False
-    """Whether a process that serves others, too, may be hit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Stop the processes for a while, then let them go on."""
-
-    __pydantic_config__ = STRICT
-
-    injector: Literal["freeze"]
-    target: Victim
-    hold_ms: Annotated[Some, Field(alias="hold")]
-
-
-@dataclass(frozen=True, slots=True)
-class Cpu:
-    """One busy worker pinned to every CPU that is allowed."""
-
-    __pydantic_config__ = STRICT
-
-    injector: Literal["cpu"]
-    target: Victim
-    hold_ms: Annotated[Some, Field(alias="hold")]
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Direct writes into one bounded file, in a folder on the service's own data device."""
-
-    __pydantic_config__ = STRICT
-
-    injector: Literal["disk"]
-    target: Victim
-    hold_ms: Annotated[Some, Field(alias="hold")]
-    folder: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
-    """On the host that is hit; on the disk of the service's own data when it is not given."""
-    file_mib_max: Annotated[int, Field(ge=1, le=2048)] = 1024
-    free_gib_floor: Annotated[float, Field(gt=0)] = 1.0
-    """Never less room than this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """Cut a host off, or make it slow to reach."""
-
-    __pydantic_config__ = STRICT
-
-    injector: Literal["network"]
-    target: Victim
-    hold_ms: Annotated[Some, Field(alias="hold")]
-    effect: Literal["cut", "latency"] = "cut"
-    latency_ms: Annotated[Some, Field(alias="latency")] = 100.0
-    device: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")] | None = None
-    """What is slowed down or cut; latency cannot do without."""
-    ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = ()
-    """Cut only these TCP ports."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostOff:
-    """Switch a whole host off, and on again."""
-
-    __pydantic_config__ = STRICT
-
-    injector: Literal["host_off"]
-    target: Victim
-    hold_ms: Annotated[Some, Field(alias="hold")]
-
-
-Fault = Annotated[Kill | Freeze | Cpu | Disk | Network | HostOff, Field(discriminator="injector")]
-
-
-def hold_ms(fault: Kill | Freeze | Cpu | Disk | Network | HostOff) -> float:
-    """How long the fault lasts before it is undone; 0 for one that is an instant."""
-    return 0.0 if isinstance(fault, Kill) else fault.hold_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,3 +11,5 @@ NAME = r"^[a-z][a-z0-9-]{0,62}$"
 
 Name = Annotated[str, Field(pattern=NAME)]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Host = Annotated[str, Field(min_length=1, max_length=253)]

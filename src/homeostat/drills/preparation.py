@@ -13,23 +13,8 @@ from urllib.parse import urlsplit
 from homeostat.drills.cloud_operation import CloudOperation
 from homeostat.drills.clouds.image import MADE_UP
 from homeostat.drills.depending import data_on, holders_checked
-from homeostat.drills.model import (
-    Choice,
-    Cpu,
-    Disk,
-    Drill,
-    Fault,
-    Freeze,
-    HostOff,
-    Kill,
-    Network,
-    Operation,
-    Redundancy,
-    ServiceOutage,
-    Target,
-    Victim,
-    Weight,
-)
+from homeostat.drills.fault import Choice, Cpu, Disk, Fault, Freeze, HostOff, Kill, Network, Victim
+from homeostat.drills.model import Drill, Operation, Redundancy, ServiceOutage, Target, Weight
 from homeostat.drills.site import Presence, Site, SiteCloud, SiteService, address_of
 from homeostat.kernel.errors import BadInput, NotFound
 from homeostat.monitors.outage import may_decide, resolution_ms

@@ -21,17 +21,16 @@ from homeostat.drills.facts import (
     Undone,
     WindowEnded,
 )
+from homeostat.drills.fault import HostOff, hold_ms
 from homeostat.drills.judgement import Row, Why
 from homeostat.drills.model import (
     FreeSpace,
-    HostOff,
     NoOpenFaults,
     Precondition,
     Proof,
     Redundancy,
     ServiceOutage,
     Weight,
-    hold_ms,
 )
 from homeostat.drills.spans import span_text
 from homeostat.monitors.verdicts import Verdict

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from homeostat.drills.cloud_operation import CloudOperation, Making, Phase, optional
+from homeostat.drills.fault import Choice, Disk, HostOff, Kill, Network, Victim, hold_ms
 from homeostat.drills.model import (
     PROJECT,
     Check,
-    Choice,
     Dependant,
-    Disk,
     Drill,
     HolderMoved,
-    HostOff,
-    Kill,
     Layer,
     Monitor,
-    Network,
     Noticed,
     OperationsDone,
     ProcessRecovery,
@@ -28,9 +24,7 @@ from homeostat.drills.model import (
     Step,
     Suite,
     Target,
-    Victim,
     Weight,
-    hold_ms,
 )
 from homeostat.drills.site import address_of
 from homeostat.drills.spans import span_text

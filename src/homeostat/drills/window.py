@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homeostat.drills.model import Drill, hold_ms
+from homeostat.drills.fault import hold_ms
+from homeostat.drills.model import Drill
 from homeostat.monitors.outage import Outage
 
 _NS_PER_MS = 1_000_000
