@@ -67,7 +67,26 @@ def test_an_api_is_found_under_uwsgi_in_apache_and_by_itself(profile: str) -> No
         ),
         ("nova-conductor: ServiceWrapper worker(0)", "nova-conductor"),
         ("/usr/sbin/haproxy -W -db -f /etc/haproxy/haproxy.cfg", "haproxy"),
+        ("haproxy -W -db -f /etc/haproxy/haproxy.cfg -p /run/haproxy.pid", "haproxy"),
+        ("/usr/sbin/keepalived -n -f /etc/keepalived/keepalived.conf", "keepalived"),
+        ("/usr/sbin/keepalived", "keepalived"),
         ("/usr/sbin/mariadbd --user=mysql", "mariadb"),
+        # with options of the interpreter, as RDO's units and their containers have them
+        ("/usr/bin/python3 -s /usr/bin/glance-api", "glance-api"),
+        ("/usr/bin/python3 -E -s /usr/bin/nova-api --config-file /etc/nova/nova.conf", "nova-api"),
+        ("/usr/bin/python3.9 -sP /usr/bin/cinder-scheduler --logfile /var/log/x", "cinder-scheduler"),
+        ("/usr/bin/python3 -s /usr/bin/heat-engine", "heat-engine"),
+        (
+            "neutron-server: api worker (/usr/bin/python3 -s /usr/bin/neutron-server --debug)",
+            "neutron-server",
+        ),
+        (
+            "neutron-server: rpc worker (/usr/bin/python3 -s /usr/bin/neutron-rpc-server)",
+            "neutron-rpc-server",
+        ),
+        ("/usr/bin/python3 -s /usr/sbin/uwsgi --ini /etc/nova/nova-api-uwsgi.ini", "nova-api"),
+        ("/usr/sbin/uwsgi --ini /etc/keystone/keystone-uwsgi-public.ini", "keystone"),
+        ("/usr/sbin/uwsgi --ini /etc/keystone/keystone-uwsgi-admin.ini --die-on-term", "keystone"),
     ],
 )
 def test_a_process_belongs_to_one_profile(line: str, profile: str) -> None:
@@ -88,6 +107,13 @@ def test_a_process_belongs_to_one_profile(line: str, profile: str) -> None:
         "heat-api-cfnuWSGI master",
         "/usr/bin/python3 /usr/bin/nova-api-metadata",
         "uwsgi --ini /etc/nova/other.ini",
+        # what agents of neutron run for tenants, beside the cloud's own
+        "haproxy -f /var/lib/neutron/ns-metadata-proxy/4f0c.conf",
+        "/usr/sbin/haproxy -f /var/lib/neutron/ovn-metadata-proxy/4f0c.conf",
+        "keepalived -P -f /var/lib/neutron/ha_confs/9a/keepalived.conf -p /var/lib/neutron/ha_confs/9a.pid",
+        # an interpreter that runs something else
+        "/usr/bin/python3 -s /usr/bin/vi /usr/bin/nova-api",
+        "/usr/bin/python3 -m pdb /usr/bin/nova-api",
     ],
 )
 @pytest.mark.seed("000 neutron-rpc-server is not mistaken for neutron-server")
