@@ -44,6 +44,25 @@ H = HIDDEN
         ("tool --db-password hunter2 x", f"tool --db-password {H} x"),
         ("java -Djavax.net.ssl.keyStorePassword=x Main", f"java -Djavax.net.ssl.keyStorePassword={H} Main"),
         ("API_KEY=x tool --token=y", f"API_KEY={H} tool --token={H}"),
+        # of the services that drills break
+        (
+            "/x/beam.smp -sname r@n1 -setcookie QJ -noshell",
+            f"/x/beam.smp -sname r@n1 -setcookie {H} -noshell",
+        ),
+        ("mariadbd --wsrep_sst_auth=sst:pw --user=m", f"mariadbd --wsrep_sst_auth=sst:{H} --user=m"),
+        ("mariadbd --wsrep-sst-auth sst:pw", f"mariadbd --wsrep-sst-auth sst:{H}"),
+        (
+            "mariadbd --wsrep_provider_options=gcache.size=1G;socket.ssl_key_password=pw --user=m",
+            f"mariadbd --wsrep_provider_options=gcache.size=1G;socket.ssl_key_password={H} --user=m",
+        ),
+        ("redis-server --requirepass pw --port 1", f"redis-server --requirepass {H} --port 1"),
+        ("redis-server --masterauth pw --port 1", f"redis-server --masterauth {H} --port 1"),
+        ("gpg --passphrase pw -d x", f"gpg --passphrase {H} -d x"),
+        ("tool --pass pw x", f"tool --pass {H} x"),
+        ("rabbit --default_pass=pw x", f"rabbit --default_pass={H} x"),
+        ("api --memcache_secret_key pw x", f"api --memcache_secret_key {H} x"),
+        ("haproxy --stats-auth admin:pw x", f"haproxy --stats-auth admin:{H} x"),
+        ("sh -c 'DB_PASS=pw tool'", f"sh -c 'DB_PASS={H} tool'"),
     ],
 )
 def test_no_secret_of_a_command_line_is_shown(line: str, shown: str) -> None:
@@ -68,6 +87,9 @@ def test_no_secret_of_a_command_line_is_shown(line: str, shown: str) -> None:
         "/usr/bin/python3 -m homeostat.lab.service --name web-n1 --port 8801 --ready-file /x/ready",
         "/usr/bin/nova-api --config-file=/etc/nova/nova.conf",
         "12:30 a@b",
+        "tool --bypass-cache x --pass-file /etc/p --secret-key-file k --cookie-name sid",
+        "mysqld --default-auth=mysql_native --wsrep_provider_options=gcache.size=1G;gmcast.segment=0",
+        "keystone --auth-type token --no-auth /etc/x",
         "bind 0.0.0.0:8774",
     ],
 )

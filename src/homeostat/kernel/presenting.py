@@ -12,9 +12,17 @@ HIDDEN = "(hidden)"
 _SECRET_WORDS = ("secret", "password", "token", "parameters")
 _PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
 
-_WORD = r"(?<!\S)[\w.-]*(?:password|passwd|secret|token|api[-_]?key)"
+_BEGIN = r"(?<![^\s;,&?'\"])"
+_WORD = (
+    rf"{_BEGIN}[\w.-]*(?:pass|password|passwd|passphrase|masterauth|secret|token|cookie"
+    r"|(?:api[-_]?|secret[\w-]*|encryption[-_]?)key)"
+)
 _OPTION = re.compile(rf"({_WORD}=|(?=-){_WORD}\s+(?!-))\S+", re.IGNORECASE)
-"""`--db-password X`, `--token=X` and `API_KEY=X` of a command line; not `--token-file X`."""
+"""`--db-password X`, `--token=X` and `API_KEY=X` of a command line, `a=b;key_password=X` within a word of it;
+not `--token-file X`."""
+
+_LOGIN_OPTION = re.compile(rf"({_BEGIN}-[\w.-]*[-_]auth[\s=]+[^\s:=/-][^\s:]*:)\S+", re.IGNORECASE)
+"""`--stats-auth user:X` and `--wsrep_sst_auth=user:X`; not `--auth-strategy keystone`."""
 
 _HEADER = re.compile(
     r"(?:(?<![\w-])|(?<=-H))((?:proxy-)?authorization\s*:\s*(?:(?:basic|bearer|digest|negotiate|token|apikey)\s+)?"
@@ -57,7 +65,7 @@ def _shown(line: str) -> str:
     for program, pattern in _ALWAYS:
         if program.search(line):
             shown = pattern.sub(rf"\1{HIDDEN}", shown)
-    for pattern in (_OPTION, _HEADER, _SSHPASS):
+    for pattern in (_OPTION, _LOGIN_OPTION, _HEADER, _SSHPASS):
         shown = pattern.sub(rf"\1{HIDDEN}", shown)
     shown = _LOGIN.sub(rf"\1\2{HIDDEN}", shown)
     for pattern in (_SHORT, _GLUED):
