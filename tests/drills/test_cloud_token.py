@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from drilled_site import DRILL, HOMEOSTAT, DrilledSite, drilled_site
+from openstack.config import OpenStackConfig
 from small_keystone import PASSWORD, PROJECT_ID, TOKEN, SmallKeystone, small_keystone, words_of
 
+import homeostat.drills
 from homeostat.drills.cloud_token import TOKEN_HEADER, issued_by
+from homeostat.drills.clouds.openstack import connected
 from homeostat.drills.fitting import fitted
 from homeostat.drills.language import drill_of
 from homeostat.drills.model import Drill
@@ -47,6 +51,34 @@ async def test_the_library_gets_a_token_and_its_project(tmp_path: Path, keystone
     assert TOKEN not in repr(issued)
 
 
+async def test_a_password_in_secure_yaml_is_found_by_token_driver_and_client(
+    tmp_path: Path, keystone: SmallKeystone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = keystone.clouds_file(tmp_path)
+    given = yaml.safe_load(path.read_text())
+    secret = given["clouds"]["testbed"]["auth"].pop("password")
+    path.write_text(yaml.safe_dump(given))
+    secure = {"clouds": {"testbed": {"auth": {"password": secret}}}}
+    path.with_name("secure.yaml").write_text(yaml.safe_dump(secure))
+    site = a_site(tmp_path, cloud=CLOUD)
+    assert site.cloud is not None
+    assert (await issued_by(site.cloud)).token == TOKEN
+    assert connected(site.cloud).config.config["auth"]["password"] == secret
+    drill, _ = fitted(site, cloud_drill())
+    plans = {each.id: each for each in monitor_plans(drill, 0)}
+    (client,) = clients(Places(site, "n1", tmp_path), drill, plans)
+    for name, value in client.environment.items():
+        monkeypatch.setenv(name, value)
+    assert OpenStackConfig().get_one(cloud="testbed").config["auth"]["password"] == secret
+
+
+def test_only_the_driver_knows_the_library() -> None:
+    drills = Path(homeostat.drills.__file__).parent
+    words = re.compile(r"^\s*(?:from|import) (?:openstack|keystoneauth1)\b", re.MULTILINE)
+    found = [each for each in drills.rglob("*.py") if words.search(each.read_text())]
+    assert found == [drills / "clouds" / "openstack.py"]
+
+
 async def test_what_is_wrong_with_a_cloud_is_said_without_its_password(
     tmp_path: Path, keystone: SmallKeystone
 ) -> None:
@@ -68,7 +100,7 @@ async def test_a_keystone_that_hangs_holds_nobody_up(tmp_path: Path, keystone: S
     keystone.holds = True
     cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
     with pytest.raises(GiveUp, match="gave no token"):
-        await issued_by(cloud, request_s=0.5)
+        await issued_by(cloud, within_s=0.5)
 
 
 def cloud_drill(url: str = "http://127.0.0.1:1") -> Drill:
@@ -133,13 +165,16 @@ def test_the_client_is_asked_for_json_and_by_the_clouds_own_name(tmp_path: Path)
         (config,) = clients(Places(site, "n1", tmp_path), drill, plans)
         words = ("--os-cloud", "testbed", "server", "list", "-f", "json")
         assert config.argv == (str(tmp_path / "bin" / "openstack"), *words)
-        assert config.environment == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
+        assert config.environment == {
+            "OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml"),
+            "OS_CLIENT_SECURE_FILE": str(tmp_path / "secure.yaml"),
+        }
         assert (config.period_ms, config.deadline_ms, config.baseline_samples) == (200, 30_000, 2)
 
 
 def test_a_site_without_a_cloud_is_told_by_its_field(tmp_path: Path) -> None:
     drill, _ = fitted(a_site(tmp_path), cloud_drill())
-    with pytest.raises(BadInput, match=r"cloud: .*for the monitor list"):
+    with pytest.raises(BadInput, match=r"cloud: .*clouds\.yaml, for list"):
         check_fit(a_site(tmp_path), drill, "n1")
 
 

@@ -1,4 +1,4 @@
-"""A token of the site's OpenStack, got once for a run by its own library and clouds.yaml.
+"""A token of the site's OpenStack, got once for a run by the driver of its operations.
 
 Monitors ask with it, so that what they see of a service is not keystone's part of it (they reuse it: a token
 lives for hours, a run for minutes). It is never written but into the configuration of a monitor.
@@ -6,19 +6,16 @@ lives for hours, a run for minutes). It is never written but into the configurat
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
+from homeostat.drills.clouds.calls import Calls
+from homeostat.drills.clouds.opening import opened
 from homeostat.drills.site import SiteCloud
-from homeostat.kernel.errors import BadInput, GiveUp
+from homeostat.kernel.errors import BadInput, GiveUp, NotFound, RetryLater
 
 TOKEN_HEADER = "X-Auth-Token"
-REQUEST_S = 10.0
-"""One request to keystone."""
-_WITHIN_S = 30.0
-"""All of them."""
-_TOLD = 200
-"""So much of what the library says of a failure."""
+WITHIN_S = 30.0
+"""All requests to keystone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,42 +26,27 @@ class Issued:
     project_id: str
 
 
-async def issued_by(cloud: SiteCloud, request_s: float = REQUEST_S) -> Issued:
-    """A new token; no request takes longer than `request_s`.
-
-    BadInput for clouds.yaml and what is missing here, GiveUp when keystone gives none.
-    """
+async def issued_by(cloud: SiteCloud, within_s: float = WITHIN_S) -> Issued:
+    """A new token. BadInput for clouds.yaml and what is missing here, GiveUp when keystone gives none."""
     if cloud.clouds_file is not None and not cloud.clouds_file.is_file():
         raise BadInput("cloud.clouds_file", str(cloud.clouds_file), "a clouds.yaml that can be read")
     try:
-        async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(_issued, cloud, request_s)
-    except TimeoutError:
-        raise GiveUp(f"cloud {cloud.name}: keystone gave no token within {_WITHIN_S:g} s") from None
-
-
-def _issued(cloud: SiteCloud, request_s: float) -> Issued:
-    try:
-        from keystoneauth1.exceptions import ClientException
-        from openstack.config import OpenStackConfig
-        from openstack.exceptions import ConfigException
-        from yaml import YAMLError
-    except ImportError:
-        remedy = "openstacksdk, which is not installed here: pip install 'homeostat[openstack]'"
-        raise BadInput("cloud", cloud.name, remedy) from None
-    files = None if cloud.clouds_file is None else [str(cloud.clouds_file)]
-    try:
-        found = OpenStackConfig(config_files=files, load_envvars=False)
-        session = found.get_one(cloud=cloud.name, api_timeout=request_s).get_session()
-        token, project_id = session.get_token(), session.get_project_id()
-    except (ConfigException, YAMLError, OSError) as error:
-        raise BadInput("cloud.name", cloud.name, f"a cloud of its clouds.yaml ({error})") from None
-    except ClientException as error:
-        why = str(error)[:_TOLD]
+        token, project_id = await Calls().call(lambda left_s: _asked(cloud, left_s), within_s)
+    except BadInput:
+        raise
+    except (GiveUp, NotFound, RetryLater) as error:
         remedy = f"try `{cloud.client} --os-cloud {cloud.name} token issue`"
-        raise GiveUp(f"cloud {cloud.name}: keystone gave no token ({why}); {remedy}") from None
+        raise GiveUp(f"cloud {cloud.name}: keystone gave no token ({error}); {remedy}") from None
     if not token or not project_id:
         raise BadInput(
             "cloud.name", cloud.name, "a cloud with a project: it is what its services are asked for"
         )
     return Issued(token, project_id)
+
+
+def _asked(cloud: SiteCloud, within_s: float) -> tuple[str, str | None]:
+    driver = opened(cloud)
+    try:
+        return driver.token(within_s)
+    finally:
+        driver.close()

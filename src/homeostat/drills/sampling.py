@@ -16,7 +16,7 @@ from homeostat.drills.facts import MonitorPlan
 from homeostat.drills.history import SAMPLES
 from homeostat.drills.model import PROJECT, Drill, Monitor, baseline_samples
 from homeostat.drills.preparation import asked_at, cloud_of, url_of
-from homeostat.drills.site import Site
+from homeostat.drills.site import Site, SiteCloud
 from homeostat.kernel.errors import BadInput
 from homeostat.monitors.node_command_sampler import CommandConfig
 from homeostat.monitors.node_process_watch import WatchConfig
@@ -105,13 +105,19 @@ def clients(places: Places, drill: Drill, plans: Mapping[str, MonitorPlan]) -> l
                 name=monitor.id,
                 argv=(cloud.client, "--os-cloud", cloud.name, *words, "-f", "json"),
                 samples_file=f"{places.folder}/{plan.file}",
-                environment={"OS_CLIENT_CONFIG_FILE": str(cloud.clouds_file)} if cloud.clouds_file else {},
+                environment=_files_of(cloud),
                 period_ms=plan.period_ms,
                 deadline_ms=monitor.deadline_ms,
                 baseline_samples=baseline_samples(drill, monitor),
             )
         )
     return found
+
+
+def _files_of(cloud: SiteCloud) -> dict[str, str]:
+    """As OpenStack's own client is told of the files that the driver reads."""
+    files = {"OS_CLIENT_CONFIG_FILE": cloud.clouds_file, "OS_CLIENT_SECURE_FILE": cloud.secure_file}
+    return {name: str(file) for name, file in files.items() if file is not None}
 
 
 def watch_of(monitor: Monitor, plan: MonitorPlan, folder: str, matched: Sequence[Record]) -> WatchConfig:

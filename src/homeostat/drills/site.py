@@ -143,6 +143,11 @@ class SiteCloud(_Part):
     image_file: Path | None = None
     """What operations upload as an image, in the format qcow2; a made-up disk of a few KiB when not given."""
 
+    @property
+    def secure_file(self) -> Path | None:
+        """What clouds.yaml need not say: secure.yaml beside it, before OpenStack's own places."""
+        return self.clouds_file and self.clouds_file.with_name("secure.yaml")
+
 
 class Site(_Part):
     """Everything that a drill may name."""

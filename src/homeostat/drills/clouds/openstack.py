@@ -20,6 +20,7 @@ from keystoneauth1 import exceptions as auth_errors
 from keystoneauth1.session import Session
 from openstack import exceptions
 from openstack.config import OpenStackConfig
+from openstack.config.loader import SECURE_FILES
 from openstack.connection import Connection
 
 from homeostat.drills.cloud_operation import What
@@ -78,11 +79,11 @@ def _line(error: Exception) -> str:
 
 def connected(cloud: SiteCloud) -> Connection:
     """Without a request yet. BadInput when its clouds.yaml does not have it."""
-    file = cloud.clouds_file
+    file, secure = cloud.clouds_file, cloud.secure_file
     try:
         config = OpenStackConfig(
             config_files=[str(file)] if file else None,
-            secure_files=[str(file.with_name("secure.yaml"))] if file else None,
+            secure_files=[str(secure), *SECURE_FILES] if secure else None,
             load_envvars=False,
             session_constructor=_Bounded,
         )
@@ -107,6 +108,11 @@ class Openstack:
             yield
         except Exception as error:  # of an answer that is none it raises what its code meets
             raise _told(error) from error
+
+    def token(self, within_s: float) -> tuple[str, str | None]:
+        with self._within(within_s):
+            session = self._cloud.session
+            return str(session.get_token()), session.get_project_id()
 
     def lacks(self, what: What, within_s: float) -> str | None:
         with self._within(within_s):

@@ -52,6 +52,10 @@ class State:
 class Cloud(Protocol):
     """A user's own sight of a cloud."""
 
+    def token(self, within_s: float) -> tuple[str, str | None]:
+        """The token that it asks with, and the project that this is for, if any."""
+        ...
+
     def lacks(self, what: What, within_s: float) -> str | None:
         """Why there can be no such thing here: its service is not in the catalogue. Else None."""
         ...
