@@ -1,11 +1,13 @@
 """What runs of dead tools left: faults are undone, histories closed as ABORTED, reports sent to the server.
 
 The hosts' keepers have undone it by their deadlines anyway; this does it now, and looks. What cannot be done
-now is said, and left for the next time: it repeats until clean.
+now is said, and left for the next time: it repeats until clean. A run of another site is left alone, since a
+host or a cloud of the same name is another one there; one whose fault is not proven to be gone stays open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +31,7 @@ from homeostat.drills.history import (
 )
 from homeostat.drills.judgement import judgement_record
 from homeostat.drills.late_fences import stays_on
-from homeostat.drills.ledger import Ledger, Left, read_left
+from homeostat.drills.ledger import Ledger, Left, Undo, read_left
 from homeostat.drills.ordered import Parts
 from homeostat.drills.transports.port import HostTransport
 from homeostat.drills.unreported import tell_unreported
@@ -74,36 +76,58 @@ async def _host(transport: HostTransport) -> list[Healed]:
 
 async def _run(parts: Parts, folder: Path, left: Left) -> Healed:
     """Close one run. Its verdict stays when it had one; else it is ABORTED. Open while something is left."""
-    ok, seen = True, "its verdict was there; the clean-up did not end"
-    if not ((folder / VERDICT).exists() and (folder / MANIFEST).exists()):
-        ok, seen = await _closed(parts, folder, left)
+    if left.site not in (None, parts.site.site):
+        remedy = f"`homeostat drill heal --site FILE` with the file of {left.site}"
+        return Healed(folder.name, None, False, f"it is of site {left.site} and was not touched: {remedy}")
+    gone = [(each, await _gone(parts, folder, each)) for each in left.faults]
+    ok, seen = all(said.proven for _, said in gone), [said.seen for _, said in gone]
+    if (folder / VERDICT).exists() and (folder / MANIFEST).exists():
+        _noted(folder, gone)
+        seen.insert(0, "its verdict was there; the clean-up did not end")
+    else:
+        _judged(folder, gone)
+        seen = seen or ["nothing was broken"]
     if any(each.kind == DELETES for each in read_plan(folder).drill.cleanup):
         done = await _deleted(parts, folder)
-        ok, seen = ok and done.ok, f"{seen}; {done.seen}"
-        if not done.ok:
-            return Healed(folder.name, None, False, seen)
-    close_frozen(folder)
-    return Healed(folder.name, None, ok, seen)
+        ok = ok and done.ok
+        seen.append(done.seen)
+    if ok:
+        close_frozen(folder)
+    return Healed(folder.name, None, ok, "; ".join(seen))
 
 
-async def _closed(parts: Parts, folder: Path, left: Left) -> tuple[bool, str]:
-    """Its faults are gone and its history ends with a verdict."""
-    gone: list[Undone] = []
-    for each in left.faults:
-        if each.host not in parts.site.hosts:
-            gone.append(Undone(False, f"site {parts.site.site} has no host {each.host} any more"))
-        elif isinstance(fault := read_plan(folder).drill.fault, HostOff):
-            gone.append(await stays_on(parts, fault, read_plan(folder).victims[0], each))
-        else:
-            gone.append(await _looked(parts.transports[each.host], each.fault))
+async def _gone(parts: Parts, folder: Path, left: Undo) -> Undone:
+    """Whether a fault is gone. RetryLater while somebody may still do what it did."""
+    if left.host not in parts.site.hosts:
+        words = f"site {parts.site.site} has no host {left.host} any more, which has to say that it is undone"
+        return Undone(False, words)
+    plan = read_plan(folder)
+    if isinstance(plan.drill.fault, HostOff):
+        return await stays_on(parts, plan.drill.fault, plan.victims[0], left)
+    return await _looked(parts.transports[left.host], left.fault)
+
+
+def _judged(folder: Path, gone: Sequence[tuple[Undo, Undone]]) -> None:
+    """Its history ends with a verdict, whatever is known of its faults by now."""
     with Recording.reopened(folder) as recording, Ledger(folder) as ledger:
         recording.note(Aborted("homeostat drill heal", "the tool ended without its verdict"), now_ns())
-        for undo, said in zip(left.faults, gone, strict=True):
+        for undo, said in gone:
             recording.note(said, now_ns())
             if said.proven:
                 ledger.undone(undo.fault, said.seen)
         recording.freeze(judgement_record(judge(read_evidence(folder))))
-    return all(each.proven for each in gone), "; ".join(each.seen for each in gone) or "nothing was broken"
+
+
+def _noted(folder: Path, gone: Sequence[tuple[Undo, Undone]]) -> None:
+    """What came of faults that were not known to be gone when the verdict was frozen: that stays."""
+    if not gone:
+        return
+    with closing(Log(folder / CLEANUP, goes_on=True)) as log, Ledger(folder) as ledger:
+        for undo, said in gone:
+            step = f"undo {undo.fault} on {undo.host} by drill heal"
+            log.note(CleanedUp(step, said.proven, said.seen), now_ns())
+            if said.proven:
+                ledger.undone(undo.fault, said.seen)
 
 
 async def _deleted(parts: Parts, folder: Path) -> CleanedUp:
