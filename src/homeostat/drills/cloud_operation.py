@@ -44,7 +44,7 @@ def optional(operation: object) -> bool:
 
 
 @dataclass(slots=True)
-class Making:
+class MadeSoFar:
     """What the steps so far have made, to say what is wrong with the next one.
 
     `rounds`: those that go round and round make their own each time, and leave alone what was there before.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from homeostat.drills.cloud_operation import CloudOperation, Making, Phase, optional
+from homeostat.drills.cloud_operation import CloudOperation, MadeSoFar, Phase, optional
 from homeostat.drills.fault import Choice, Disk, HostOff, Kill, Network, Victim, hold_ms
 from homeostat.drills.model import (
     PROJECT,
@@ -141,19 +141,19 @@ def _operations(drill: Drill) -> Iterator[Broken]:
             yield from _target(("operations", word, at, "target"), operation.target)
             if operation.target.host is not None:
                 yield Broken(("operations", word, at, "target"), "service or url")
-    before = Making()
+    before = MadeSoFar()
     yield from _cloud("before", drill.operations.before, before)
-    yield from _cloud("during", drill.operations.during, Making(set(before.there), rounds=True))
+    yield from _cloud("during", drill.operations.during, MadeSoFar(set(before.there), rounds=True))
     yield from _cloud("after", drill.operations.after, before)
     makes = any(isinstance(each, CloudOperation) and each.does == "create" for each in drill.operations.all)
     if makes and all(each.kind != "delete_test_objects" for each in drill.cleanup):
         yield Broken(("cleanup",), "kind: delete_test_objects, for what the operations create")
 
 
-def _cloud(phase: Phase, operations: Sequence[Step], making: Making) -> Iterator[Broken]:
+def _cloud(phase: Phase, operations: Sequence[Step], made: MadeSoFar) -> Iterator[Broken]:
     for at, operation in enumerate(operations):
         if isinstance(operation, CloudOperation):
-            word, accepted = making.wrong(operation, phase) or ("", "")
+            word, accepted = made.wrong(operation, phase) or ("", "")
             if word:
                 yield Broken(("operations", phase, at, word), accepted)
 
