@@ -149,7 +149,7 @@ def test_several_commands_begin_one_after_the_other(tmp_path: Path) -> None:
 
 def test_a_site_without_a_cloud_is_told_by_its_field(tmp_path: Path) -> None:
     drill, _ = fitted(a_site(tmp_path), cloud_drill())
-    with pytest.raises(BadInput, match=r"cloud: .*for the monitor list"):
+    with pytest.raises(BadInput, match=r"cloud: .*for monitor list"):
         check_fit(a_site(tmp_path), drill, "n1")
 
 

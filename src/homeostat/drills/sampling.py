@@ -93,12 +93,14 @@ def _with_token(monitor: Monitor, issued: Issued | None) -> tuple[str, dict[str,
 
 
 def clients(places: Places, drill: Drill, plans: Mapping[str, MonitorPlan]) -> list[CommandConfig]:
-    """The configuration of every monitor that calls the cloud's own client. One after the other: a call costs a
-    second of a CPU, and all at once would measure themselves."""
+    """The configuration of every monitor that calls the cloud's own client.
+
+    One after the other: a call costs a second of a CPU, and all at once would measure themselves.
+    """
     found = []
     calling = [each for each in drill.monitors if each.kind == "cli"]
     for number, monitor in enumerate(calling):
-        cloud, plan = cloud_of(places.site, monitor.id), plans[monitor.id]
+        cloud, plan = cloud_of(places.site, f"monitor {monitor.id}"), plans[monitor.id]
         words = str(monitor.command).split()
         found.append(
             CommandConfig(
