@@ -257,8 +257,9 @@ class Run:
         """Ask the hosts. The one that is switched off is not waited for."""
         drill = self._drill
         off = (self._victim,) if when == "during" and isinstance(drill.fault, HostOff) else ()
-        for service in holders_checked(drill):
-            book.note(await self._parts.looking.holder(service, when, off))
+        looking, services = self._parts.looking, holders_checked(drill)
+        for seen in await asyncio.gather(*(looking.holder(each, when, off) for each in services)):
+            book.note(seen)
 
     async def _broken(self, measuring: Measuring, beside: Beside, book: Book, ledger: Ledger) -> None:
         """From the injection to the end of the window."""
