@@ -91,7 +91,7 @@ def cloud_record(url: str) -> dict[str, Any]:
         *DRILL["checks"],
         outage | {"monitors": ["list"]},
         outage | {"monitors": ["cli"], "weight": "informative"},
-        outage | {"monitors": ["stacks"]},
+        outage | {"monitors": ["list", "stacks"]},
     ]
     return DRILL | {"monitors": monitors, "checks": checks}
 

@@ -15,6 +15,7 @@ from homeostat.drills.evidence import Evidence
 from homeostat.drills.facts import (
     FaultNoticed,
     Injected,
+    LeftOut,
     ListeningForFaults,
     MonitorLost,
     ToolRestarted,
@@ -56,6 +57,8 @@ def judge(evidence: Evidence) -> Judgement:
 
 
 def _measured(evidence: Evidence) -> Iterator[Row]:
+    for out in evidence.plan.left_out:
+        yield from _left_out(out)
     for check in evidence.plan.drill.checks:
         match check:
             case ServiceOutage():
@@ -73,6 +76,20 @@ def _measured(evidence: Evidence) -> Iterator[Row]:
                 continue
             case _:
                 assert_never(check)
+
+
+def _left_out(out: LeftOut) -> Iterator[Row]:
+    """What would have decided, too. Others of the same check do, or the drill were refused at this site."""
+    for requirement in out.decided:
+        yield Row(
+            requirement=requirement,
+            what=f"outage of {out.monitor}",
+            result=Verdict.INCONCLUSIVE,
+            why=Why.MONITOR_LEFT_OUT,
+            weight=Weight.INFORMATIVE,
+            binding=False,
+            detail=out.why,
+        )
 
 
 def _weighed(row: Row, weight: Weight, evidence: Evidence) -> Row:

@@ -47,6 +47,7 @@ class Why(StrEnum):
     OPERATIONS_DONE = "all carried out in order and without error"
     NO_OPERATIONS = "0 operations specified: nothing is shown by this"
     LEFT_OUT = "left out: it is optional, and the cloud has no such service"
+    MONITOR_LEFT_OUT = "left out: it is optional, and this site cannot have it, so nothing is known of it"
     OPERATION_FAILED = "an operation failed"
     OPERATION_LATE = "an operation was not done within its deadline"
     OPERATIONS_NOT_RUN = "not all operations were carried out"
