@@ -53,6 +53,7 @@ class Why(StrEnum):
     OPERATIONS_NOT_RUN = "not all operations were carried out"
     OPERATIONS_OUT_OF_ORDER = "the operations were not carried out in the given order"
     OPERATED_TOO_EARLY = "operated before the fault could be felt or before it was over: it shows nothing"
+    OPERATED_TOO_LATE = "not all was done before the fault was undone: it shows nothing of the fault"
     DEPENDANT = "data of something that is monitored, or that it uses, lies on the disk that was hit"
     NO_DEPENDANT = (
         "no dependant: nothing monitored has its data on the disk that was hit, so it shows nothing"

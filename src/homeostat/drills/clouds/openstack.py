@@ -27,8 +27,8 @@ from homeostat.drills.clouds.port import SILENCE_S, State, Wanted
 from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, NotFound, RetryLater
 
-FLAVOR = {"ram": 512, "disk": 1, "vcpus": 1}
-"""MiB, GiB and cores, as the test specification of OPNFV makes its own."""
+FLAVOR = {"disk": 1, "vcpus": 1}
+"""GiB and cores, as the test specification of OPNFV makes its own."""
 VOLUME_GIB = 1
 TAG = "homeostat"
 _SAID_MAX = 300
@@ -123,7 +123,7 @@ class Openstack:
             case "image":
                 return self._image(wanted)
             case "flavor":
-                return cloud.compute.create_flavor(**words, **FLAVOR)
+                return cloud.compute.create_flavor(**words, **FLAVOR, ram=wanted.ram_mib)
             case "server":
                 return cloud.compute.create_server(
                     **words,

@@ -22,7 +22,10 @@ _FAILED = ("error", "killed", "deleted", "pending_delete", "deactivated")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One thing to make. A server is made of `image` and `flavor`, by id, and without a network."""
+    """One thing to make. A server is made of `image` and `flavor`, by id, and without a network.
+
+    `ram_mib`: of a flavor; it has a disk of 1 GiB and one core.
+    """
 
     what: What
     name: str
@@ -31,6 +34,7 @@ class Wanted:
     """Of an image."""
     image: str = ""
     flavor: str = ""
+    ram_mib: int = 512
 
 
 @dataclass(frozen=True, slots=True)
