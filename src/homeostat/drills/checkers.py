@@ -36,6 +36,7 @@ from homeostat.drills.model import (
 )
 from homeostat.drills.operations import operation_rows
 from homeostat.drills.proofs import proof_rows
+from homeostat.drills.refusing import refusals
 from homeostat.drills.spans import span_text
 from homeostat.drills.whereabouts import dependant_row, holder_row
 from homeostat.monitors.outage import Outage
@@ -142,6 +143,11 @@ def _service(evidence: Evidence, check: ServiceOutage, name: str) -> Row:
     )
     if decision.verdict in _MEASURED and outage.baseline_samples < needed:
         return replace(row, result=Verdict.ERROR, why=Why.BASELINE_SHORT)
+    if decision.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+        refused = refusals(evidence, outage, check, name)
+        if refused:
+            detail = f"{refused} answers, each of status 401"
+            return replace(row, result=Verdict.ERROR, why=Why.TOKEN_REFUSED, detail=detail)
     if decision.verdict in _MEASURED and _tool_ended(evidence, outage):
         return replace(row, result=Verdict.FAIL, why=Why.TOOL_RESTARTED)
     return row

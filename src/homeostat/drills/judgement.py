@@ -42,6 +42,9 @@ class Why(StrEnum):
     WINDOW_SHORT = "not long enough for the fault to be felt, to end and to settle"
     FAULT_SHORT = "the fault was gone before it had lasted as long as the drill asks"
     NO_WINDOW_END = "the run did not reach the end of its window"
+    TOKEN_REFUSED = (
+        "every answer of the outage was 401: the token was refused, which is no proof of an outage"
+    )
     BASELINE_SHORT = "a shorter baseline than the drill asks for"
     TOOL_RESTARTED = "the drill itself started it, which is no recovery"
     OPERATIONS_DONE = "all carried out in order and without error"
