@@ -572,7 +572,11 @@ def cpu_again() -> dict[str, object]:
     result: dict[str, object] = json.loads(RESULT.read_text())
     with tempfile.TemporaryDirectory() as name:
         spent = asyncio.run(steady(Path(name)))
-    result["cpu"] = {**result["cpu"], **spent}  # type: ignore[dict-item]
+    again = {
+        "measured_again": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_then": os.getloadavg()[0],
+    }
+    result["cpu"] = {**result["cpu"], **spent, **again}  # type: ignore[dict-item]
     kept = [each for each in result["promises"] if each["what"] != CPU_PROMISE]  # type: ignore[attr-defined]
     result["promises"] = [*kept, promise(CPU_PROMISE, CPU_MS_MAX, spent["ms_per_sample"], at_least=False)]  # type: ignore[arg-type]
     return result

@@ -15,6 +15,7 @@ import yaml
 from drilled_site import DRILL, HOMEOSTAT, DrilledSite, drilled_site
 from small_keystone import PASSWORD, PROJECT_ID, TOKEN, SmallKeystone, small_keystone, words_of
 
+from homeostat.drills.catalogue import catalogue
 from homeostat.drills.cloud_token import TOKEN_HEADER, Issued, issued_by
 from homeostat.drills.fitting import fitted
 from homeostat.drills.language import drill_of
@@ -151,9 +152,18 @@ def test_the_client_is_asked_for_json_and_by_the_clouds_own_name(tmp_path: Path)
         assert (config.period_ms, config.deadline_ms, config.baseline_samples) == (200, 30_000, 2)
 
 
+def test_several_commands_begin_one_after_the_other(tmp_path: Path) -> None:
+    """Each costs a second of a CPU: together they would measure themselves."""
+    drill = catalogue().drill("controller-cpu-overload").found
+    assert isinstance(drill, Drill)
+    plans = {each.id: each for each in monitor_plans(drill, 0)}
+    configs = clients(Places(a_site(tmp_path, cloud=CLOUD), "n1", tmp_path), drill, plans)
+    assert [each.phase_ms for each in configs] == [0, 4000, 8000, 12000]
+
+
 def test_a_site_without_a_cloud_is_told_by_its_field(tmp_path: Path) -> None:
     drill, _ = fitted(a_site(tmp_path), cloud_drill())
-    with pytest.raises(BadInput, match=r"cloud: .*for the monitor list"):
+    with pytest.raises(BadInput, match=r"cloud: .*for monitor list"):
         check_fit(a_site(tmp_path), drill, "n1")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +85,15 @@ async def test_it_calls_the_client_as_people_do_one_call_after_the_other(
         assert after.sent_ns >= before.done_ns
         assert after.sent_ns - before.sent_ns >= 20 * MS
     assert found.ended.cpu_ns > found.ready.cpu_ns, "what the calls cost is counted"
+
+
+async def test_the_first_call_waits_for_its_phase(tmp_path: Path, client: CalledClient) -> None:
+    chosen = config(tmp_path, client, phase_ms=600.0)
+    begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    async with Monitors([command_sampler(chosen, tmp_path)]) as monitors:
+        assert await monitors.ready(WITHIN_S), monitors.lost
+        (found,) = await monitors.stop()
+    assert found.samples[0].sent_ns - begun_ns >= 600 * MS
 
 
 async def test_the_period_is_kept_when_calls_are_short(tmp_path: Path, client: CalledClient) -> None:

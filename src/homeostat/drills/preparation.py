@@ -231,12 +231,12 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
         else:
             asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
         if monitor.token or monitor.kind == "cli":
-            cloud_of(site, monitor.id)
+            cloud_of(site, f"monitor {monitor.id}")
     for operation in drill.operations.all:
         if isinstance(operation, Operation):
             operation_url(site, operation, victim)
         else:
-            cloud_of(site, operation.id)
+            cloud_of(site, f"operation {operation.id}")
     for number, precondition in enumerate(drill.preconditions):
         if isinstance(precondition, Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")

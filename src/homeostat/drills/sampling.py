@@ -93,12 +93,14 @@ def _with_token(monitor: Monitor, issued: Issued | None) -> tuple[str, dict[str,
 
 
 def clients(places: Places, drill: Drill, plans: Mapping[str, MonitorPlan]) -> list[CommandConfig]:
-    """The configuration of every monitor that calls the cloud's own client."""
+    """The configuration of every monitor that calls the cloud's own client.
+
+    One after the other: a call costs a second of a CPU, and all at once would measure themselves.
+    """
     found = []
-    for monitor in drill.monitors:
-        if monitor.kind != "cli":
-            continue
-        cloud, plan = cloud_of(places.site, monitor.id), plans[monitor.id]
+    calling = [each for each in drill.monitors if each.kind == "cli"]
+    for number, monitor in enumerate(calling):
+        cloud, plan = cloud_of(places.site, f"monitor {monitor.id}"), plans[monitor.id]
         words = str(monitor.command).split()
         found.append(
             CommandConfig(
@@ -107,6 +109,7 @@ def clients(places: Places, drill: Drill, plans: Mapping[str, MonitorPlan]) -> l
                 samples_file=f"{places.folder}/{plan.file}",
                 environment={"OS_CLIENT_CONFIG_FILE": str(cloud.clouds_file)} if cloud.clouds_file else {},
                 period_ms=plan.period_ms,
+                phase_ms=number * plan.period_ms / len(calling),
                 deadline_ms=monitor.deadline_ms,
                 baseline_samples=baseline_samples(drill, monitor),
             )

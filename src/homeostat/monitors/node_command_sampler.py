@@ -53,6 +53,8 @@ class CommandConfig:
     """Beside our own, without what of it is OpenStack's."""
     period_ms: float = 1_000.0
     """At least so long between the beginnings of two calls."""
+    phase_ms: float = 0.0
+    """So long after the start the first call begins."""
     deadline_ms: float = 30_000.0
     """A call that has not ended by then is killed. More than the command ever needs."""
     baseline_samples: int = 2
@@ -63,6 +65,8 @@ class CommandConfig:
         for name in ("period_ms", "deadline_ms"):
             if not 0 < getattr(self, name) <= 3_600_000:
                 raise BadInput(name, getattr(self, name), "more than 0 and at most an hour, in ms")
+        if self.phase_ms < 0:
+            raise BadInput("phase_ms", self.phase_ms, "0 or more, in ms")
         if self.baseline_samples < 1:
             raise BadInput("baseline_samples", self.baseline_samples, "1 or more")
         if not self.argv or not self.argv[0]:
@@ -104,17 +108,21 @@ class CommandSampler:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
         self._beat()
+        await self._stopped_by(now_ns() + round(self._config.phase_ms * 1e6))
         while not self._stopping.is_set():
             sample = await self._call()
             self._note(sample)
-            wait_ns = sample.sent_ns + round(self._config.period_ms * 1e6) - now_ns()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0, wait_ns) / _NS_PER_S):
-                    await self._stopping.wait()
+            await self._stopped_by(sample.sent_ns + round(self._config.period_ms * 1e6))
         os.fsync(self._file.fileno())
         self._over = True
         os.set_blocking(self._voice_fd, True)
         self._say(Ended(now_ns(), self._samples, 0, 0, _cpu_ns()))
+
+    async def _stopped_by(self, at_ns: int) -> None:
+        """Until then, or until it is to end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0, at_ns - now_ns()) / _NS_PER_S):
+                await self._stopping.wait()
 
     async def _call(self) -> Sample:
         """One call to its end, or to its deadline."""
