@@ -13,7 +13,6 @@ import yaml
 from aiohttp import web
 
 TOKEN, PROJECT_ID, PASSWORD = "gAAAA-the-token", "0a1b2c3d", "pass-of-admin"
-_LASTS_UNTIL = "2099-01-01T00:00:00.000000Z"
 
 
 class SmallKeystone:
@@ -25,6 +24,7 @@ class SmallKeystone:
         self.tokens_issued = 0
         self.asked: list[tuple[str, str | None]] = []
         """Path and token of each request to the API."""
+        self.lasts_until = "2099-01-01T00:00:00.000000Z"
         self.holds = False
         """Keystone answers no more."""
         self._ending = asyncio.Event()
@@ -59,7 +59,7 @@ class SmallKeystone:
         token = {
             "methods": ["password"],
             "issued_at": "2026-01-01T00:00:00.000000Z",
-            "expires_at": _LASTS_UNTIL,
+            "expires_at": self.lasts_until,
             "project": {"id": PROJECT_ID, "name": "admin", "domain": domain},
             "user": {"id": "u", "name": "admin", "domain": domain},
             "roles": [],

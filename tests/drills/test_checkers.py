@@ -280,6 +280,46 @@ def test_zero_operations_are_said() -> None:
     assert judgement.verdict is Verdict.PASS
 
 
+def asked_with_a_token(*spans: tuple[float, float, int]) -> Played:
+    """A clean run whose monitor of the service has a token, and got these answers from then to then."""
+    drill = Played().drill
+    monitors = tuple(replace(each, token=each.id == "web") for each in drill.monitors)
+    samples = sampled(0, 0)
+    for from_ms, to_ms, status in spans:
+        samples = tuple(
+            each._replace(answer=Answer.ERROR, status=status)
+            if from_ms * MS <= each.sent_ns < to_ms * MS
+            else each
+            for each in samples
+        )
+    run = Played(drill=replace(drill, monitors=monitors))
+    return replace(run, samples={**run.samples, "web": samples})
+
+
+@pytest.mark.parametrize(
+    ("spans", "verdict", "why"),
+    [
+        ([(3_000, 9_000, 401)], Verdict.ERROR, Why.TOKEN_REFUSED),
+        ([(3_000, UNTIL_MS + 1, 401)], Verdict.ERROR, Why.TOKEN_REFUSED),
+        ([(3_000, 3_200, 503), (9_000, UNTIL_MS + 1, 401)], Verdict.ERROR, Why.TOKEN_REFUSED),
+        ([(3_000, 9_000, 503)], Verdict.FAIL, Reason.NOT_BELOW_LIMIT),
+        ([(3_000, 4_000, 503), (4_000, 9_000, 401)], Verdict.FAIL, Reason.NOT_BELOW_LIMIT),
+        ([(3_000, 9_000, 503), (10_000, 16_000, 401)], Verdict.FAIL, Reason.NOT_BELOW_LIMIT),
+        ([(3_000, 3_400, 401)], Verdict.PASS, Reason.BELOW_LIMIT),
+    ],
+)
+def test_a_token_that_is_refused_is_no_outage_of_the_service(
+    spans: list[tuple[float, float, int]], verdict: Verdict, why: Why | Reason
+) -> None:
+    run = asked_with_a_token(*spans)
+    row = service(run)
+    assert (row.result, row.why) == (verdict, why)
+    assert ("each of status 401" in row.detail) == (why is Why.TOKEN_REFUSED)
+    if why is Why.TOKEN_REFUSED:
+        without = replace(run, drill=Played().drill)
+        assert service(without).why is not Why.TOKEN_REFUSED, "nobody's token: the service's own answer"
+
+
 @pytest.mark.seed("000 I26 an outage belongs to the deepest layer that shows it")
 def test_the_deepest_layer_that_was_out_is_named() -> None:
     together = Played(samples={"web": sampled(3_000, 3_400), "web-there": sampled(3_000, 3_600)})

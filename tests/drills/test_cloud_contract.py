@@ -15,10 +15,14 @@ from pathlib import Path
 import pytest
 from small_openstack import SmallOpenstack, small_openstack
 
-from homeostat.drills.cloud_operation import WHATS, What
+from homeostat.drills.asking import Asked
+from homeostat.drills.cloud_operation import WHATS, CloudOperation, Does, What
+from homeostat.drills.cloud_steps import CloudSteps, Making
+from homeostat.drills.clouds.calls import Calls
 from homeostat.drills.clouds.image import tiny_qcow2
 from homeostat.drills.clouds.openstack import Openstack
 from homeostat.drills.clouds.port import Cloud, State, Wanted
+from homeostat.drills.ledger import Ledger
 from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, NotFound, RetryLater
 
@@ -247,3 +251,25 @@ def test_a_file_is_uploaded_as_an_image(small: SmallOpenstack, small_cloud: Clou
     (tmp_path / "disk.qcow2").write_bytes(tiny_qcow2() * 2)
     id = small_cloud.create(Wanted("image", name_of("image"), "of a file", tmp_path / "disk.qcow2"), CALL_S)
     assert bytes.fromhex(small.things["image"][id]["content"]) == tiny_qcow2() * 2
+
+
+@pytest.mark.seed("000 R7.5 whether the flavor is there is seen in the list, by its very id")
+async def test_a_flavor_has_the_size_that_is_asked_for_and_is_looked_for_itself(
+    small: SmallOpenstack, small_cloud: Cloud, tmp_path: Path
+) -> None:
+    def step(does: Does, ram_mib: int | None = None) -> CloudOperation:
+        return CloudOperation(does, "cloud", does, "flavor", deadline_ms=3_000, ram_mib=ram_mib)
+
+    with Ledger(tmp_path) as ledger:
+        steps = CloudSteps(small_cloud, Making(RUN, "small", Calls(), ledger, b""), {})
+        assert not (await steps.do(step("there"))).ok, "nothing was made"
+        assert (await steps.do(step("create", 100))).ok
+        (flavor,) = small.things["flavor"].values()
+        assert (flavor["ram"], flavor["disk"], flavor["vcpus"]) == (100, 1, 1)
+        assert await steps.do(step("there")) == Asked(True, f"{name_of('flavor')} is in the list")
+        small.things["flavor"].clear()
+        assert (await steps.do(step("list"))).ok, "an empty list is one"
+        other = made(small_cloud, "flavor")
+        assert small.things["flavor"][other]["ram"] == 512
+        gone = await steps.do(step("there"))
+        assert gone == Asked(False, f"{name_of('flavor')} is not in the list"), "another one of its name"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from drilled_site import DRILL, DrilledSite, Ran, drilled_site, until
+from drilled_site import DRILL, FROZEN, DrilledSite, Ran, drilled_site, until
 from small_openstack import TOKEN, SmallOpenstack, small_openstack
 
 
@@ -288,6 +288,37 @@ def test_what_the_cloud_will_not_delete_stays_in_the_ledger_until_it_does(
     code, items = heal(site)
     assert (code, [each["ok"] for each in items]) == (0, [True]), items
     assert cloud.everything() == [] and heal(site) == (0, [])
+
+
+HELD: dict[str, Any] = {
+    **{name: words for name, words in FROZEN.items() if name != "operations"},
+    "drill": "held",
+    "fault": FROZEN["fault"] | {"hold": "10s"},
+    "operations": {
+        "while_held": [step(does, "flavor", deadline="5s") for does in ("create", "there")],
+        "after": [step(does, "flavor") for does in ("delete", "gone")],
+    },
+    "cleanup": [{"kind": "delete_test_objects"}],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.seed("000 R7.8 operations under the fault are carried out without error")
+@pytest.mark.parametrize("well", [True, False])
+def test_operations_under_the_fault_itself_decide(
+    site: DrilledSite, cloud: SmallOpenstack, well: bool
+) -> None:
+    if not well:  # a cloud that answers again after the fault is no good one
+        cloud.silent.add(("POST", "flavor"))
+    site.write_drill(HELD)
+    ran = site.run("held")
+    row = ran.row("2 operations while the fault is held")
+    assert (row["result"], row["binding"]) == ("PASS" if well else "FAIL", True), (ran.report, ran.said)
+    assert (ran.code, ran.report["verdict"]) == ((0, "PASS") if well else (10, "FAIL")), ran.report
+    (undone,) = [each["at_ns"] for each in site.facts("Undone")]
+    done = [each for each in site.facts("OperationDone") if each["phase"] == "while_held"]
+    assert all(each["ended_ns"] < undone for each in done), "all of it before the fault was undone"
+    assert deleted(ran)["ok"] and cloud.everything() == []
 
 
 @pytest.mark.slow

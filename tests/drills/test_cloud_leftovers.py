@@ -18,7 +18,7 @@ from homeostat.drills.cloud_cleaning import may_come_s
 from homeostat.drills.cloud_operation import CloudOperation
 from homeostat.drills.cloud_steps import name_of
 from homeostat.drills.clouds.calls import Calls
-from homeostat.drills.facts import OperationDone, OperationLeftOut
+from homeostat.drills.facts import EffectSeen, OperationDone, OperationLeftOut
 from homeostat.drills.judgement import Row, Why
 from homeostat.drills.ledger import InCloud, Ledger, read_left
 from homeostat.drills.model import Operations
@@ -68,6 +68,38 @@ def test_the_set_up_has_a_row_that_does_not_decide() -> None:
     failed = played(before=(IMAGE,)).also(300, replace(done, ok=False, seen="403"))
     bad = row(failed, "1 operation before the fault")
     assert (bad.result, bad.why, bad.detail) == (Verdict.ERROR, Why.OPERATIONS_NOT_RUN, "image: 403")
+
+
+@pytest.mark.seed("000 R7.4 the flavor is made while the disk is busy, before the writes end")
+@pytest.mark.parametrize(
+    ("began_ms", "ended_ms", "ok", "verdict", "why"),
+    [
+        (3_100, 3_900, True, Verdict.PASS, Why.OPERATIONS_DONE),
+        (3_100, 3_900, False, Verdict.FAIL, Why.OPERATION_FAILED),
+        (3_005, 3_900, True, Verdict.ERROR, Why.OPERATED_TOO_EARLY),
+        (3_100, 4_001, True, Verdict.ERROR, Why.OPERATED_TOO_LATE),
+        (4_100, 4_200, True, Verdict.ERROR, Why.OPERATED_TOO_LATE),
+        (4_100, 4_200, False, Verdict.FAIL, Why.OPERATION_FAILED),
+    ],
+)
+def test_what_is_done_while_the_fault_is_held_binds(
+    began_ms: int, ended_ms: int, ok: bool, verdict: Verdict, why: Why
+) -> None:
+    """The effect was proven at 3010, the fault undone at 4000. What is done after that is as it should be."""
+    after = OperationDone("delete", "after", 6_100 * MS, 6_150 * MS, True, "accepted")
+    done = OperationDone("image", "while_held", began_ms * MS, ended_ms * MS, ok, "403")
+    # The effect is looked at once more at the end of the hold, which is no earlier moment.
+    run = played(while_held=(IMAGE,), after=(replace(IMAGE, id="delete", does="delete"),))
+    run = run.also(3_950, EffectSeen(True, "still")).also(6_200, after).also(ended_ms, done)
+    found = row(run, "1 operation while the fault is held")
+    assert (found.result, found.why, found.binding) == (verdict, why, True)
+    assert judge(run.evidence).verdict is verdict
+
+
+def test_what_was_not_done_while_the_fault_was_held_is_no_proof() -> None:
+    run = played(while_held=(IMAGE,))
+    assert row(run, "1 operation while").why is Why.OPERATIONS_NOT_RUN
+    assert judge(run.evidence).verdict is Verdict.ERROR
 
 
 def test_an_operation_of_another_sequence_is_no_part_of_this_one() -> None:

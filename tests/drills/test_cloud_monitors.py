@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from played_run import Played
 
+from homeostat.drills.checkers import judge
 from homeostat.drills.fitting import fitted
+from homeostat.drills.judgement import Why
 from homeostat.drills.language import drill_of, drill_record, parse
 from homeostat.drills.model import Drill, baseline_samples
 from homeostat.drills.site import Site, read_site
 from homeostat.kernel.errors import BadInput
+from homeostat.monitors.verdicts import Verdict
 
 TEXT = """\
 drill: mine
@@ -36,7 +41,7 @@ monitors:
 checks:
   - {kind: service_outage, requirement: R1.11, monitors: [root, list], limit: 5s}
   - {kind: service_outage, requirement: R1.5, monitors: [cli], limit: 5s, weight: informative}
-  - {kind: service_outage, requirement: R6.5, monitors: [stacks], limit: 5s}
+  - {kind: service_outage, requirement: R6.5, monitors: [list, stacks], limit: 5s}
 """
 
 
@@ -119,6 +124,7 @@ def test_what_is_optional_and_not_there_is_left_out_of_monitors_and_checks(tmp_p
     assert [each.monitors for each in left.checks if each.kind == "service_outage"] == [
         ("root", "list"),
         ("cli",),
+        ("list",),
     ]
     assert [(each.monitor, each.why) for each in out] == [("stacks", "site cloud has no service heat-api")]
     assert drill_of(drill_record(left)) == left
@@ -139,6 +145,27 @@ def test_without_a_cloud_or_its_client_only_what_is_optional_goes(tmp_path: Path
     _, out = fitted(cloud, optional, client_there=False)
     assert [each.why for each in out if each.monitor == "cli"] == ["there is no client no-such-client here"]
     assert "cli" not in [each.monitor for each in fitted(cloud, drill(), client_there=False)[1]]
+
+
+def test_a_check_that_would_decide_and_loses_all_its_monitors_is_refused(tmp_path: Path) -> None:
+    """Another one that decides is left, but what this one must show would be passed unseen."""
+    alone = "  - {kind: service_outage, requirement: R6.5, monitors: [stacks], limit: 5s}\n"
+    site = a_site(tmp_path, cloud={"name": "testbed"})
+    with pytest.raises(BadInput, match="stacks: site cloud has no service heat-api"):
+        fitted(site, drill(TEXT + alone))
+    _, out = fitted(site, drill(TEXT + alone.replace("5s}", "5s, weight: informative}")))
+    assert [each.monitor for each in out] == ["stacks"]
+
+
+@pytest.mark.seed("000 I11 a service that the site does not have is left out, with the reason")
+def test_what_would_have_decided_and_is_left_out_has_a_row_that_does_not(tmp_path: Path) -> None:
+    _, out = fitted(a_site(tmp_path, cloud={"name": "testbed"}), drill())
+    (stacks,) = out
+    played = Played()
+    evidence = replace(played.evidence, plan=replace(played.plan, left_out=out))
+    (row,) = [each for each in judge(evidence).rows if each.why is Why.MONITOR_LEFT_OUT]
+    assert (row.requirement, row.what, row.detail) == (*stacks.decided, "outage of stacks", stacks.why)
+    assert (row.result, row.binding, judge(evidence).verdict) == (Verdict.INCONCLUSIVE, False, Verdict.PASS)
 
 
 def test_a_drill_of_which_nothing_binding_is_left_is_refused(tmp_path: Path) -> None:

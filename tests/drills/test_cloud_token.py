@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from small_keystone import PASSWORD, PROJECT_ID, TOKEN, SmallKeystone, small_key
 
 import homeostat.drills
 from homeostat.drills.catalogue import catalogue
-from homeostat.drills.cloud_token import TOKEN_HEADER, issued_by
+from homeostat.drills.cloud_token import TOKEN_HEADER, Issued, issued_by
 from homeostat.drills.clouds.openstack import connected
 from homeostat.drills.fitting import fitted
 from homeostat.drills.language import drill_of
@@ -97,6 +98,19 @@ async def test_what_is_wrong_with_a_cloud_is_said_without_its_password(
         await issued_by(wrong)
 
 
+async def test_a_token_that_may_end_during_the_run_is_refused(
+    tmp_path: Path, keystone: SmallKeystone
+) -> None:
+    cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
+    issued = await issued_by(cloud)
+    end_s = datetime(2099, 1, 1, tzinfo=UTC).timestamp()
+    assert issued.expires_s == end_s
+    issued.outlasts(cloud, 300, end_s - 301)
+    with pytest.raises(GiveUp, match=r"its token ends in 299 s, the run may need 300 s; a longer expiration"):
+        issued.outlasts(cloud, 300, end_s - 299)
+    Issued("a", "b").outlasts(cloud, 300, end_s)
+
+
 async def test_a_keystone_that_hangs_holds_nobody_up(tmp_path: Path, keystone: SmallKeystone) -> None:
     keystone.holds = True
     cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
@@ -124,7 +138,7 @@ def cloud_record(url: str) -> dict[str, Any]:
         *DRILL["checks"],
         outage | {"monitors": ["list"]},
         outage | {"monitors": ["cli"], "weight": "informative"},
-        outage | {"monitors": ["stacks"]},
+        outage | {"monitors": ["list", "stacks"]},
     ]
     return DRILL | {"monitors": monitors, "checks": checks}
 
@@ -239,6 +253,18 @@ def test_a_drill_with_a_token_and_the_client_from_plan_to_report(
         if form == "html":
             assert "the published loop over the same calls: 0 ms, PASS" in page
         assert TOKEN not in page
+
+
+def test_with_a_token_that_is_about_to_end_nothing_is_broken(
+    site: DrilledSite, keystone: SmallKeystone
+) -> None:
+    keystone.lasts_until = f"{datetime.now(UTC) + timedelta(seconds=20):%Y-%m-%dT%H:%M:%S.000000Z}"
+    openstack(site, keystone)
+    site.write_drill(cloud_record(f"http://127.0.0.1:{keystone.port}"))
+    ran = site.run("quick")
+    assert (ran.code, ran.report["verdict"]) == (12, "ERROR"), (ran.report, ran.said)
+    assert any("cloud testbed: its token ends in" in row["detail"] for row in ran.report["rows"])
+    assert not site.facts("Injecting")
 
 
 def test_without_a_token_nothing_is_broken(site: DrilledSite, keystone: SmallKeystone) -> None:

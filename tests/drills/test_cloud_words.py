@@ -90,6 +90,33 @@ def test_what_cannot_be_done_is_refused_where_it_stands(old: str, new: str, said
     assert any(each.startswith(said) for each in found), found
 
 
+def test_what_is_done_while_a_fault_is_held_has_its_time_and_its_own_size() -> None:
+    steps = "".join(
+        f"    - {{id: flavor-{does}, kind: cloud, does: {does}, what: flavor, deadline: 20s{more}}}\n"
+        for does, more in (("create", ", ram_mib: 100"), ("there", ""), ("delete", ""))
+    )
+    before, _, _ = GOOD.partition("operations:")
+    head = before.replace("injector: kill", "injector: freeze\n  hold: 60s")
+    good = head + "window: {longest: 90s}\noperations:\n  while_held:\n" + steps
+    assert problems(good) == []
+    for old, new, said in (
+        ("hold: 60s", "hold: 59s", "fault.hold: '59s' is not accepted; at least 1m: the deadlines"),
+        ("freeze\n  hold: 60s", "kill", "operations.while_held: a list is not accepted; nothing: only of"),
+        ("does: create, what: flavor", "does: list, what: flavor",
+         "operations.while_held.0.ram_mib: 100 is not accepted; only where a flavor is created"),
+        ("does: create, what: flavor", "does: active, what: image",
+         "operations.while_held.0.ram_mib: 100 is not accepted; only where a flavor is created"),
+        ("id: flavor-there", "id: flavor-create", "operations.while_held.1.id: 'flavor-create' is not"),
+        ("deadline: 20s, ram_mib: 100", "optional: true",
+         "operations.while_held.0.optional: True is not accepted; false: an extension"),
+        ("does: delete, what: flavor", "does: there, what: image",
+         "operations.while_held.2.does: 'there' is not accepted; create of image before it"),
+    ):  # fmt: skip
+        assert old in good, old
+        found = problems(good.replace(old, new))
+        assert any(each.startswith(said) for each in found), (old, found)
+
+
 @pytest.mark.seed("000 I10 zero operations are said and never passed silently")
 def test_operations_that_are_all_optional_decide_nothing() -> None:
     text = (

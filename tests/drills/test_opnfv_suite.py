@@ -69,6 +69,7 @@ def parts(found: Drill) -> Mapping[str, set[str]]:
         "fault": {found.fault.injector},
         "before": {each.id for each in found.operations.before},
         "during": {each.id for each in found.operations.during},
+        "while_held": {each.id for each in found.operations.while_held},
         "after": {each.id for each in found.operations.after},
         "check": {each.kind for each in found.checks},
         "cleanup": {each.kind for each in found.cleanup},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from homeostat.drills.depending import dependants_in, depended_on, used_by
 from homeostat.drills.facts import DependantsSeen, Fact, HolderSeen
 from homeostat.drills.fault import Disk, Victim
 from homeostat.drills.judgement import Row, Why
-from homeostat.drills.looking import Looking
+from homeostat.drills.looking import HOLDERS_HELD_S, Looking
 from homeostat.drills.model import Dependant, HolderMoved
 from homeostat.drills.preparation import order_of
 from homeostat.drills.site import Site, read_site
@@ -180,6 +181,27 @@ MOVED = HolderMoved("holder_moved", "R8.1", "balancer")
         ([seen("before", "n1"), seen("after", "n1")], Verdict.FAIL, Why.HOLDER_STAYED),
         ([seen("before", "n1"), seen("after", "n1", "n2")], Verdict.INCONCLUSIVE, Why.HOLDER_UNKNOWN),
         ([seen("before", "n1"), seen("after", silent=("n2",))], Verdict.INCONCLUSIVE, Why.HOLDER_UNKNOWN),
+        (
+            [seen("before", "n1", silent=("n2",)), seen("after", "n2", silent=("n1",))],
+            Verdict.INCONCLUSIVE,
+            Why.HOLDER_UNKNOWN,
+        ),
+        (
+            [seen("before", "n1", silent=("n2",)), seen("after", "n2")],
+            Verdict.INCONCLUSIVE,
+            Why.HOLDER_UNKNOWN,
+        ),
+        (
+            [seen("before", "n1"), seen("after", "n2", silent=("n1",))],
+            Verdict.INCONCLUSIVE,
+            Why.HOLDER_UNKNOWN,
+        ),
+        ([seen("before", "n1"), seen("after", "n2", silent=("n3",))], Verdict.PASS, Why.HOLDER_MOVED),
+        (
+            [seen("before", "n1"), seen("during", "n2", silent=("n1",)), seen("after", "n2")],
+            Verdict.PASS,
+            Why.HOLDER_MOVED,
+        ),
         ([seen("before", "n1", "n2"), seen("after", "n2")], Verdict.ERROR, Why.HOLDER_UNKNOWN),
         ([seen("before"), seen("after", "n2")], Verdict.ERROR, Why.HOLDER_UNKNOWN),
         ([seen("before", "n1")], Verdict.ERROR, Why.NOT_LOOKED),
@@ -212,3 +234,27 @@ async def test_who_holds_an_address_is_asked_of_every_host(host: BrokenHost, tmp
         found = await looking.holder("balancer", "before")
         assert (found.hosts, found.silent) == (("n1",), ("n2",))
         assert await looking.holder("balancer", "during", ["n1", "n2"]) == seen("during")
+
+
+async def test_a_host_that_says_nothing_holds_no_fault_up(tmp_path: Path) -> None:
+    """One that takes the connection and never a word more, as a host whose network was cut."""
+    endless = asyncio.Event()
+
+    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await endless.wait()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    (tmp_path / "key").write_text("")
+    ssh = {"address": "127.0.0.1", "port": port, "user": "ops", "key_file": "key"}
+    balancer = {"endpoint": "tcp://127.0.0.1:80", "holder": "address", "hosts": {"n1": {"profile": "web"}}}
+    site = site_of(tmp_path, {"balancer": balancer}, {"n1": {"ssh": ssh}})
+    try:
+        async with Asker() as asker, Transports(site, tmp_path) as transports:
+            asking = Looking(site, transports, asker).holder("balancer", "during")
+            assert await asyncio.wait_for(asking, 4 * HOLDERS_HELD_S) == seen("during", silent=("n1",))
+    finally:
+        endless.set()
+        server.close()
+        await server.wait_closed()

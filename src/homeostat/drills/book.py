@@ -63,7 +63,7 @@ def _words(fact: Fact) -> str | None:
             return f"{'undone' if proven else 'NOT UNDONE'}: {seen}"
         case FaultNoticed(fault=fault, kind=kind):
             return f"noticed by our own fault manager: {kind} {fault}"
-        case OperationDone(operation=operation, phase="before" | "after", ok=ok, seen=seen):
+        case OperationDone(operation=operation, phase="before" | "while_held" | "after", ok=ok, seen=seen):
             return f"operation {operation}: {'done' if ok else 'FAILED'}, {seen}"
         case OperationLeftOut(operation=operation, phase="after", why=why):
             return f"operation {operation} is left out: {why}"

@@ -15,6 +15,7 @@ from homeostat.drills.evidence import Evidence
 from homeostat.drills.facts import (
     FaultNoticed,
     Injected,
+    LeftOut,
     ListeningForFaults,
     MonitorLost,
     ToolRestarted,
@@ -35,6 +36,7 @@ from homeostat.drills.model import (
 )
 from homeostat.drills.operations import operation_rows
 from homeostat.drills.proofs import proof_rows
+from homeostat.drills.refusing import refusals
 from homeostat.drills.spans import span_text
 from homeostat.drills.whereabouts import dependant_row, holder_row
 from homeostat.monitors.outage import Outage
@@ -56,6 +58,8 @@ def judge(evidence: Evidence) -> Judgement:
 
 
 def _measured(evidence: Evidence) -> Iterator[Row]:
+    for out in evidence.plan.left_out:
+        yield from _left_out(out)
     for check in evidence.plan.drill.checks:
         match check:
             case ServiceOutage():
@@ -73,6 +77,20 @@ def _measured(evidence: Evidence) -> Iterator[Row]:
                 continue
             case _:
                 assert_never(check)
+
+
+def _left_out(out: LeftOut) -> Iterator[Row]:
+    """What would have decided, too. Others of the same check do, or the drill were refused at this site."""
+    for requirement in out.decided:
+        yield Row(
+            requirement=requirement,
+            what=f"outage of {out.monitor}",
+            result=Verdict.INCONCLUSIVE,
+            why=Why.MONITOR_LEFT_OUT,
+            weight=Weight.INFORMATIVE,
+            binding=False,
+            detail=out.why,
+        )
 
 
 def _weighed(row: Row, weight: Weight, evidence: Evidence) -> Row:
@@ -125,6 +143,11 @@ def _service(evidence: Evidence, check: ServiceOutage, name: str) -> Row:
     )
     if decision.verdict in _MEASURED and outage.baseline_samples < needed:
         return replace(row, result=Verdict.ERROR, why=Why.BASELINE_SHORT)
+    if decision.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+        refused = refusals(evidence, outage, check, name)
+        if refused:
+            detail = f"{refused} answers, each of status 401"
+            return replace(row, result=Verdict.ERROR, why=Why.TOKEN_REFUSED, detail=detail)
     if decision.verdict in _MEASURED and _tool_ended(evidence, outage):
         return replace(row, result=Verdict.FAIL, why=Why.TOOL_RESTARTED)
     return row

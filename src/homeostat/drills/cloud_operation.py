@@ -11,8 +11,8 @@ from homeostat.drills.naming import STRICT, Name
 from homeostat.drills.spans import Some
 
 What = Literal["image", "flavor", "server", "network", "router", "volume"]
-Does = Literal["create", "active", "delete", "gone", "list"]
-Phase = Literal["before", "during", "after"]
+Does = Literal["create", "active", "there", "delete", "gone", "list"]
+Phase = Literal["before", "during", "while_held", "after"]
 WHATS: tuple[What, ...] = get_args(What)
 
 
@@ -25,10 +25,12 @@ class CloudOperation:
     id: Name
     kind: Literal["cloud"]
     does: Does
-    """`create`, `delete` and `list` ask once. `active` looks until it is (ERROR: failed at once), `gone`
-    until the list has it no more."""
+    """`create`, `delete` and `list` ask once. `active` looks until it is (ERROR: failed at once), `there`
+    until the list has it, `gone` until the list has it no more."""
     what: What
-    """`active`, `delete` and `gone`: the one that an earlier `create` made."""
+    """`active`, `there`, `delete` and `gone`: the one that an earlier `create` made."""
+    ram_mib: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    """Of a flavor that is made; 512 when it is not said."""
     deadline_ms: Annotated[Some, Field(alias="deadline")] = 60_000.0
     optional: bool = False
     """An extension: reported beside, never binding, left out where the cloud has no such service."""
@@ -61,6 +63,10 @@ class MadeSoFar:
         what = step.what
         if step.optional and phase == "before":
             return "optional", "false: nothing that is set up can be left out"
+        if step.optional and phase == "while_held":
+            return "optional", "false: an extension is asked for after the fault"
+        if step.ram_mib is not None and (step.does, what) != ("create", "flavor"):
+            return "ram_mib", "only where a flavor is created"
         if step.does != "list" and what in self.optional and not step.optional:
             return "optional", f"true: the {what} that it is about is optional itself"
         match step.does:
@@ -68,7 +74,7 @@ class MadeSoFar:
                 return self._create(step)
             case "active" if what == "flavor":
                 return "what", "another thing: a flavor has no status"
-            case "active" if what not in self.there:
+            case "active" | "there" if what not in self.there:
                 return "does", f"create of {what} before it"
             case "delete" if what not in (self.own if self.rounds else self.there):
                 return "does", f"create of {what} before it, in the same round" if self.rounds else (

@@ -75,9 +75,11 @@ class CloudSteps:
         try:
             match operation.does:
                 case "create":
-                    return await self._create(operation.what, end_s)
+                    return await self._create(operation, end_s)
                 case "active":
                     return await self._active(*self._thing(operation.what), end_s)
+                case "there":
+                    return await self._there(*self._thing(operation.what), end_s)
                 case "delete":
                     return await self._delete(*self._thing(operation.what), end_s)
                 case "gone":
@@ -100,12 +102,14 @@ class CloudSteps:
             raise GiveUp(f"there is no {what} of this run: it was not made")
         return thing, thing.id
 
-    async def _create(self, what: What, end_s: float) -> Asked:
-        making = self._making
+    async def _create(self, operation: CloudOperation, end_s: float) -> Asked:
+        making, what = self._making, operation.what
         thing = Thing(what, name_of(making.run, what, self._round))
         wanted = Wanted(what, thing.name, f"drill {making.run} of homeostat; deleted after it")
         if what == "image":
             wanted = replace(wanted, content=making.content)
+        if operation.ram_mib is not None:
+            wanted = replace(wanted, ram_mib=operation.ram_mib)
         if what == "server":
             image, flavor = (self._thing(each)[1] for each in MAKES_SERVER)
             wanted = replace(wanted, image=image, flavor=flavor)
@@ -127,6 +131,14 @@ class CloudSteps:
                 return Asked(state.reached == "active", seen)
             if not await _pause(end_s):
                 return Asked(False, f"still {seen}")
+
+    async def _there(self, thing: Thing, id: str, end_s: float) -> Asked:
+        """This very one is in the list, by its name and its id."""
+        while True:
+            if id in await self._call(partial(self._cloud.ids, thing.what, thing.name), end_s):
+                return Asked(True, f"{thing.name} is in the list")
+            if not await _pause(end_s):
+                return Asked(False, f"{thing.name} is not in the list")
 
     async def _delete(self, thing: Thing, id: str, end_s: float) -> Asked:
         await self._call(partial(self._cloud.delete, thing.what, id), end_s)

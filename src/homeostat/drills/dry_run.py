@@ -56,7 +56,12 @@ async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
 def _operations(site: Site, drill: Drill, victim: str) -> Iterator[str]:
     """What is asked of whom, in order; what is created has a name of the run."""
     operations = drill.operations
-    phases = {"before": operations.before, "during": operations.during, "after": operations.after}
+    phases = {
+        "before": operations.before,
+        "during": operations.during,
+        "while_held": operations.while_held,
+        "after": operations.after,
+    }
     for phase, steps in phases.items():
         for each in steps:
             if isinstance(each, Operation):

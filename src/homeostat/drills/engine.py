@@ -257,8 +257,9 @@ class Run:
         """Ask the hosts. The one that is switched off is not waited for."""
         drill = self._drill
         off = (self._victim,) if when == "during" and isinstance(drill.fault, HostOff) else ()
-        for service in holders_checked(drill):
-            book.note(await self._parts.looking.holder(service, when, off))
+        looking, services = self._parts.looking, holders_checked(drill)
+        for seen in await asyncio.gather(*(looking.holder(each, when, off) for each in services)):
+            book.note(seen)
 
     async def _broken(self, measuring: Measuring, beside: Beside, book: Book, ledger: Ledger) -> None:
         """From the injection to the end of the window."""
@@ -270,12 +271,14 @@ class Run:
         operating = self._operating
         canary = beside.start(operating.canary(book, ledger), "canary")
         await breaking.prove(book)
+        held = beside.start(operating.while_held(book, ledger), "operations while held")
         if not hold_ms(drill.fault):
             await self._undo(book, ledger, expected=True)
-        after = await self._window(measuring, injected, operating, (canary, beside), (book, ledger))
+        after = await self._window(measuring, injected, operating, (canary, held, beside), (book, ledger))
         self._window_ends(book, now_ns())
         await self._holders(book, "after")
         canary.cancel()
+        await held
         # Never recovered: then the operations say so.
         await (after or operating.after(book, ledger))
 
@@ -284,13 +287,13 @@ class Run:
         measuring: Measuring,
         injected: Injected,
         operating: Operating,
-        tasks: tuple[asyncio.Task[None], Beside],
+        tasks: tuple[asyncio.Task[None], asyncio.Task[None], Beside],
         books: tuple[Book, Ledger],
     ) -> asyncio.Task[None] | None:
         """Until all has been well for long enough, or the longest; the operations when they were begun."""
         drill, breaking = self._drill, self._breaking
         assert breaking is not None
-        (canary, beside), book = tasks, books[0]
+        (canary, held, beside), book = tasks, books[0]
         after: asyncio.Task[None] | None = None
         self._parts.progress.say("measuring until all is well again")
         # Reckoned from everything that was seen, so only when there is something new.
@@ -302,7 +305,9 @@ class Run:
                 felt = measuring.felt_by_users(injected)
                 seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
             at_ns = now_ns()
-            if breaking.undone_ns is None and at_ns >= hold_until_ns(drill, injected.after_ns):
+            # What is done under it has its deadlines, which the drill's rules keep within the hold.
+            over = held.done() and at_ns >= hold_until_ns(drill, injected.after_ns)
+            if breaking.undone_ns is None and over:
                 if not isinstance(drill.fault, HostOff):  # which somebody may well have switched on again
                     await breaking.prove_to_the_end(books[0])
                 await self._holders(books[0], "during")

@@ -33,6 +33,8 @@ class LeftOut:
 
     monitor: str
     why: str
+    decided: tuple[str, ...] = ()
+    """The requirements of the checks that it would have decided about, beside others."""
 
 
 @dataclass(frozen=True, slots=True)

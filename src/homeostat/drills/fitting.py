@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from homeostat.drills.facts import LeftOut
-from homeostat.drills.model import Check, Drill, Monitor, ProcessRecovery, ServiceOutage
+from homeostat.drills.model import Check, Drill, Monitor, ProcessRecovery, ServiceOutage, Weight
 from homeostat.drills.rules import drill_rules
 from homeostat.drills.site import Site
 from homeostat.kernel.errors import BadInput
@@ -18,21 +18,25 @@ from homeostat.kernel.errors import BadInput
 def fitted(site: Site, drill: Drill, *, client_there: bool = True) -> tuple[Drill, tuple[LeftOut, ...]]:
     """The drill without what the site cannot have, and why; checks leave it out, too.
 
-    BadInput when nothing is left that could decide.
+    BadInput when nothing is left of a check that decides: what a drill must show is not optional.
     """
     wanting = ((each.id, _wanting(site, each, client_there)) for each in drill.monitors if each.optional)
-    out = tuple(LeftOut(name, why) for name, why in wanting if why is not None)
-    if not out:
+    whys = {name: why for name, why in wanting if why is not None}
+    if not whys:
         return drill, ()
-    gone = {each.monitor for each in out}
+    gone = set(whys)
+    out = tuple(LeftOut(name, why, _decided(drill, name)) for name, why in whys.items())
     left = replace(
         drill,
         monitors=tuple(each for each in drill.monitors if each.id not in gone),
         checks=tuple(_checks(drill, gone)),
     )
-    if not left.monitors or drill_rules(left):
+    lost = any(_deciding(each) and not _monitors(each) - gone for each in drill.checks)
+    if lost or not left.monitors or drill_rules(left):
         told = "; ".join(f"{each.monitor}: {each.why}" for each in out)
-        raise BadInput("monitors", None, f"something that decides beside what is left out here ({told})")
+        raise BadInput(
+            "monitors", None, f"something for every check that decides beside what is left out here ({told})"
+        )
     return left, out
 
 
@@ -45,6 +49,26 @@ def _wanting(site: Site, monitor: Monitor, client_there: bool) -> str | None:
     if monitor.kind == "cli" and not client_there:
         return f"there is no client {site.cloud.client} here"
     return None
+
+
+def _deciding(check: Check) -> bool:
+    """By monitors, always or when its step is asked for."""
+    return isinstance(check, ServiceOutage | ProcessRecovery) and check.weight is not Weight.INFORMATIVE
+
+
+def _monitors(check: Check) -> set[str]:
+    match check:
+        case ServiceOutage():
+            return set(check.monitors)
+        case ProcessRecovery():
+            return {check.monitor}
+        case _:
+            return set()
+
+
+def _decided(drill: Drill, monitor: str) -> tuple[str, ...]:
+    checks = (each for each in drill.checks if _deciding(each) and monitor in _monitors(each))
+    return tuple(dict.fromkeys(each.requirement for each in checks))
 
 
 def _checks(drill: Drill, gone: set[str]) -> Iterator[Check]:

@@ -262,10 +262,11 @@ def read_plan(folder: Path) -> Plan:
             began_at_ns=int(record["began_at_ns"]),
             strict_steps=bool(record["strict_steps"]),
             suite=record["suite"],
-            # Runs of before had neither.
+            # Runs of before had none of these.
             deviations=tuple(map(str, record.get("deviations", ()))),
             left_out=tuple(
-                LeftOut(str(each["monitor"]), str(each["why"])) for each in record.get("left_out", ())
+                LeftOut(str(each["monitor"]), str(each["why"]), tuple(map(str, each.get("decided", ()))))
+                for each in record.get("left_out", ())
             ),
         )
     except (KeyError, TypeError, ValueError, BadInput) as error:

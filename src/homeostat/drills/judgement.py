@@ -42,16 +42,21 @@ class Why(StrEnum):
     WINDOW_SHORT = "not long enough for the fault to be felt, to end and to settle"
     FAULT_SHORT = "the fault was gone before it had lasted as long as the drill asks"
     NO_WINDOW_END = "the run did not reach the end of its window"
+    TOKEN_REFUSED = (
+        "every answer of the outage was 401: the token was refused, which is no proof of an outage"
+    )
     BASELINE_SHORT = "a shorter baseline than the drill asks for"
     TOOL_RESTARTED = "the drill itself started it, which is no recovery"
     OPERATIONS_DONE = "all carried out in order and without error"
     NO_OPERATIONS = "0 operations specified: nothing is shown by this"
     LEFT_OUT = "left out: it is optional, and the cloud has no such service"
+    MONITOR_LEFT_OUT = "left out: it is optional, and this site cannot have it, so nothing is known of it"
     OPERATION_FAILED = "an operation failed"
     OPERATION_LATE = "an operation was not done within its deadline"
     OPERATIONS_NOT_RUN = "not all operations were carried out"
     OPERATIONS_OUT_OF_ORDER = "the operations were not carried out in the given order"
     OPERATED_TOO_EARLY = "operated before the fault could be felt or before it was over: it shows nothing"
+    OPERATED_TOO_LATE = "not all was done before the fault was undone: it shows nothing of the fault"
     DEPENDANT = "data of something that is monitored, or that it uses, lies on the disk that was hit"
     NO_DEPENDANT = (
         "no dependant: nothing monitored has its data on the disk that was hit, so it shows nothing"

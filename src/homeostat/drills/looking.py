@@ -23,6 +23,10 @@ from homeostat.kernel.errors import BadInput, HomeostatError
 
 _GIB = 1 << 30
 _OPEN_SHOWN = 5
+HOLDERS_WITHIN_S = 90.0
+"""For who holds an address, before the fault and after it: longer than a host takes to be reached at all."""
+HOLDERS_HELD_S = 5.0
+"""The same while the fault stands: what is not said by then is silence, and no fault stands longer for it."""
 
 
 class Looking:
@@ -48,13 +52,17 @@ class Looking:
         )
 
     async def holder(self, name: str, when: Phase, without: Collection[str] = ()) -> HolderSeen:
-        """Who says now that it holds the address of a service. `without`: hosts that are off for certain."""
+        """Who says now that it holds the address of a service. `without`: hosts that are off for certain.
+
+        One that has not said it in time is silent; that time is short while the fault stands.
+        """
+        within_s = HOLDERS_HELD_S if when == "during" else HOLDERS_WITHIN_S
         service = self._site.services[name]
         hosts = [host for host in sorted(service.hosts) if host not in without]
-        asked = (self._holds(service, host) for host in hosts)
+        asked = (asyncio.wait_for(self._holds(service, host), within_s) for host in hosts)
         found = dict(zip(hosts, await asyncio.gather(*asked, return_exceptions=True), strict=True))
         for each in found.values():
-            if isinstance(each, BaseException) and not isinstance(each, HomeostatError):
+            if isinstance(each, BaseException) and not isinstance(each, HomeostatError | TimeoutError):
                 raise each
         silent = tuple(host for host, each in found.items() if isinstance(each, BaseException))
         return HolderSeen(name, when, tuple(host for host, each in found.items() if each is True), silent)

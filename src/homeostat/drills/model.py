@@ -176,20 +176,22 @@ AnyOperation = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """`before` the monitors begin: set-up; `during` the fault for information; `after` recovery, in this
-    order, binding."""
+    """`before` the monitors begin: set-up; `during` the fault for information; `while_held` and `after`
+    recovery, each in its order, binding."""
 
     __pydantic_config__ = STRICT
 
     before: tuple[AnyOperation, ...] = ()
     """One that fails ends the run before anything is broken: an ERROR, no verdict about the fault."""
     during: tuple[AnyOperation, ...] = ()
+    while_held: tuple[AnyOperation, ...] = ()
+    """Once, from the proven effect of a fault with a `hold` on, and all of it before that fault is undone."""
     after: tuple[AnyOperation, ...] = ()
 
     @property
     def all(self) -> tuple[Step, ...]:
         """Of every phase."""
-        return (*self.before, *self.during, *self.after)
+        return (*self.before, *self.during, *self.while_held, *self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ class HolderMoved:
 
 @dataclass(frozen=True, slots=True)
 class OperationsDone:
-    """Every operation `after` the fault was carried out, in order and without error."""
+    """Every operation `while_held` and `after` the fault was carried out, in order and without error."""
 
     __pydantic_config__ = STRICT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 from homeostat.drills.cloud_token import Issued, issued_by
 from homeostat.drills.facts import MonitorPlan
@@ -52,4 +53,6 @@ async def _issued(parts: Parts, drill: Drill) -> Issued | None:
         return None
     cloud = cloud_of(parts.site, asking)
     parts.progress.say(f"getting a token of cloud {cloud.name}")
-    return await issued_by(cloud)
+    issued = await issued_by(cloud)
+    issued.outlasts(cloud, parts.site.drills.ready_within_s + drill.window.longest_ms / 1000, time.time())
+    return issued

@@ -1,4 +1,4 @@
-"""A user's operations: set-up before the fault, the canary during it, the specified sequence after it."""
+"""A user's operations: set-up before the fault, the canary during it, what binds under it and after it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ class Operating:
             going = _Going("during", book, ledger, round_, dict(self._things))
             await self._sequence(going, self._drill.operations.during)
             await asyncio.sleep(CANARY_EVERY_S)
+
+    async def while_held(self, book: Book, ledger: Ledger) -> None:
+        """Those of `while_held`, in order; the first that fails is the last. `after` has what they made."""
+        if self._drill.operations.while_held:
+            going = _Going("while_held", book, ledger, things=self._things)
+            await self._sequence(going, self._drill.operations.while_held)
 
     async def after(self, book: Book, ledger: Ledger) -> None:
         """Those of `after`, in order; the first that fails is the last, unless it is optional."""

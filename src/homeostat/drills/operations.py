@@ -1,4 +1,7 @@
-"""What became of a user's operations: informative during the fault, binding after it. Pure."""
+"""What became of a user's operations: informative during the fault, binding while it is held and after it.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import replace
 
 from homeostat.drills.cloud_operation import optional
 from homeostat.drills.evidence import Evidence
-from homeostat.drills.facts import EffectSeen, Injected, OperationDone, OperationLeftOut
+from homeostat.drills.facts import EffectSeen, Injected, OperationDone, OperationLeftOut, Undone
 from homeostat.drills.judgement import Row, Why
 from homeostat.drills.model import OperationsDone, ServiceOutage, Step, Weight
 from homeostat.monitors.verdicts import Verdict
@@ -26,6 +29,9 @@ def operation_rows(evidence: Evidence) -> Iterator[Row]:
     first = (asked or [_DEFAULT])[0]
     if before:
         yield _before(evidence, first, before)
+    for requirement in asked or [_DEFAULT]:
+        if drill.operations.while_held:
+            yield _while_held(evidence, requirement, drill.operations.while_held)
     for requirement in asked or ([_DEFAULT] if after or extensions else []):
         yield _after(evidence, requirement, after, extensions)
     if extensions:
@@ -50,12 +56,32 @@ def _before(evidence: Evidence, requirement: str, operations: Sequence[Step]) ->
     return replace(row, weight=Weight.INFORMATIVE, binding=False)
 
 
+def _while_held(evidence: Evidence, requirement: str, operations: Sequence[Step]) -> Row:
+    """Under the fault: what began before its effect was proven or ended after it was undone is none."""
+    done = [each for each in evidence.all(OperationDone) if each.phase == "while_held"]
+    verdict, why, detail = _became(operations, done)
+    if verdict is Verdict.PASS:
+        proven_ns, undone_ns = _proven_ns(evidence), evidence.at_ns(Undone)
+        if proven_ns is None or done[0].began_ns < proven_ns:
+            verdict, why, detail = Verdict.ERROR, Why.OPERATED_TOO_EARLY, "before the effect was proven"
+        elif undone_ns is None or done[-1].ended_ns > undone_ns:
+            verdict, why, detail = Verdict.ERROR, Why.OPERATED_TOO_LATE, ""
+    return Row(
+        requirement=requirement,
+        what=f"{_count(operations)} while the fault is held",
+        result=verdict,
+        why=why,
+        samples=len(done),
+        detail=detail,
+    )
+
+
 def _after(
     evidence: Evidence, requirement: str, operations: Sequence[Step], extensions: Sequence[Step]
 ) -> Row:
     beside = {each.id for each in extensions}
     done = [each for each in _after_done(evidence) if each.operation not in beside]
-    verdict, why, detail = _became(evidence, operations, done)
+    verdict, why, detail = _became_after(evidence, operations, done)
     return Row(
         requirement=requirement,
         what=f"{_count(operations)} after the fault",
@@ -73,7 +99,7 @@ def _extension(evidence: Evidence, requirement: str, operations: Sequence[Step])
     names = {each.id for each in operations}
     done = [each for each in _after_done(evidence) if each.operation in names]
     out = [each for each in evidence.all(OperationLeftOut) if each.operation in names]
-    verdict, why, detail = _became(evidence, operations, done)
+    verdict, why, detail = _became_after(evidence, operations, done)
     if out:
         verdict, why, detail = Verdict.INCONCLUSIVE, Why.LEFT_OUT, f"{out[0].operation}: {out[0].why}"
     row = Row(
@@ -120,9 +146,16 @@ def _count(operations: Sequence[Step]) -> str:
     return f"{len(operations)} operation{'' if len(operations) == 1 else 's'}"
 
 
-def _became(
+def _became_after(
     evidence: Evidence, operations: Sequence[Step], done: Sequence[OperationDone]
 ) -> tuple[Verdict, Why, str]:
+    verdict, why, detail = _became(operations, done)
+    if verdict is Verdict.PASS and (early := _too_early(evidence, done[0].began_ns)):
+        return Verdict.ERROR, Why.OPERATED_TOO_EARLY, early
+    return verdict, why, detail
+
+
+def _became(operations: Sequence[Step], done: Sequence[OperationDone]) -> tuple[Verdict, Why, str]:
     if not operations:
         return Verdict.INCONCLUSIVE, Why.NO_OPERATIONS, ""
     names = [each.id for each in operations]
@@ -139,10 +172,16 @@ def _became(
     for operation, each in zip(operations, done, strict=True):
         if each.ended_ns - each.began_ns > operation.deadline_ms * _NS_PER_MS:
             return Verdict.FAIL, Why.OPERATION_LATE, operation.id
-    early = _too_early(evidence, done[0].began_ns)
-    if early:
-        return Verdict.ERROR, Why.OPERATED_TOO_EARLY, early
     return Verdict.PASS, Why.OPERATIONS_DONE, ", ".join(names)
+
+
+def _proven_ns(evidence: Evidence) -> int | None:
+    """When the effect was first proven; that it was still there at the end is a later fact."""
+    proven = (each for each in evidence.entries if isinstance(each.fact, EffectSeen) and each.fact.proven)
+    injected_ns = evidence.at_ns(Injected)
+    return next(
+        (each.at_ns for each in proven if injected_ns is not None and each.at_ns >= injected_ns), None
+    )
 
 
 def _too_early(evidence: Evidence, began_ns: int) -> str:

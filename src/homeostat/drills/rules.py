@@ -45,6 +45,7 @@ def drill_rules(drill: Drill) -> list[Broken]:
         *_unique(("monitors",), [each.id for each in drill.monitors], "id"),
         *_unique(("operations", "before"), [each.id for each in drill.operations.before], "id"),
         *_unique(("operations", "during"), [each.id for each in drill.operations.during], "id"),
+        *_unique(("operations", "while_held"), [each.id for each in drill.operations.while_held], "id"),
         *_unique(("operations", "after"), [each.id for each in drill.operations.after], "id"),
         *_monitors(drill),
         *_victim(drill),
@@ -132,6 +133,7 @@ def _operations(drill: Drill) -> Iterator[Broken]:
     phases: tuple[tuple[Phase, Sequence[Step]], ...] = (
         ("before", drill.operations.before),
         ("during", drill.operations.during),
+        ("while_held", drill.operations.while_held),
         ("after", drill.operations.after),
     )
     for word, operations in phases:
@@ -144,10 +146,27 @@ def _operations(drill: Drill) -> Iterator[Broken]:
     before = MadeSoFar()
     yield from _cloud("before", drill.operations.before, before)
     yield from _cloud("during", drill.operations.during, MadeSoFar(set(before.there), rounds=True))
+    yield from _cloud("while_held", drill.operations.while_held, before)
     yield from _cloud("after", drill.operations.after, before)
+    yield from _while_held(drill)
     makes = any(isinstance(each, CloudOperation) and each.does == "create" for each in drill.operations.all)
     if makes and all(each.kind != "delete_test_objects" for each in drill.cleanup):
         yield Broken(("cleanup",), "kind: delete_test_objects, for what the operations create")
+
+
+def _while_held(drill: Drill) -> Iterator[Broken]:
+    """All of it must have its time while the fault stands, else a slow one would be neither good nor bad."""
+    operations, hold = drill.operations.while_held, hold_ms(drill.fault)
+    if not operations:
+        return
+    if not hold or isinstance(drill.fault, HostOff):
+        accepted = "nothing: only of a fault with a hold, which nobody else ends"
+        yield Broken(("operations", "while_held"), accepted)
+    elif (needed := sum(each.deadline_ms for each in operations)) > hold:
+        accepted = (
+            f"at least {span_text(needed)}: the deadlines of operations.while_held, all of which it stands"
+        )
+        yield Broken(("fault", "hold"), accepted)
 
 
 def _cloud(phase: Phase, operations: Sequence[Step], made: MadeSoFar) -> Iterator[Broken]:
@@ -176,7 +195,8 @@ def _decides(check: Check, drill: Drill) -> bool:
         case ServiceOutage() | ProcessRecovery() | Noticed() | HolderMoved():
             return check.weight is Weight.BINDING
         case OperationsDone():
-            return any(not optional(each) for each in drill.operations.after)
+            binding = (*drill.operations.while_held, *drill.operations.after)
+            return any(not optional(each) for each in binding)
         case Dependant() | Proof():
             return False
         case _:

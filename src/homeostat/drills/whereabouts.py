@@ -30,7 +30,10 @@ def dependant_row(evidence: Evidence, check: Dependant) -> Row:
 
 
 def holder_row(evidence: Evidence, check: HolderMoved) -> Row:
-    """One host said so before, and another one while the fault stood or at the end."""
+    """One host said so before and every other one no; later another one said so, and the first one no.
+
+    Two hosts may claim an address at once, so the silence of one that had it is no proof that it went.
+    """
     seen = [each for each in evidence.all(HolderSeen) if each.service == check.service]
     before = [each for each in seen if each.when == "before"]
     later = [each for each in seen if each.when != "before"]
@@ -39,9 +42,11 @@ def holder_row(evidence: Evidence, check: HolderMoved) -> Row:
         held = before[-1].hosts
         if len(held) != 1:
             verdict, why = Verdict.ERROR, Why.HOLDER_UNKNOWN
-        elif any(len(each.hosts) == 1 and each.hosts != held for each in later):
+        elif before[-1].silent:
+            verdict, why = Verdict.INCONCLUSIVE, Why.HOLDER_UNKNOWN
+        elif any(_elsewhere(each, held[0]) for each in later):
             verdict, why = Verdict.PASS, Why.HOLDER_MOVED
-        elif any(len(each.hosts) > 1 or (not each.hosts and each.silent) for each in later):
+        elif any(each.hosts != held and (each.hosts or each.silent) for each in later):
             verdict, why = Verdict.INCONCLUSIVE, Why.HOLDER_UNKNOWN
         else:
             verdict, why = Verdict.FAIL, Why.HOLDER_STAYED
@@ -52,6 +57,12 @@ def holder_row(evidence: Evidence, check: HolderMoved) -> Row:
         why=why,
         detail=", ".join(map(_words, seen)),
     )
+
+
+def _elsewhere(seen: HolderSeen, held: str) -> bool:
+    """Exactly one host, and it is known that the old holder has it not: it said no, or is proven to be off
+    (the one whom the drill switched off is not asked, so it is not silent)."""
+    return len(seen.hosts) == 1 and seen.hosts[0] != held and held not in seen.silent
 
 
 def _words(seen: HolderSeen) -> str:

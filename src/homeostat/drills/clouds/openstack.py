@@ -24,12 +24,12 @@ from openstack.config.loader import SECURE_FILES
 from openstack.connection import Connection
 
 from homeostat.drills.cloud_operation import What
-from homeostat.drills.clouds.port import SILENCE_S, State, Wanted
+from homeostat.drills.clouds.port import SILENCE_S, State, Token, Wanted
 from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, NotFound, RetryLater
 
-FLAVOR = {"ram": 512, "disk": 1, "vcpus": 1}
-"""MiB, GiB and cores, as the test specification of OPNFV makes its own."""
+FLAVOR = {"disk": 1, "vcpus": 1}
+"""GiB and cores, as the test specification of OPNFV makes its own."""
 VOLUME_GIB = 1
 TAG = "homeostat"
 _SAID_MAX = 300
@@ -109,10 +109,14 @@ class Openstack:
         except Exception as error:  # of an answer that is none it raises what its code meets
             raise _told(error) from error
 
-    def token(self, within_s: float) -> tuple[str, str | None]:
+    def token(self, within_s: float) -> Token:
         with self._within(within_s):
             session = self._cloud.session
-            return str(session.get_token()), session.get_project_id()
+            token, project_id = str(session.get_token() or ""), session.get_project_id()
+            # Some ways to log in know of no end.
+            get_access = getattr(session.auth, "get_access", None)
+            expires = get_access(session).expires if get_access is not None else None
+            return Token(token, project_id, None if expires is None else float(expires.timestamp()))
 
     def lacks(self, what: What, within_s: float) -> str | None:
         with self._within(within_s):
@@ -129,7 +133,7 @@ class Openstack:
             case "image":
                 return self._image(wanted)
             case "flavor":
-                return cloud.compute.create_flavor(**words, **FLAVOR)
+                return cloud.compute.create_flavor(**words, **FLAVOR, ram=wanted.ram_mib)
             case "server":
                 return cloud.compute.create_server(
                     **words,

@@ -6,7 +6,7 @@ error of the service), GiveUp when the cloud says no, NotFound when there is no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,7 +22,10 @@ _FAILED = ("error", "killed", "deleted", "pending_delete", "deactivated")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One thing to make. A server is made of `image` and `flavor`, by id, and without a network."""
+    """One thing to make. A server is made of `image` and `flavor`, by id, and without a network.
+
+    `ram_mib`: of a flavor; it has a disk of 1 GiB and one core.
+    """
 
     what: What
     name: str
@@ -31,6 +34,7 @@ class Wanted:
     """Of an image."""
     image: str = ""
     flavor: str = ""
+    ram_mib: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,20 @@ class State:
         return "failed" if word in _FAILED or word.startswith("error") else "not yet"
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a user asks with: for a project, if any, and until a Unix time, if the cloud says so."""
+
+    token: str = field(repr=False)
+    project_id: str | None
+    expires_s: float | None
+
+
 class Cloud(Protocol):
     """A user's own sight of a cloud."""
 
-    def token(self, within_s: float) -> tuple[str, str | None]:
-        """The token that it asks with, and the project that this is for, if any."""
+    def token(self, within_s: float) -> Token:
+        """The one that it asks with."""
         ...
 
     def lacks(self, what: What, within_s: float) -> str | None:

@@ -192,7 +192,7 @@ def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillR
         drill=plan.drill.id,
         title=plan.drill.title,
         deviations=list(plan.deviations),
-        left_out=[LeftOutReport(**asdict(each)) for each in plan.left_out],
+        left_out=[LeftOutReport(monitor=each.monitor, why=each.why) for each in plan.left_out],
         references=list(plan.drill.references),
         suite=plan.suite,
         seed=plan.seed,
