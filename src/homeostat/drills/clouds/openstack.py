@@ -112,7 +112,7 @@ class Openstack:
     def token(self, within_s: float) -> tuple[str, str | None]:
         with self._within(within_s):
             session = self._cloud.session
-            return str(session.get_token()), session.get_project_id()
+            return str(session.get_token() or ""), session.get_project_id()
 
     def lacks(self, what: What, within_s: float) -> str | None:
         with self._within(within_s):
