@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 import yaml
 from broken_host import BrokenHost
@@ -238,22 +239,27 @@ async def test_who_holds_an_address_is_asked_of_every_host(host: BrokenHost, tmp
 
 async def test_a_host_that_says_nothing_holds_no_fault_up(tmp_path: Path) -> None:
     """One that takes the connection and never a word more, as a host whose network was cut."""
-    endless = asyncio.Event()
+    endless, taken = asyncio.Event(), asyncio.Event()
 
     async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
         await endless.wait()
         writer.close()
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    (tmp_path / "key").write_text("")
-    ssh = {"address": "127.0.0.1", "port": port, "user": "ops", "key_file": "key"}
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    (tmp_path / "known").write_bytes(f"[127.0.0.1]:{port} ".encode() + key.export_public_key())
+    files = {"key_file": str(tmp_path / "key"), "known_hosts_file": str(tmp_path / "known")}
+    ssh = {"address": "127.0.0.1", "port": port, "user": "ops", **files}
     balancer = {"endpoint": "tcp://127.0.0.1:80", "holder": "address", "hosts": {"n1": {"profile": "web"}}}
     site = site_of(tmp_path, {"balancer": balancer}, {"n1": {"ssh": ssh}})
     try:
         async with Asker() as asker, Transports(site, tmp_path) as transports:
             asking = Looking(site, transports, asker).holder("balancer", "during")
-            assert await asyncio.wait_for(asking, 4 * HOLDERS_HELD_S) == seen("during", silent=("n1",))
+            assert await asyncio.wait_for(asking, 2.5 * HOLDERS_HELD_S) == seen("during", silent=("n1",))
+            assert taken.is_set()
     finally:
         endless.set()
         server.close()
