@@ -73,6 +73,20 @@ def test_a_pid_file_means_its_process_and_all_below_it(host: BrokenHost) -> None
     assert keeper.identify(child) is None
 
 
+@pytest.mark.parametrize(("signalled", "proven"), [(2, True), (1, True), (0, False)])
+def test_who_went_with_the_others_is_gone_too(host: BrokenHost, signalled: int, proven: bool) -> None:
+    """A balancer's worker ends when its master does: sometimes before its own signal."""
+    for _ in range(2):
+        host.victim(f"{OURS}-balancer")
+    plan = host.order("node_kill", {"command_line": f"{OURS}-balancer 600"})
+    host.good("plan", plan)
+    assert host.good("inject", plan)["signalled"] == 2
+    record = json.loads(plan.read_text())
+    record["inject"]["signalled"] = signalled
+    plan.write_text(json.dumps(record))
+    assert host.run("prove", plan).section["proven"] is proven
+
+
 def test_a_pid_file_older_than_its_process_is_a_reused_pid(host: BrokenHost) -> None:
     bystander = host.victim(f"{OURS}-bystander")
     pid_file = host.root / "service.pid"

@@ -61,20 +61,24 @@ def inject(fault: Fault) -> Section:
         why = "coming back is what is measured"
         keeper.arm(fault.keeper, fault.id, fault.order.deadline_s, os.getpid(), [keeper.step_nothing(why)])
         before_ns = keeper.now_ns()
-        hit = [keeper.send(each, number) for each in found]
+        # The youngest first: a worker rather than the master at whose end it goes by itself.
+        hit = [keeper.send(each, number) for each in sorted(found, key=lambda each: -each.start_ticks)]
         after_ns = keeper.now_ns()
         keeper.injected(fault.keeper, fault.id)
     return {"before_ns": before_ns, "after_ns": after_ns, "signalled": sum(hit), "of": len(hit)}
 
 
 def prove(fault: Fault) -> Section:
-    """Those identities are gone. `gone_by_ns` is when that was first seen, not when it happened."""
+    """Those identities are gone. `gone_by_ns` is when that was first seen, not when it happened.
+
+    All were there right before the first signal; one that was gone before its own went with the others.
+    """
     target, injected = _target(fault), fault.section("inject")
     found = [process_of(each) for each in fault.section("plan")["matched"]]
     keeper.within(target.gone_within_s, lambda: not any(map(keeper.lives, found)))
     left = [each.pid for each in found if keeper.lives(each)]
     return {
-        "proven": not left and injected["signalled"] == len(found),
+        "proven": not left and injected["signalled"] > 0,
         "gone_by_ns": None if left else keeper.now_ns(),
         "left": left,
     }
