@@ -12,11 +12,15 @@ HIDDEN = "(hidden)"
 _SECRET_WORDS = ("secret", "password", "token", "parameters")
 _PASSWORD = re.compile(r"((?<=//)[^/?#@:]*:(?=.*@)).*(?=@)|([?&]password=)[^&]*", re.IGNORECASE)
 
-_BEGIN = r"(?<![^\s;,&?'\"])"
-_WORD = (
-    rf"{_BEGIN}[\w.-]*(?:pass|password|passwd|passphrase|masterauth|secret|token|cookie"
+_BEGIN = r"(?<![^\s;,'\"])"
+_NAME = (
+    r"[\w.-]*(?:pass|password|passwd|passphrase|masterauth|secret|token|cookie"
     r"|(?:api[-_]?|secret[\w-]*|encryption[-_]?)key)"
 )
+_WORD = _BEGIN + _NAME
+_QUERY = re.compile(rf"((?<=[?&]){_NAME}=)[^\s&]+", re.IGNORECASE)
+"""`?password=X&` of a URL: what follows is the next word's."""
+
 _OPTION = re.compile(rf"({_WORD}=|(?=-){_WORD}\s+(?!-))\S+", re.IGNORECASE)
 """`--db-password X`, `--token=X` and `API_KEY=X` of a command line, `a=b;key_password=X` within a word of it;
 not `--token-file X`."""
@@ -65,7 +69,7 @@ def _shown(line: str) -> str:
     for program, pattern in _ALWAYS:
         if program.search(line):
             shown = pattern.sub(rf"\1{HIDDEN}", shown)
-    for pattern in (_OPTION, _LOGIN_OPTION, _HEADER, _SSHPASS):
+    for pattern in (_OPTION, _QUERY, _LOGIN_OPTION, _HEADER, _SSHPASS):
         shown = pattern.sub(rf"\1{HIDDEN}", shown)
     shown = _LOGIN.sub(rf"\1\2{HIDDEN}", shown)
     for pattern in (_SHORT, _GLUED):
