@@ -25,6 +25,10 @@ HEAD = """# Traceability
 A statement of a source document, the test that shows it, and the command that runs it. Made from the marks in the tests by
 `make docs`; a statement that is not here is not shown yet.
 
+What was seen in long runs, on a lab and on a real OpenStack: [the eight cases of 000](evidence/opnfv-ha.md),
+[the drills of the lab](evidence/lab-drills.md), [undo](evidence/undo.md), [kills](evidence/kills.md),
+[simulated seeds](evidence/simulation.md). Where each statement of 000 is answered: [openstack](openstack.md).
+
 """
 
 
