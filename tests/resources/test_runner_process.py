@@ -285,7 +285,8 @@ def test_what_is_configured_below_the_agents_advice_is_warned_of(node: MakeNode)
     eventually(lambda: line in played.log, "the warning")
 
 
-def test_a_pid_file_of_another_agent_is_watched_too(node: MakeNode, tmp_path: Path) -> None:
+def with_another_agents_pid_file(node: MakeNode, tmp_path: Path) -> tuple[PlayedNode, Path]:
+    """A resource of an agent that is not ours and writes a pid alone to the file."""
     provider = tmp_path / "ocf" / "resource.d" / "site"
     provider.mkdir(parents=True)
     pid_file = tmp_path / "site.pid"
@@ -303,10 +304,28 @@ def test_a_pid_file_of_another_agent_is_watched_too(node: MakeNode, tmp_path: Pa
     )
     agent.chmod(0o755)
     resource = service() | {"agent": "ocf:site:thing", "parameters": {}, "pid_file": str(pid_file)}
-    played = node(resource, providers=["site"], ocf_root=str(tmp_path / "ocf"), on_stop="stop")
+    return node(resource, providers=["site"], ocf_root=str(tmp_path / "ocf"), on_stop="stop"), pid_file
+
+
+def test_a_pid_file_of_another_agent_is_watched_too(node: MakeNode, tmp_path: Path) -> None:
+    played, pid_file = with_another_agents_pid_file(node, tmp_path)
     played.start()
     played.reported("web", UP)
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    down = played.reported("web", DOWN, why="process_died: ")
+    played.reported("web", UP, after=down.number)
+    assert played.end(signal.SIGTERM) == 0
+
+
+def test_what_dies_while_it_is_told_as_up_died(node: MakeNode, tmp_path: Path) -> None:
+    played, pid_file = with_another_agents_pid_file(node, tmp_path)
+    played.answering = False
+    played.start()
+    played.record(played.reported("web", STARTING))
+    up = played.reported("web", UP)
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    played.answering = True
+    played.record(up)
     down = played.reported("web", DOWN, why="process_died: ")
     played.reported("web", UP, after=down.number)
     assert played.end(signal.SIGTERM) == 0

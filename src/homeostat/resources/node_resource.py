@@ -143,9 +143,10 @@ class KeptResource:
         if step.unwatched:
             mono_ns = 0
         _log.info("%s: %s, %s", self._resource.id, step.state.value, step.reason)
-        news = News(
-            step.state, step.reason, at_ns, mono_ns, step.intended, step.finished, self._pid(step.state)
-        )
+        # Watched before it is told as up: a death while that is written to disk would be seen by nobody.
+        watch = self._watched(afresh=True) if step.state is ResourceState.UP else None
+        pid = None if watch is None else watch.identity.pid
+        news = News(step.state, step.reason, at_ns, mono_ns, step.intended, step.finished, pid)
         await self._around.line.tell(self._about, news)
 
     async def _run(self, step: Run) -> Event:
@@ -198,20 +199,14 @@ class KeptResource:
             return self._around.scratch.pid_file(self._resource.id)
         return self._resource.pid_file
 
-    def _pid(self, state: ResourceState) -> int | None:
-        """The process that is up, where the agent says which it is."""
-        pid_file = self._pid_file() if state is ResourceState.UP else None
-        identity = None if pid_file is None else recorded_identity(pid_file)
-        return None if identity is None else identity.pid
-
     def _watched(self, *, afresh: bool = False) -> Watch | None:
         """The watch on its process; `afresh` looks whether the pid file names another one by now."""
         pid_file = self._pid_file()
         if pid_file is None or (self._watch is not None and not afresh):
             return self._watch
         identity = recorded_identity(pid_file)
-        if self._watch is not None and self._watch.identity == identity:
-            return self._watch
+        if self._watch is not None and identity in (None, self._watch.identity):
+            return self._watch  # where a pid file names nobody any more, its end is what was waited for
         self._unwatch()
         if identity is not None:
             self._watch = Watch.on(identity)
