@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from homeostat.drills.history import MANIFEST
-from homeostat.drills.judgement import EXIT_CODES
+from homeostat.drills.records.history import MANIFEST
+from homeostat.drills.verdicts.judgement import EXIT_CODES
 from homeostat.kernel.files import read_json
 from homeostat.kernel.processes import die_with_parent
 from testbed.failures import TestbedFailed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeostat.drills.judgement import EXIT_CODES
 from homeostat.drills.reports.model import (
     DrillReport,
     EpisodeReport,
@@ -13,6 +12,7 @@ from homeostat.drills.reports.model import (
     RowReport,
     VerificationReport,
 )
+from homeostat.drills.verdicts.judgement import EXIT_CODES
 from homeostat.monitors.verdicts import Verdict
 
 LIMIT_MS = 5_000.0

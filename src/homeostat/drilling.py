@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeostat.drills.api import DrillsApi
-from homeostat.drills.known import KnownDrills
-from homeostat.drills.register import Register, RegisterParts
+from homeostat.drills.leader.known import KnownDrills
+from homeostat.drills.leader.register import Register, RegisterParts
 from homeostat.faults.loop import FaultPath
 from homeostat.kernel.clock import Clock
 from homeostat.leadership import Store

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from homeostat.drills.known import KnownDrills
+from homeostat.drills.leader.known import KnownDrills
 from homeostat.faults.herald import Herald, recall
 from homeostat.kernel.clock import Clock
 from homeostat.leadership import Store

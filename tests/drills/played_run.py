@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from homeostat.drills.catalogue import catalogue
-from homeostat.drills.checkers import judge
-from homeostat.drills.evidence import Evidence
-from homeostat.drills.facts import (
+from homeostat.drills.language.catalogue import catalogue
+from homeostat.drills.model import Drill
+from homeostat.drills.records.evidence import Evidence
+from homeostat.drills.records.facts import (
     CleanedUp,
     EffectSeen,
     Entry,
@@ -27,9 +27,9 @@ from homeostat.drills.facts import (
     Undone,
     WindowEnded,
 )
-from homeostat.drills.history import SAMPLES, Recording
-from homeostat.drills.judgement import judgement_record
-from homeostat.drills.model import Drill
+from homeostat.drills.records.history import SAMPLES, Recording
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import judgement_record
 from homeostat.kernel.processes import Identity
 from homeostat.monitors.process_outage import Change, Sighting
 from homeostat.monitors.process_outage import line_of as sighting_line

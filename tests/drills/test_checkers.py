@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from played_run import FAULT_MS, MS, UNTIL_MS, Played, clean_facts, sampled, shipped, watched
 
-from homeostat.drills.checkers import judge
-from homeostat.drills.facts import (
+from homeostat.drills.fault import Cpu, Victim
+from homeostat.drills.model import Baseline, Operations, Proof, ServiceOutage
+from homeostat.drills.records.facts import (
     Aborted,
     Broke,
     EffectSeen,
@@ -28,9 +29,8 @@ from homeostat.drills.facts import (
     Undone,
     WindowEnded,
 )
-from homeostat.drills.fault import Cpu, Victim
-from homeostat.drills.judgement import Row, Why
-from homeostat.drills.model import Baseline, Operations, Proof, ServiceOutage
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import Row, Why
 from homeostat.monitors.process_outage import Change
 from homeostat.monitors.samples import Answer, Sample
 from homeostat.monitors.verdicts import Reason, Verdict

@@ -11,19 +11,19 @@ from xml.etree import ElementTree as Xml
 import pytest
 from played_run import FAULT_MS, MS, UNTIL_MS, Played, finished, rewritten, sampled, shipped
 
-from homeostat.drills.book import Book, now_ns
-from homeostat.drills.checkers import judge
-from homeostat.drills.facts import LeftOut, LoadSeen, MonitorEnded, MonitorPlan, MonitorReady
-from homeostat.drills.history import read_log, read_plan
-from homeostat.drills.judgement import Row
-from homeostat.drills.measuring import Measuring
 from homeostat.drills.model import Drill, Layer, Monitor, ServiceOutage, Target, Weight
 from homeostat.drills.progress import Silent
+from homeostat.drills.records.book import Book, now_ns
+from homeostat.drills.records.facts import LeftOut, LoadSeen, MonitorEnded, MonitorPlan, MonitorReady
+from homeostat.drills.records.history import read_log, read_plan
 from homeostat.drills.reports.html import html
 from homeostat.drills.reports.junit import junit
 from homeostat.drills.reports.model import report_of
-from homeostat.drills.stopping import NotBegun
-from homeostat.drills.verification import verify
+from homeostat.drills.running.measuring import Measuring
+from homeostat.drills.running.stopping import NotBegun
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import Row
+from homeostat.drills.verdicts.verification import verify
 from homeostat.monitors.samples import Answer, Sample, line_of
 from homeostat.monitors.supervision import Monitors
 from homeostat.monitors.verdicts import Reason, Verdict
@@ -211,7 +211,7 @@ async def test_one_good_call_begins_nothing(tmp_path: Path) -> None:
 
 
 def test_the_load_is_this_machines() -> None:
-    from homeostat.drills.book import load_seen
+    from homeostat.drills.records.book import load_seen
 
     seen = load_seen("begin")
     assert seen.cpus == os.cpu_count() and seen.load_1m >= 0

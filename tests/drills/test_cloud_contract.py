@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from small_openstack import SmallOpenstack, small_openstack
 
-from homeostat.drills.asking import Asked
 from homeostat.drills.cloud_operation import WHATS, CloudOperation, Does, What
-from homeostat.drills.cloud_steps import CloudSteps, Making
 from homeostat.drills.clouds.calls import Calls
 from homeostat.drills.clouds.image import tiny_qcow2
 from homeostat.drills.clouds.openstack import Openstack
 from homeostat.drills.clouds.port import Cloud, State, Wanted
-from homeostat.drills.ledger import Ledger
+from homeostat.drills.clouds.steps import CloudSteps, Making
+from homeostat.drills.planning.asking import Asked
+from homeostat.drills.records.ledger import Ledger
 from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, NotFound, RetryLater
 

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_run import MS, Played
 
-from homeostat.drills.checkers import judge
-from homeostat.drills.cloud_cleaning import may_come_s
 from homeostat.drills.cloud_operation import CloudOperation
-from homeostat.drills.cloud_steps import name_of
 from homeostat.drills.clouds.calls import Calls
-from homeostat.drills.facts import EffectSeen, OperationDone, OperationLeftOut
-from homeostat.drills.judgement import Row, Why
-from homeostat.drills.ledger import InCloud, Ledger, read_left
+from homeostat.drills.clouds.steps import name_of
 from homeostat.drills.model import Operations
+from homeostat.drills.records.facts import EffectSeen, OperationDone, OperationLeftOut
+from homeostat.drills.records.ledger import InCloud, Ledger, read_left
+from homeostat.drills.running.cloud_cleaning import may_come_s
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import Row, Why
 from homeostat.kernel.errors import RetryLater
 from homeostat.monitors.verdicts import Verdict
 

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from played_run import Played
 
-from homeostat.drills.checkers import judge
-from homeostat.drills.fitting import fitted
-from homeostat.drills.judgement import Why
-from homeostat.drills.language import drill_of, drill_record, parse
+from homeostat.drills.language.reading import drill_of, drill_record, parse
 from homeostat.drills.model import Drill, baseline_samples
+from homeostat.drills.planning.fitting import fitted
 from homeostat.drills.site import Site, read_site
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import Why
 from homeostat.kernel.errors import BadInput
 from homeostat.monitors.verdicts import Verdict
 

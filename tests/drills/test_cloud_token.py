@@ -18,14 +18,14 @@ from openstack.config import OpenStackConfig
 from small_keystone import PASSWORD, PROJECT_ID, TOKEN, SmallKeystone, small_keystone, words_of
 
 import homeostat.drills
-from homeostat.drills.catalogue import catalogue
-from homeostat.drills.cloud_token import TOKEN_HEADER, Issued, issued_by
 from homeostat.drills.clouds.openstack import connected
-from homeostat.drills.fitting import fitted
-from homeostat.drills.language import drill_of
+from homeostat.drills.clouds.token import TOKEN_HEADER, Issued, issued_by
+from homeostat.drills.language.catalogue import catalogue
+from homeostat.drills.language.reading import drill_of
 from homeostat.drills.model import Drill
-from homeostat.drills.preparation import check_fit
-from homeostat.drills.sampling import Places, clients, monitor_plans, samplers
+from homeostat.drills.planning.fitting import fitted
+from homeostat.drills.planning.preparation import check_fit
+from homeostat.drills.planning.sampling import Places, clients, monitor_plans, samplers
 from homeostat.drills.site import Site, SiteCloud, read_site
 from homeostat.kernel.errors import BadInput, GiveUp
 from homeostat.monitors.supervision import sampler

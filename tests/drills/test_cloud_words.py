@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeostat.drills.language import drill_of, drill_record, parse
+from homeostat.drills.language.reading import drill_of, drill_record, parse
 from homeostat.drills.model import Drill, Operation
 
 GOOD = """\

@@ -13,9 +13,9 @@ import yaml
 from drilled_site import HOMEOSTAT
 from played_run import shipped
 
-from homeostat.drills.facts import Injecting, Plan
-from homeostat.drills.history import LEDGER, Recording, files_of, read_cleanup, read_verdict
-from homeostat.drills.ledger import Ledger, read_left
+from homeostat.drills.records.facts import Injecting, Plan
+from homeostat.drills.records.history import LEDGER, Recording, files_of, read_cleanup, read_verdict
+from homeostat.drills.records.ledger import Ledger, read_left
 
 RUN = "r-1"
 RECORD = {"fault": "f-1", "injector": "node_kill", "deadline_s": 60, "plan": {"undo": None}}

@@ -19,9 +19,9 @@ from broken_host import BrokenHost
 from drilled_site import FROZEN, HOMEOSTAT, DrilledSite, drilled_site, until
 from played_run import shipped
 
-from homeostat.drills.facts import Injecting, Plan
-from homeostat.drills.history import LEDGER, Recording
-from homeostat.drills.ledger import Ledger
+from homeostat.drills.records.facts import Injecting, Plan
+from homeostat.drills.records.history import LEDGER, Recording
+from homeostat.drills.records.ledger import Ledger
 from real_parts import NatsServer
 from running_server import ADMIN, RunningServer, running_server
 

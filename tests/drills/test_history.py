@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from played_run import MS, Played, finished, rewritten, sampled
 
-from homeostat.drills.checkers import judge
 from homeostat.drills.cli import verify as show_verified
-from homeostat.drills.facts import CleanedUp, Injecting, WindowEnded
-from homeostat.drills.history import (
+from homeostat.drills.records.facts import CleanedUp, Injecting, WindowEnded
+from homeostat.drills.records.history import (
     CLEANUP,
     HISTORY,
     MANIFEST,
@@ -26,8 +25,9 @@ from homeostat.drills.history import (
     read_log,
     read_plan,
 )
-from homeostat.drills.judgement import judgement_record
-from homeostat.drills.verification import verify
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import judgement_record
+from homeostat.drills.verdicts.verification import verify
 from homeostat.kernel.errors import AlreadyRunning, CorruptState, NotFound
 from homeostat.monitors.verdicts import Verdict
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeostat.drills.catalogue import SHIPPED, catalogue, order
-from homeostat.drills.language import drill_of, drill_record, parse
+from homeostat.drills.language.catalogue import SHIPPED, catalogue, order
+from homeostat.drills.language.reading import drill_of, drill_record, parse
 from homeostat.drills.model import Drill, Suite
 from homeostat.drills.spans import span_ms, span_text
 from homeostat.kernel.errors import BadInput, NotFound

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from played_run import shipped
 
-from homeostat.drills.book import Book
-from homeostat.drills.breaking import Breaking, Late
-from homeostat.drills.facts import Plan, Undone
-from homeostat.drills.history import HISTORY, Recording, read_log
-from homeostat.drills.ledger import Ledger
 from homeostat.drills.progress import Silent
+from homeostat.drills.records.book import Book
+from homeostat.drills.records.facts import Plan, Undone
+from homeostat.drills.records.history import HISTORY, Recording, read_log
+from homeostat.drills.records.ledger import Ledger
+from homeostat.drills.running.breaking import Breaking, Late
 from homeostat.monitors.node_process_watch import WatchConfig
 from homeostat.monitors.supervision import MonitorCommand
 

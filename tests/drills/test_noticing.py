@@ -15,7 +15,7 @@ from homeostat.contracts.events.resources import (
     ResourceUp,
 )
 from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, ResourceId, ResourceKind, Severity
-from homeostat.drills.noticing import RaisedFault, Return, noticing
+from homeostat.drills.leader.noticing import RaisedFault, Return, noticing
 from homeostat.kernel.journal import Envelope, Seq
 
 BLUE = Owner("blue")

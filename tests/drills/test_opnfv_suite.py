@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeostat.drills.aliases import CASES
-from homeostat.drills.catalogue import Catalogue, catalogue
 from homeostat.drills.fault import Kill
-from homeostat.drills.language import parse
+from homeostat.drills.language.aliases import CASES
+from homeostat.drills.language.catalogue import Catalogue, catalogue
+from homeostat.drills.language.reading import parse
 from homeostat.drills.model import Drill, Monitor, ProcessRecovery, ServiceOutage, Suite, Weight
-from homeostat.drills.preparation import check_fit
+from homeostat.drills.planning.preparation import check_fit
 from homeostat.drills.site import read_site
 from homeostat.kernel.errors import BadInput
 

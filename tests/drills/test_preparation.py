@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_run import shipped
 
-from homeostat.drills.clocks import Exchange, bracket
 from homeostat.drills.fault import Choice, Cpu, Disk, Freeze, HostOff, Kill, Network, Victim
-from homeostat.drills.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
 from homeostat.drills.injectors.node_matching import shown_line
 from homeostat.drills.model import Drill, Redundancy, Target
-from homeostat.drills.preparation import (
+from homeostat.drills.planning.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
+from homeostat.drills.planning.preparation import (
     acting_host,
     asked_at,
     check_fit,
@@ -28,7 +27,7 @@ from homeostat.drills.preparation import (
     url_of,
     victims,
 )
-from homeostat.drills.sampling import (
+from homeostat.drills.planning.sampling import (
     PERIOD_MIN_MS,
     Places,
     can_be_denser,
@@ -36,8 +35,9 @@ from homeostat.drills.sampling import (
     pattern_of,
     samplers,
 )
+from homeostat.drills.records.clocks import Exchange, bracket
+from homeostat.drills.running.window import Felt, longest_ns, may_operate, over_at_ns
 from homeostat.drills.site import Site, read_site
-from homeostat.drills.window import Felt, longest_ns, may_operate, over_at_ns
 from homeostat.kernel.errors import BadInput, NotFound
 
 MS = 1_000_000

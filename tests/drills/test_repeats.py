@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.drills.repeats import Repeats, failure_upper, quantile_upper, runs_needed, statement
+from homeostat.drills.verdicts.repeats import Repeats, failure_upper, quantile_upper, runs_needed, statement
 from homeostat.monitors.verdicts import Verdict
 
 

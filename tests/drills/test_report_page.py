@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 from homeostat.drills.reports.html import html
 from homeostat.drills.reports.model import report_of
 from homeostat.drills.reports.together import repeats_of
-from homeostat.drills.verification import verify
+from homeostat.drills.verdicts.verification import verify
 
 CHROMIUM = "/usr/bin/chromium"
 HIDDEN_TEXT = """() => [...document.querySelectorAll('svg text, h1, td')].filter(each => {

@@ -13,16 +13,16 @@ from played_run import Played, finished, rewritten, sampled
 from typer.testing import CliRunner
 
 from homeostat.cli import app
-from homeostat.drills.checkers import judge
-from homeostat.drills.facts import BroughtBack, EffectSeen, FaultNoticed
-from homeostat.drills.history import read_cleanup
-from homeostat.drills.judgement import judgement_record
+from homeostat.drills.records.facts import BroughtBack, EffectSeen, FaultNoticed
+from homeostat.drills.records.history import read_cleanup
 from homeostat.drills.reports.drawing import picture
 from homeostat.drills.reports.html import html
 from homeostat.drills.reports.junit import junit
 from homeostat.drills.reports.model import DrillReport, report_of, schema
 from homeostat.drills.reports.together import repeats_of
-from homeostat.drills.verification import verify
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import judgement_record
+from homeostat.drills.verdicts.verification import verify
 from homeostat.monitors.verdicts import Verdict
 
 DOCS = Path(__file__).parents[2] / "docs"

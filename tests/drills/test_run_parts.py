@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from played_run import MS, Played, finished
 
-from homeostat.drills import site_lock
-from homeostat.drills.breaking import hit_words, section_words, undo_words
-from homeostat.drills.facts import Aborted, Undone
-from homeostat.drills.following import FollowedSampler
-from homeostat.drills.history import HISTORY, LEDGER, Recording, read_log
-from homeostat.drills.judgement import Why, judged, judgement_record
-from homeostat.drills.ledger import Ledger, read_left
 from homeostat.drills.loop import only_disturbed, only_late, only_too_coarse, report_in
+from homeostat.drills.records.facts import Aborted, Undone
+from homeostat.drills.records.history import HISTORY, LEDGER, Recording, read_log
+from homeostat.drills.records.ledger import Ledger, read_left
 from homeostat.drills.reports.model import DrillReport
-from homeostat.drills.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
+from homeostat.drills.running import site_lock
+from homeostat.drills.running.breaking import hit_words, section_words, undo_words
+from homeostat.drills.running.following import FollowedSampler
+from homeostat.drills.running.stopping import Beside, MonitorGone, NotBegun, Stop, Stopped, to_its_end
+from homeostat.drills.verdicts.judgement import Why, judged, judgement_record
 from homeostat.kernel.errors import AlreadyRunning, CorruptState
 from homeostat.monitors.samples import Answer, Sample, line_of
 from homeostat.monitors.verdicts import Reason, Verdict
@@ -145,7 +145,7 @@ async def test_a_task_beside_that_breaks_ends_the_run() -> None:
 
 def test_the_lock_names_its_holder_and_goes_with_him(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from homeostat.drills.site_lock import only_drill\n"
+        "import sys; from pathlib import Path; from homeostat.drills.running.site_lock import only_drill\n"
         "with only_drill(Path(sys.argv[1]), 'a drill of site x'): print('has it', flush=True); input()"
     )
     argv = [sys.executable, "-c", code, str(tmp_path)]

@@ -14,17 +14,17 @@ from broken_host import BrokenHost
 from drilled_site import free_port
 from played_run import Played
 
-from homeostat.drills.asking import Asker
-from homeostat.drills.checkers import judge
-from homeostat.drills.depending import dependants_in, depended_on, used_by
-from homeostat.drills.facts import DependantsSeen, Fact, HolderSeen
 from homeostat.drills.fault import Disk, Victim
-from homeostat.drills.judgement import Row, Why
-from homeostat.drills.looking import HOLDERS_HELD_S, Looking
 from homeostat.drills.model import Dependant, HolderMoved
-from homeostat.drills.preparation import order_of
+from homeostat.drills.planning.asking import Asker
+from homeostat.drills.planning.depending import dependants_in, depended_on, used_by
+from homeostat.drills.planning.looking import HOLDERS_HELD_S, Looking
+from homeostat.drills.planning.preparation import order_of
+from homeostat.drills.records.facts import DependantsSeen, Fact, HolderSeen
 from homeostat.drills.site import Site, read_site
 from homeostat.drills.transports.opening import Transports
+from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.judgement import Row, Why
 from homeostat.kernel.errors import BadInput
 from homeostat.monitors.verdicts import Verdict
 

@@ -26,8 +26,8 @@ from homeostat.contracts.wire import (
     digest,
     encode,
 )
-from homeostat.drills.announcing import Announced, ServerAnnouncing, Unannounced, announcing_to
-from homeostat.drills.facts import BroughtBack, FaultNoticed
+from homeostat.drills.records.facts import BroughtBack, FaultNoticed
+from homeostat.drills.running.announcing import Announced, ServerAnnouncing, Unannounced, announcing_to
 from homeostat.kernel.client import Client
 from homeostat.kernel.errors import AlreadyRunning, BadInput, NotAllowed, NotFound, RetryLater
 from real_parts import NatsServer

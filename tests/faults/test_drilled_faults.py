@@ -16,8 +16,8 @@ from homeostat.contracts.events import CATALOGUE
 from homeostat.contracts.nouns import HostId, Owner
 from homeostat.drills import store as drill_store
 from homeostat.drills.claims import LAPSE_NS
-from homeostat.drills.known import KnownDrills
-from homeostat.drills.register import Register, RegisterParts
+from homeostat.drills.leader.known import KnownDrills
+from homeostat.drills.leader.register import Register, RegisterParts
 from homeostat.drills.store import Run
 from homeostat.faults.entry import Entry
 from homeostat.faults.herald import recall

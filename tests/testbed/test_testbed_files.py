@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeostat.drills.catalogue import catalogue
-from homeostat.drills.fitting import fitted
+from homeostat.drills.language.catalogue import catalogue
 from homeostat.drills.model import Drill, Suite
 from homeostat.drills.node_settings import DrillSettings, InjectorKind, read_drilled_node
-from homeostat.drills.preparation import check_fit, order_of
+from homeostat.drills.planning.fitting import fitted
+from homeostat.drills.planning.preparation import check_fit, order_of
 from homeostat.drills.site import Site, read_site
 from homeostat.kernel.config import checked
 from testbed.access import (

@@ -18,12 +18,12 @@ from sqlalchemy import Connection
 
 from homeostat.contracts.nouns import HostId, ResourceId
 from homeostat.drills import store
-from homeostat.drills.known import KnownDrills
-from homeostat.drills.noticing import KINDS, noticing
-from homeostat.drills.register import Register
+from homeostat.drills.leader.known import KnownDrills
+from homeostat.drills.leader.noticing import KINDS, noticing
+from homeostat.drills.leader.register import Register
 from homeostat.drills.reports.model import DrillReport
+from homeostat.drills.reports.trends import Trend, trends_of
 from homeostat.drills.store import Run
-from homeostat.drills.trends import Trend, trends_of
 from homeostat.fleet.model import Topology
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import Clock, iso

@@ -15,7 +15,7 @@ from homeostat.kernel.terminal import BAD_INPUT, errors_in_one_line, show_json, 
 if TYPE_CHECKING:
     from homeostat.drills.model import Drill, Suite
     from homeostat.drills.reports.model import DrillReport
-    from homeostat.drills.verification import Verified
+    from homeostat.drills.verdicts.verification import Verified
 
 commands = typer.Typer(
     help="What is broken on purpose, and what that proved.",
@@ -47,7 +47,7 @@ def check(
     """Read drill files; say everything that is wrong by line. Example: homeostat drill check mine.yaml"""
     from dataclasses import asdict
 
-    from homeostat.drills.language import parse, text_of
+    from homeostat.drills.language.reading import parse, text_of
 
     with errors_in_one_line():
         read = [(path, parse(text_of(path), str(path))) for path in files]
@@ -67,7 +67,7 @@ def check(
 @commands.command("ls")
 def ls(drills: Folder = None, as_json: AsJson = False) -> None:
     """List the drills and suites that there are. Example: homeostat drill ls"""
-    from homeostat.drills.catalogue import catalogue
+    from homeostat.drills.language.catalogue import catalogue
     from homeostat.drills.model import Drill
 
     with errors_in_one_line():
@@ -97,7 +97,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one drill with every default, or a suite's order. Example: homeostat drill show service-down"""
-    from homeostat.drills.catalogue import catalogue
+    from homeostat.drills.language.catalogue import catalogue
     from homeostat.drills.model import Suite
 
     with errors_in_one_line():
@@ -114,8 +114,8 @@ def show(
 
 
 def _record(found: Drill | Suite, seed: int | None) -> dict[str, object]:
-    from homeostat.drills.catalogue import order
-    from homeostat.drills.language import drill_record, suite_record
+    from homeostat.drills.language.catalogue import order
+    from homeostat.drills.language.reading import drill_record, suite_record
     from homeostat.drills.model import Suite
 
     if isinstance(found, Suite):
@@ -203,9 +203,9 @@ def _text(reports: list[DrillReport], form: Format) -> str | None:
 
 def on_console(reports: list[DrillReport]) -> None:
     """One after the other, then what several of one drill say together."""
-    from homeostat.drills.repeats import statement
     from homeostat.drills.reports.console import show as show_report
     from homeostat.drills.reports.together import repeats_of
+    from homeostat.drills.verdicts.repeats import statement
 
     for each in reports:
         show_report(each)
@@ -214,9 +214,9 @@ def on_console(reports: list[DrillReport]) -> None:
 
 
 def _report(folder: Path) -> DrillReport:
-    from homeostat.drills.history import read_cleanup
+    from homeostat.drills.records.history import read_cleanup
     from homeostat.drills.reports.model import report_of
-    from homeostat.drills.verification import verify as verified
+    from homeostat.drills.verdicts.verification import verify as verified
 
     try:
         found: Verified = verified(folder)

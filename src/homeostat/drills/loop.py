@@ -14,23 +14,23 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 
-from homeostat.drills.asking import Asker
-from homeostat.drills.engine import Run, denser
 from homeostat.drills.fault import Choice
-from homeostat.drills.fitting import fitted
-from homeostat.drills.history import read_cleanup
 from homeostat.drills.model import Drill, Quiesce
-from homeostat.drills.monitoring import ORDERS, client_there
-from homeostat.drills.ordered import Ordered, Parts
-from homeostat.drills.preparation import candidates, victims
+from homeostat.drills.planning.asking import Asker
+from homeostat.drills.planning.fitting import fitted
+from homeostat.drills.planning.preparation import candidates, victims
+from homeostat.drills.planning.sampling import can_be_denser
 from homeostat.drills.progress import Progress
+from homeostat.drills.records.history import read_cleanup
 from homeostat.drills.reports.model import DrillReport, report_of
-from homeostat.drills.sampling import can_be_denser
+from homeostat.drills.running.engine import Run, denser
+from homeostat.drills.running.monitoring import ORDERS, client_there
+from homeostat.drills.running.ordered import Ordered, Parts
+from homeostat.drills.running.site_lock import halted, only_drill
+from homeostat.drills.running.stopping import Stop, signals_stop
 from homeostat.drills.site import Site
-from homeostat.drills.site_lock import halted, only_drill
-from homeostat.drills.stopping import Stop, signals_stop
 from homeostat.drills.transports.opening import Transports
-from homeostat.drills.verification import verify
+from homeostat.drills.verdicts.verification import verify
 from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed, NotFound, StoreFull
 from homeostat.monitors.verdicts import Reason, Verdict
 
@@ -172,7 +172,7 @@ def report_in(folder: Path) -> DrillReport:
 
 async def planned(parts: Parts, wanted: Wanted) -> list[dict[str, object]]:
     """A dry run: exactly what would be hit, by what, and how it would be undone. Touches nothing."""
-    from homeostat.drills.dry_run import dry_run
+    from homeostat.drills.running.dry_run import dry_run
 
     found = []
     for drill in wanted.drills:

@@ -21,9 +21,9 @@ from homeostat.kernel.terminal import (
 )
 
 if TYPE_CHECKING:
-    from homeostat.drills.announcing import ServerAnnouncing
     from homeostat.drills.loop import Wanted
     from homeostat.drills.reports.model import DrillReport
+    from homeostat.drills.running.announcing import ServerAnnouncing
     from homeostat.drills.site import Site
 
 SiteFile = Annotated[
@@ -65,7 +65,7 @@ def run(  # noqa: PLR0913  one parameter an option
 
     Example: homeostat drill run service-down
     """
-    from homeostat.drills.catalogue import catalogue
+    from homeostat.drills.language.catalogue import catalogue
     from homeostat.drills.loop import Wanted
     from homeostat.drills.model import Drill
 
@@ -93,7 +93,7 @@ def suite_run(  # noqa: PLR0913  one parameter an option
 
     Example: homeostat drill suite run lab --shuffle --seed 7
     """
-    from homeostat.drills.catalogue import catalogue, order
+    from homeostat.drills.language.catalogue import catalogue, order
     from homeostat.drills.loop import Wanted
     from homeostat.drills.model import Drill, Suite
 
@@ -120,7 +120,7 @@ def halt(
     """
     import asyncio
 
-    from homeostat.drills import site_lock
+    from homeostat.drills.running import site_lock
 
     with errors_in_one_line():
         runs = _runs(directory)
@@ -135,7 +135,7 @@ def resume(site: SiteFile = None, directory: Directory = None) -> None:
     """Let drills run again after `homeostat drill halt`. Example: homeostat drill resume"""
     import asyncio
 
-    from homeostat.drills import site_lock
+    from homeostat.drills.running import site_lock
 
     with errors_in_one_line():
         was = site_lock.resume(_runs(directory))
@@ -155,7 +155,7 @@ def heal(site: SiteFile = None, directory: Directory = None, as_json: AsJson = F
     import asyncio
     from dataclasses import asdict
 
-    from homeostat.drills.healing import heal as healed
+    from homeostat.drills.leftovers.healing import heal as healed
     from homeostat.drills.loop import opened
     from homeostat.drills.progress import OnStderr
 
@@ -248,7 +248,7 @@ def _site(given: Path | None, directory: Path | None) -> Site:
 
 def _server(site: Path | None, directory: Path | None) -> ServerAnnouncing | None:
     """The site's server, when there is a site with one."""
-    from homeostat.drills.announcing import announcing_to
+    from homeostat.drills.running.announcing import announcing_to
 
     if site is None and not (state_dir(directory) / "site.yaml").exists():
         return None

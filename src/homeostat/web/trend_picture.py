@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from homeostat.drills.trends import Trend, TrendPoint
+from homeostat.drills.reports.trends import Trend, TrendPoint
 from homeostat.monitors.verdicts import Verdict
 from homeostat.web.rendering import duration
 

@@ -7,10 +7,10 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from homeostat.drills.repeats import Repeats, statement
 from homeostat.drills.reports.drawing import picture
 from homeostat.drills.reports.model import DrillReport
 from homeostat.drills.reports.words import bounds, heading, limit, loads, remark, span
+from homeostat.drills.verdicts.repeats import Repeats, statement
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeostat.drills.evidence import Evidence
+from homeostat.drills.records.evidence import Evidence
 from homeostat.monitors.outage import Outage
 
 Record = dict[str, Any]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from homeostat import __version__
-from homeostat.drills.evidence import Evidence
-from homeostat.drills.facts import (
+from homeostat.drills.records.evidence import Evidence
+from homeostat.drills.records.facts import (
     BroughtBack,
     CleanedUp,
     EffectSeen,
@@ -23,9 +23,9 @@ from homeostat.drills.facts import (
     Undone,
     WindowEnded,
 )
-from homeostat.drills.judgement import EXIT_CODES, row_record
 from homeostat.drills.reports.layers import layer_records
-from homeostat.drills.verification import Verified
+from homeostat.drills.verdicts.judgement import EXIT_CODES, row_record
+from homeostat.drills.verdicts.verification import Verified
 from homeostat.kernel.clock import iso
 from homeostat.monitors.verdicts import Verdict
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from homeostat.drills.repeats import Repeats
 from homeostat.drills.reports.model import DrillReport, RowReport
+from homeostat.drills.verdicts.repeats import Repeats
 
 
 def repeats_of(reports: Sequence[DrillReport]) -> list[Repeats]:

@@ -1,0 +1,1 @@
+"""What dead tools left: faults undone, histories closed, reports sent."""

@@ -1,0 +1,1 @@
+"""From frozen records to rows and a verdict. Pure: an old run is judged again by the same functions."""
