@@ -153,10 +153,10 @@ class DrilledSite:
             self.permit(host)
             self.returns_after(host, 0.2)
             control = str(self.root / host / "control")
-            self._spawn(sys.executable, str(PARENT), control, *self.command(host))
+            self.spawn(sys.executable, str(PARENT), control, *self.command(host))
         backends = [f"web-{host}=127.0.0.1:{self.ports[host]}" for host in HOSTS]
         port = str(self.ports["balancer"])
-        self._spawn(sys.executable, "-m", "homeostat.lab.balancer", "--port", port, *backends)
+        self.spawn(sys.executable, "-m", "homeostat.lab.balancer", "--port", port, *backends)
         self.write_site()
         for name in self.ports:
             until(lambda name=name: accepts(self.ports[name]), f"{name} answers")
@@ -174,7 +174,8 @@ class DrilledSite:
         self.state.mkdir(exist_ok=True)
         (self.state / "site.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
 
-    def _spawn(self, *argv: str) -> None:
+    def spawn(self, *argv: str) -> None:
+        """A process that `end` ends."""
         self.processes.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
     def write_drill(self, given: dict[str, Any], /, **changes: Any) -> str:

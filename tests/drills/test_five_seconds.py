@@ -37,11 +37,11 @@ def site(tmp_path: Path) -> Iterator[DrilledSite]:
 def put(site: DrilledSite, seconds: float) -> Path:
     """The service of n1 is one that is back after exactly so long; its log."""
     port, pid_file, log = free_port(), site.root / "n1" / "pid", site.root / "n1" / "truth"
-    site._spawn(sys.executable, str(SERVICE), str(port), str(seconds), str(pid_file), str(log))
+    site.spawn(sys.executable, str(SERVICE), str(port), str(seconds), str(pid_file), str(log))
     until(lambda: accepts(port), "the service")
     site.permit("n1", profiles={"web": {"pid_file": str(pid_file)}})
     given = yaml.safe_load((site.state / "site.yaml").read_text())
-    given["services"]["web"]["on"]["n1"]["url"] = f"http://127.0.0.1:{port}"
+    given["services"]["web"]["hosts"]["n1"]["url"] = f"http://127.0.0.1:{port}"
     (site.state / "site.yaml").write_text(yaml.safe_dump(given))
     return log
 
