@@ -75,19 +75,45 @@ async def test_what_was_answered_is_not_done_again(node: NodeHost) -> None:
 
 @pytest.mark.seed("order an answer that is lost is asked for again, and nothing is broken twice")
 async def test_another_life_of_the_node_process_does_not_begin_it(node: NodeHost) -> None:
+    process, transport = node.processes[-1], node.transport()
     victim = node.victim(VICTIM)
-    record = await planned(node.transport(), node.announced("node_kill", PATTERN))
+    record = await planned(transport, node.announced("node_kill", PATTERN))
     heard = asked(node, "q-clock", {"ask": "clock"})
     inject = {"ask": "verb", "verb": "inject", "record": record}
     late = asked(node, "q-late", inject, life=heard["life"], until_ns=heard["answer"])
     assert "came too late" in late["refusal"]["message"]
-    node.processes[-2].kill()  # the victim is the last one
-    node.processes[-2].wait()
+    process.kill()
+    process.wait()
     node.start_node()
-    refused = asked(node, "q-inject", inject, life=heard["life"])["refusal"]
-    assert refused["kind"] == "GiveUp" and "started again since" in refused["message"]
+    with pytest.raises(GiveUp, match="started again since"):
+        await transport.verb("inject", record)
     assert victim.poll() is None
     assert keeper.Folder(node.keeper).open_faults() == []
+
+
+@pytest.mark.seed("order what was given up is not done later")
+async def test_a_node_that_thaws_does_not_begin_what_was_given_up(node: NodeHost) -> None:
+    process = node.processes[-1]
+    victim = node.victim(VICTIM)
+    record = await planned(node.transport(), node.announced("node_kill", PATTERN))
+    heard = asked(node, "q-clock", {"ask": "clock"})
+    inject = {"ask": "verb", "verb": "inject", "record": record}
+    words = {
+        "question": "q-frozen",
+        "words": inject,
+        "life": heard["life"],
+        "until_ns": heard["answer"] + 10**9,
+    }
+    process.send_signal(signal.SIGSTOP)
+    try:
+        while keeper.now_ns() <= words["until_ns"]:
+            told = node.server.client.call("POST", "/drills/hosts/n1/questions", words)
+            assert told["state"] == "silent"
+    finally:
+        process.send_signal(signal.SIGCONT)
+    refused = asked(node, **words)["refusal"]
+    assert refused["kind"] == "GiveUp" and "came too late" in refused["message"]
+    assert victim.poll() is None
 
 
 @pytest.mark.seed("order no harm without the claim of an announced run, nor while drills are halted")

@@ -42,8 +42,8 @@ SILENT_S = 10.0
 """Without a word of the node for so long, a question is given up."""
 ANSWER_S = 150.0
 """Longer than anything that a node does: it kills a verb after 90 s, a program of the host after 120 s."""
-BEGUN_WITHIN_S = 10.0
-"""What is done once is begun so long after the node was asked, or never."""
+BEGUN_WITHIN_S = SILENT_S
+"""What is done once is begun so long after the node was asked, or never: not when it was given up."""
 _AGAIN_S = 0.2
 _STOP_S = 10.0
 """Its last words have to come over the network."""
