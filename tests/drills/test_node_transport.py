@@ -125,6 +125,12 @@ async def test_no_harm_without_a_claim(node: NodeHost) -> None:
     node.announce("r-elsewhere", "n2")
     with pytest.raises(NotAllowed, match="announced for n2, not for n1"):
         await transport.verb("inject", {**record, "fault": "r-elsewhere"})
+    power = {**record, "injector": "node_power", "target": {"host": "n2"}}
+    node.announce("r-here")
+    with pytest.raises(NotAllowed, match="announced for n1, not for n2"):
+        await transport.verb("inject", {**power, "fault": "r-here"})
+    with pytest.raises(NotAllowed, match="not node_power"):  # the host itself, to which it was let through
+        await transport.verb("inject", {**power, "fault": "r-elsewhere"})
     other = node.token("other", "admin", "infrastructure")
     node.announce("r-other", client=other)
     with pytest.raises(NotAllowed, match="begun by other"):
@@ -235,11 +241,13 @@ async def test_a_renewal_ends_with_the_claim_and_the_host_undoes_it(node: NodeHo
     assert state(victim) == "S"
 
 
-async def test_a_server_that_is_started_again_is_no_obstacle(node: NodeHost) -> None:
+@pytest.mark.parametrize("who", ["server", "nats"])
+async def test_who_is_started_again_is_no_obstacle(node: NodeHost, who: str) -> None:
     transport = node.transport()
     before = await transport.clock_ns()
-    node.server.kill()
-    node.server.start()
+    again = node.server if who == "server" else node.nats
+    again.kill()
+    again.start()
     assert await transport.clock_ns() > before
 
 

@@ -6,6 +6,7 @@ no halt. What may be broken on a host is decided there alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from homeostat.kernel.http import ERRORS, CurrentCaller, Text
 WAIT_S = 1.0
 """For an answer; then who asked does so again. Longer, and a message that was lost costs a monitor its life:
 it is lost after two seconds of silence."""
+NODE_POWER = "node_power"
 _MOMENT_MAX = 2**62
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -101,7 +103,7 @@ async def _refuse_harm(parts: DrillsApi, caller: Caller, host: str, words: Quest
     match words:
         case AskVerb(verb="inject"):
             row = await _run(parts, caller, words.fault)
-            _refuse_others(row, host, words.record)
+            _refuse_others(row, _hit(host, words.record))
             # Renewed in the database: a server that does not lead any more must not let harm through.
             if (why := await parts.register.renew(row.run)) is not None:
                 raise NotAllowed(f"nothing is broken on {host} for run {row.run}: {why}")
@@ -112,7 +114,7 @@ async def _refuse_harm(parts: DrillsApi, caller: Caller, host: str, words: Quest
                 raise RetryLater(f"what run {row.run} broke on {host} is not kept so: {why}")
         case AskRestart():
             row = await _run(parts, caller, words.run)
-            _refuse_others(row, host, {})
+            _refuse_others(row, host)
             if row.verdict:
                 raise NotAllowed(f"run {row.run} has its report; nothing is started for it any more")
         case _:
@@ -130,15 +132,19 @@ async def _run(parts: DrillsApi, caller: Caller, run: str) -> Run:
     return row
 
 
-def _refuse_others(row: Run, host: str, record: dict[str, Any]) -> None:
-    """Only the hosts that were announced are hit; a host's power is switched where that is done."""
-    target = record.get("target")
-    powered = (
-        target.get("host") if isinstance(target, dict) and record.get("injector") == "node_power" else None
-    )
-    if host not in row.hosts and powered not in row.hosts:
+def _refuse_others(row: Run, hit: str) -> None:
+    """Only the hosts that were announced are hit."""
+    if hit not in row.hosts:
         announced = ", ".join(row.hosts) or "no host"
-        raise NotAllowed(f"run {row.run} was announced for {announced}, not for {host}")
+        raise NotAllowed(f"run {row.run} was announced for {announced}, not for {hit}")
+
+
+def _hit(host: str, record: Mapping[str, Any]) -> str:
+    """The host that is broken: the power of one is switched on another."""
+    if record.get("injector") != NODE_POWER:
+        return host
+    target = record.get("target")
+    return str(target.get("host") if isinstance(target, dict) else None)
 
 
 def _view(said: Answered | None) -> AnswerView:
