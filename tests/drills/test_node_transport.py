@@ -206,6 +206,20 @@ async def test_what_is_down_is_started_only_after_a_fault_of_ours(node: NodeHost
     assert "restart-it" in await transport.restart("it") and started.exists()
 
 
+@pytest.mark.parametrize("injector", ["node_kill", "node_freeze"])
+async def test_a_node_process_is_seen_by_itself_and_never_hit(node: NodeHost, injector: str) -> None:
+    process, transport = node.processes[-1], node.transport()
+    record = node.announced(injector, {"command_line": f".* -m homeostat.node {node.config}"})
+    with pytest.raises(NotAllowed, match="would be hit: init, who asks"):
+        await transport.verb("plan", record)
+    looks = {**record, "target": {**record["target"], "only_look": True}}
+    looks = await transport.verb("plan", looks)
+    assert [each["pid"] for each in looks["plan"]["matched"]] == [process.pid]
+    with pytest.raises(GiveUp, match=r"target.only_look: True is not accepted"):
+        await transport.verb("inject", looks)
+    assert process.poll() is None and state(process) in "RS"
+
+
 @pytest.mark.seed("order the undo needs neither the server nor the tool: each killed, undone in time")
 @pytest.mark.parametrize("who", ["tool", "server", "node"])
 async def test_whoever_is_killed_leaves_nothing_broken(node: NodeHost, who: str) -> None:
