@@ -28,6 +28,8 @@ class NodeHost(BrokenHost):
 
     server: RunningServer = field(kw_only=True)
     nats: NatsServer = field(kw_only=True)
+    ground: Path = field(kw_only=True)
+    """The folder of server and NATS."""
 
     def permit(self, **drills: Any) -> None:
         """Write node.yaml; read again for every question. `enabled=None`: without a `drills:` part."""
@@ -45,22 +47,24 @@ class NodeHost(BrokenHost):
         )
 
     def start_node(self) -> subprocess.Popen[bytes]:
-        """Start the node process, and return when the server knows it."""
-        with (self.root / "node.log").open("ab") as log:
-            node = self.start(
-                sys.executable, "-m", "homeostat.node", str(self.config), stdout=log, stderr=log
-            )
-        until(lambda: self._known() or node.poll() is not None, "the server knows the node")
-        assert node.poll() is None, (self.root / "node.log").read_text()
+        """Start the node process, and return when it hears what it is asked."""
+        log, before = self.root / "node.log", self._connected()
+        argv = (sys.executable, "-m", "homeostat.node", str(self.config))
+        with log.open("ab") as file:
+            node = self.start(*argv, stdout=file, stderr=file)
+        until(lambda: self._connected() > before or node.poll() is not None, "the node process hears")
+        assert node.poll() is None, log.read_text()
+        until(lambda: '"n1"' in self.server.get("/api/v1/nodes")[1], "the server knows the node")
         return node
 
-    def _known(self) -> bool:
-        return '"n1"' in self.server.get("/api/v1/nodes")[1]
+    def _connected(self) -> int:
+        log = self.root / "node.log"
+        return log.read_text().count("connected to NATS") if log.exists() else 0
 
     @property
     def site_server(self) -> SiteServer:
         """As a site file has it."""
-        return SiteServer(url=self.server.url, token_file=self.root / "admin.token")
+        return SiteServer(url=self.server.url, token_file=self.ground / "admin.token")
 
     def transport(self, host: str = "n1", client: Client | None = None) -> NodeTransport:
         """By the node, with the administrator's token or another one."""
@@ -87,14 +91,37 @@ class NodeHost(BrokenHost):
         return Client(self.server.url, made["token"])
 
 
-@contextmanager
-def node_host(root: Path, nats: NatsServer) -> Iterator[NodeHost]:
-    """A host that permits everything, its node process, and a server, until the end of the test."""
-    with running_server(root, nats) as server:
-        host = NodeHost(root, server=server, nats=nats)
+@dataclass
+class Ground:
+    """A NATS server and a server of ours, for one host after the other."""
+
+    folder: Path
+    nats: NatsServer
+    server: RunningServer
+
+    @contextmanager
+    def host(self, root: Path) -> Iterator[NodeHost]:
+        """A host that permits everything and its node process, until the end of the test."""
+        host = NodeHost(root, server=self.server, nats=self.nats, ground=self.folder)
         host.permit()
         try:
             host.start_node()
             yield host
         finally:
             host.end()
+            if not self.server.status("/healthz"):
+                self.server.kill()
+                self.server.start()
+            self.server.client.call("POST", "/drills/resume")
+
+
+@contextmanager
+def real_ground(folder: Path) -> Iterator[Ground]:
+    """Both run, until the end of the tests."""
+    nats = NatsServer(folder)
+    nats.start()
+    try:
+        with running_server(folder, nats) as server:
+            yield Ground(folder, nats, server)
+    finally:
+        nats.kill()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from broken_host import OURS, state, until
-from drilled_node import NodeHost, node_host
+from drilled_node import Ground, NodeHost, real_ground
 
 from drill_reports import report
 from homeostat.drills import node_keeper as keeper
@@ -23,7 +23,7 @@ from homeostat.kernel.client import Client
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed, NotFound, RetryLater
 from homeostat.monitors.node_process_watch import WatchConfig
 from homeostat.monitors.supervision import Loss, Monitors
-from real_parts import NatsServer, eventually
+from real_parts import eventually
 
 TOOL = Path(__file__).with_name("node_tool.py")
 VICTIM = f"{OURS}-by-node"
@@ -31,9 +31,15 @@ PATTERN = {"command_line": f"^{VICTIM} 600$"}
 PLANNED: tuple[Verb, ...] = ("probe", "plan")
 
 
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with real_ground(tmp_path_factory.mktemp("ground")) as made:
+        yield made
+
+
 @pytest.fixture
-def node(tmp_path: Path, nats: NatsServer) -> Iterator[NodeHost]:
-    with node_host(tmp_path, nats) as host:
+def node(tmp_path: Path, ground: Ground) -> Iterator[NodeHost]:
+    with ground.host(tmp_path) as host:
         yield host
 
 

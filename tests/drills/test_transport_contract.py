@@ -6,14 +6,14 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from broken_host import OURS, BrokenHost, broken_host, state, until
-from drilled_node import node_host
+from drilled_node import Ground, real_ground
 from real_sshd import needs_sshd, ssh_host
 
 from homeostat.drills import node_keeper as keeper
@@ -56,6 +56,12 @@ def _local(host: BrokenHost, path: Path) -> Reached:
     return Reached(host, LocalTransport("n1", host.config, path / "orders"), host.permit, order)
 
 
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with real_ground(tmp_path_factory.mktemp("ground")) as made:
+        yield made
+
+
 @pytest.fixture(params=["local", pytest.param("ssh", marks=needs_sshd), "node"])
 async def there(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reached]:
     if request.param == "local":
@@ -66,7 +72,7 @@ async def there(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield Reached(ssh.broken, ssh.transport, ssh.permit, ssh.order)
             await ssh.transport.close()
     else:
-        with node_host(tmp_path, request.getfixturevalue("nats")) as node:
+        with request.getfixturevalue("ground").host(tmp_path) as node:
             yield Reached(node, node.transport(), node.permit, node.announced)
 
 
