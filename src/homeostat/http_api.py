@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from homeostat import __version__
 from homeostat.contracts.nouns import SetPoint, Standing
 from homeostat.drills import api as drills
+from homeostat.drills import hosts_api as drilled_hosts
 from homeostat.faults import api as faults
 from homeostat.faults import what_if_api as what_if
 from homeostat.fleet import api as fleet
@@ -81,7 +82,18 @@ def assemble(
     app.state.overview = overview
     for name, parts in state.items():
         setattr(app.state, name, parts)
-    rooms = (fleet, hosts, resources, faults, what_if, subscriptions, notices, silences, drills)
+    rooms = (
+        fleet,
+        hosts,
+        resources,
+        faults,
+        what_if,
+        subscriptions,
+        notices,
+        silences,
+        drills,
+        drilled_hosts,
+    )
     console = (console_links.router, pages.front, pages.router, silence_pages.router, drill_pages.router)
     for router in (own, metrics_router, *(room.router for room in rooms), tokens_router, *console):
         app.include_router(router)

@@ -10,9 +10,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,6 +22,7 @@ from homeostat.drills import node_keeper
 from homeostat.drills.node_settings import keeper_folder
 from homeostat.fleet.node_link import LinkSettings, NodeLink
 from homeostat.fleet.node_observations import ObservationStore
+from homeostat.fleet.node_questions import Answering, NodeQuestions
 from homeostat.fleet.node_roles import Role, RoleCommand
 from homeostat.kernel import logs
 from homeostat.kernel.bus import Bus, BusSettings
@@ -31,6 +34,9 @@ from homeostat.kernel.terminal import errors_in_one_line
 from homeostat.node_settings import NodeSettings
 from homeostat.resources.settings import offers_of
 
+if TYPE_CHECKING:
+    from homeostat.drills.transports.node_answers import DrillAnswers
+
 _log = structlog.get_logger("node")
 
 
@@ -41,39 +47,66 @@ class _Parts:
     store: ObservationStore
     bus: Bus
     link: NodeLink
+    questions: NodeQuestions
+    drills: Drills
     roles: tuple[Role, ...]
+
+
+class Drills:
+    """Answers to drills. What they need is loaded with the first question: most nodes are never drilled."""
+
+    def __init__(self, settings: NodeSettings, config: Path) -> None:
+        self._settings, self._config = settings, config
+        self._answers: DrillAnswers | None = None
+
+    async def answer(self, words: Mapping[str, Any]) -> Any:
+        """One question. Kernel errors."""
+        if self._answers is None:
+            module = await asyncio.to_thread(import_module, "homeostat.drills.transports.node_answers")
+            if self._answers is None:  # another question may have been faster
+                orders = self._settings.state_dir.absolute() / "asked"
+                self._answers = module.DrillAnswers(self._settings.host, self._config, orders)
+        return await self._answers.answer(words)
+
+    async def close(self) -> None:
+        """What runs here for a drill elsewhere ends."""
+        if self._answers is not None:
+            await self._answers.close()
 
 
 def main(config: Path) -> None:
     """Run a node until it is stopped. BadInput, AlreadyRunning."""
     settings = load(NodeSettings, config)
     logs.configure(settings.log_level)
-    asyncio.run(run(settings, roles_of(settings, config)))
+    asyncio.run(run(settings, roles_of(settings, config), config.absolute()))
 
 
-async def run(settings: NodeSettings, commands: Sequence[RoleCommand]) -> None:
+async def run(settings: NodeSettings, commands: Sequence[RoleCommand], config: Path) -> None:
     """Run the node until SIGTERM or SIGINT: roles stop first, what they report is sent, then goodbye.
 
     A second signal stops at once. AlreadyRunning when another process has this state directory.
     """
     taken = "{path}: a node already runs here, pid {pid}; stop it, or give this node another state_dir"
     with only_owner(settings.state_dir / "node.lock", taken):
-        parts = _build(settings, commands)
+        parts = _build(settings, commands, config)
         asked, stopping = asyncio.Event(), asyncio.Event()
         _heed_signals(asked, stopping)
         try:
             await parts.link.listen()
+            await parts.questions.listen()
             await run_tasks(
                 [
                     Task("bus", parts.bus.run, forever=True),
                     Task("undo keeper", lambda: keep_again(keeper_folder(settings.state_dir))),
                     *parts.link.tasks(),
+                    Task("questions", parts.questions.run, forever=True),
                     *(Task(f"role.{role.name}", role.run) for role in parts.roles),
                     Task("stop", lambda: _stop_in_order(settings, parts, asked, stopping)),
                 ],
                 stopping=stopping,
             )
         finally:
+            await parts.drills.close()
             parts.store.close()
 
 
@@ -99,7 +132,7 @@ def roles_of(settings: NodeSettings, config: Path) -> tuple[RoleCommand, ...]:
     return (RoleCommand("runner", argv, settings.runner_stop_s),)
 
 
-def _build(settings: NodeSettings, commands: Sequence[RoleCommand]) -> _Parts:
+def _build(settings: NodeSettings, commands: Sequence[RoleCommand], config: Path) -> _Parts:
     nats = settings.nats
     bus = Bus(
         BusSettings(
@@ -118,8 +151,10 @@ def _build(settings: NodeSettings, commands: Sequence[RoleCommand]) -> _Parts:
     roles = tuple(Role(command, store, link.recorded) for command in commands)
     for role in roles:
         link.on_assigned(role.assigned)
+    drills = Drills(settings, config)
+    answering = Answering(settings.host, link.incarnation, drills.answer, link.current)
     _log.info("node", host=settings.host, pid=os.getpid(), boot=store.boot, incarnation=link.incarnation)
-    return _Parts(store, bus, link, roles)
+    return _Parts(store, bus, link, NodeQuestions(answering, bus), drills, roles)
 
 
 def _heed_signals(asked: asyncio.Event, stopping: asyncio.Event) -> None:

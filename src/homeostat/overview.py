@@ -129,6 +129,7 @@ def api_of(settings: ServerSettings, shown: Shown) -> FastAPI:
             "topology": lambda: path.world.topology,
             "faults": FaultsApi(store.readers, store.journal, telling.subscriptions, telling.known_drills),
             "drills": shown.drilling.api,
+            "drilled_hosts": shown.drilling.hosts_api,
             "notices": NoticesApi(
                 enrol=path.enrol,
                 readers=store.readers,

@@ -91,7 +91,7 @@ def test_paths_of_this_machine_are_beside_the_site_file(site: Site, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"hosts": {"n1": {}}}, "config (a node.yaml on this machine) or ssh"),
+        ({"hosts": {"n1": {}}}, "config (a node.yaml on this machine), ssh or node"),
         ({"hosts": {"n1": {"config": "x", "power": {"host": "n1"}}}}, "hosts.n1.power.host"),
         ({"services": {"web": {"hosts": {"n9": {"profile": "web"}}}}}, "services.web.hosts.n9"),
         (

@@ -16,6 +16,6 @@ role = str(Path(__file__).with_name("fake_role.py"))
 command = RoleCommand("fake", (sys.executable, role, *sys.argv[2:]), settings.runner_stop_s)
 logs.configure(settings.log_level)
 try:
-    asyncio.run(node.run(settings, [command]))
+    asyncio.run(node.run(settings, [command], Path(sys.argv[1])))
 except HomeostatError as error:
     sys.exit(f"homeostat node: {error}")

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -210,6 +210,48 @@ class AssignmentGiven:
     mine: dict[Annotated[ResourceId, _NAME], Number]
 
 
+@checked(frozen=True, slots=True, config=_STRICT)
+class Asked:
+    """to.<host>.asked: a question. Under the same name it may come any number of times.
+
+    `life`: the incarnation of the node process that it is for; any other one refuses it. Empty: whoever is
+    there. `until_ns` on the node's CLOCK_BOOTTIME: it is not begun later; 0: whenever it comes.
+    """
+
+    question: Name
+    epoch: Number
+    words: dict[str, Any]
+    life: Text = ""
+    until_ns: Number = 0
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Refusal:
+    """An error of the kernel's tree by its name; the last three are those of a BadInput."""
+
+    kind: Name
+    message: Text
+    field: Text | None = None
+    value: Text | None = None
+    accepted: Text | None = None
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Answered:
+    """node.<host>.answered: what came of a question, or that it is being worked on (`taken`).
+
+    `life` is the incarnation that says it, `at_ns` its CLOCK_BOOTTIME when it did.
+    """
+
+    host: Annotated[HostId, _NAME]
+    question: Name
+    life: Name
+    at_ns: Number
+    taken: bool = False
+    answer: Any = None
+    refusal: Refusal | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Subjects:
     """The NATS subjects of one host."""
@@ -233,6 +275,10 @@ class Subjects:
         return f"node.{self.host}.goodbye"
 
     @property
+    def answered(self) -> str:
+        return f"node.{self.host}.answered"
+
+    @property
     def acknowledged(self) -> str:
         return f"to.{self.host}.acknowledged"
 
@@ -243,6 +289,10 @@ class Subjects:
     @property
     def assigned(self) -> str:
         return f"to.{self.host}.assigned"
+
+    @property
+    def asked(self) -> str:
+        return f"to.{self.host}.asked"
 
 
 def digest(states: Mapping[ResourceId, ResourceState]) -> str:

@@ -75,6 +75,10 @@ class SiteHost(_Part):
     ssh: SshAccess | None = None
     """How it is reached when it is another machine."""
 
+    node: bool = False
+    """Whether it is reached by its node process, through the site's `server`. Its own node.yaml is read
+    there, and neither `config` nor `ssh` is given here. The token of `server` is an administrator's."""
+
     probe: Url | None = None
     """What answers as long as the host is up: `tcp://10.0.0.1:22`. Monitors of this host ask it."""
 
@@ -83,8 +87,10 @@ class SiteHost(_Part):
 
     @model_validator(mode="after")
     def _reached(self) -> Self:
-        if self.config is None and self.ssh is None:
-            raise ValueError("config (a node.yaml on this machine) or ssh must be given")
+        if self.node and (self.config is not None or self.ssh is not None):
+            raise ValueError("node: a host is reached by its node process, or by config or ssh, not by both")
+        if not self.node and self.config is None and self.ssh is None:
+            raise ValueError("config (a node.yaml on this machine), ssh or node must be given")
         return self
 
 
@@ -167,6 +173,10 @@ class Site(_Part):
     @model_validator(mode="after")
     def _known(self) -> Self:
         for name, each in self.hosts.items():
+            if each.node and self.server is None:
+                raise ValueError(
+                    f"hosts.{name}.node: the site's server, by which it is reached, must be given"
+                )
             if each.power is not None and (each.power.host == name or each.power.host not in self.hosts):
                 raise ValueError(f"hosts.{name}.power.host: another host of this site, not {each.power.host}")
         for name, service in self.services.items():

@@ -195,14 +195,14 @@ class NodeLink:
     async def _understand(self, subject: str, body: bytes) -> None:
         if subject == self._subjects.acknowledged:
             said = decode(Acknowledged, body)
-            if await self._current(said.epoch) and await asyncio.to_thread(
+            if await self.current(said.epoch) and await asyncio.to_thread(
                 self._store.acknowledge, said.boot, said.seq
             ):
                 self._heeded.set()
                 self._sends.set()
         elif subject == self._subjects.resync:
             asked = decode(ResyncRequested, body)
-            if await self._current(asked.epoch):
+            if await self.current(asked.epoch):
                 _log.info("the server asks for everything", reason=asked.reason)
                 self._sent, self._levels_due = 0, True
                 self._heeded.set()
@@ -210,7 +210,7 @@ class NodeLink:
 
         elif subject == self._subjects.assigned:
             given = decode(AssignmentGiven, body)
-            if given.incarnation == self.incarnation and await self._current(given.epoch):
+            if given.incarnation == self.incarnation and await self.current(given.epoch):
                 await self._assign(given)
 
     async def _assign(self, given: AssignmentGiven) -> None:
@@ -226,7 +226,8 @@ class NodeLink:
                 each()
         self._beats.set()  # the server knows at once
 
-    async def _current(self, epoch: int) -> bool:
+    async def current(self, epoch: int) -> bool:
+        """Whether a server of this epoch is listened to. StoreFull, StoreUnavailable."""
         if await asyncio.to_thread(self._store.see_epoch, epoch):
             return True
         if self._refused_epoch != epoch:

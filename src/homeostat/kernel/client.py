@@ -88,6 +88,17 @@ class Client:
                 f"{path}: not readable; start `homeostat up` again, or set HOMEOSTAT_URL"
             ) from None
 
+    @classmethod
+    def with_token_of(cls, url: str, token_file: Path) -> Client:
+        """The server of a site, with the token in a file. BadInput names that file."""
+        try:
+            token = token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput("server.token_file", str(token_file), f"a file with a token ({error})") from None
+        if not token:
+            raise BadInput("server.token_file", str(token_file), "a file with a token; this one is empty")
+        return cls(url.rstrip("/"), token)
+
     def _address(self, path: str, query: Mapping[str, str | int | Sequence[str] | None]) -> str:
         wanted = {name: value for name, value in query.items() if value is not None}
         asked = urllib.parse.urlencode(wanted, doseq=True)

@@ -33,15 +33,18 @@ class ProcessTarget:
     direct: Mapping[str, str]
     """One of the words of a profile, when no profile is named."""
     allow_collateral: bool
+    only_look: bool = False
+    """Whether it is asked who is there: then who asks counts, too, and nothing is ever hit."""
 
 
 def process_target(words: Words) -> ProcessTarget:
     """The processes that are meant; all other words must have been taken before. BadInput."""
     profile, collateral = words.text("profile"), words.flag("allow_collateral")
+    only_look = words.flag("only_look")
     given = {name: words.text(name) for name in _WAYS}
     words.end()
     direct = {name: value for name, value in given.items() if value is not None}
-    return ProcessTarget(profile, direct, collateral)
+    return ProcessTarget(profile, direct, collateral, only_look)
 
 
 def matched(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
@@ -50,7 +53,8 @@ def matched(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
     found = tuple(sorted(_find(fault.node, profile)))
     if not found:
         raise NotFound(f"no process here matches {_words(target)}; nothing would be hit")
-    _refuse_our_own(fault, found)
+    if not target.only_look:
+        _refuse_our_own(fault, found)
     if not target.allow_collateral:
         _refuse_shared(fault.node, target, profile, found)
     return found
@@ -63,6 +67,8 @@ def processes_of(node: Permitted, name: str) -> tuple[Process, ...]:
 
 def still(fault: Fault, target: ProcessTarget) -> tuple[Process, ...]:
     """The planned processes, when they are exactly those that match now. NotFound otherwise."""
+    if target.only_look:
+        raise BadInput("target.only_look", True, "false: with it nothing is ever hit")
     planned = tuple(process_of(each) for each in fault.section("plan")["matched"])
     now = matched(fault, target)
     if now != planned:

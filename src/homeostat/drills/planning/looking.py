@@ -90,7 +90,7 @@ class Looking:
 
     async def matched(self, host: str, profile: str, name: str) -> list[dict[str, Any]]:
         """The processes of a profile on a host, as a kill would plan it. NotFound when there are none."""
-        target = {"profile": profile, "allow_collateral": True}
+        target = {"profile": profile, "allow_collateral": True, "only_look": True}
         record = {"fault": name[:63], "injector": "node_kill", "target": target}
         answered = await self._transports[host].verb("plan", record)
         found: list[dict[str, Any]] = answered["plan"]["matched"]

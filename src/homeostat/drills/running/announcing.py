@@ -197,10 +197,4 @@ class ServerAnnouncing:
 
 def announcing_to(url: str, token_file: Path, run: str = "") -> ServerAnnouncing:
     """The server of a site; `run` when it was begun by another tool. BadInput names the token file."""
-    try:
-        token = token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput("server.token_file", str(token_file), f"a file with a token ({error})") from None
-    if not token:
-        raise BadInput("server.token_file", str(token_file), "a file with a token; this one is empty")
-    return ServerAnnouncing(Client(url.rstrip("/"), token), run=run)
+    return ServerAnnouncing(Client.with_token_of(url, token_file), run=run)

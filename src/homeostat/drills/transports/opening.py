@@ -1,4 +1,4 @@
-"""From a host of the site to its transport. SSH is imported only where a host needs it."""
+"""From a host of the site to its transport. Only what a host needs is imported."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def transport_to(site: Site, host: str, folder: Path) -> HostTransport:
         from homeostat.drills.transports.ssh import SshTransport
 
         return SshTransport(host, given.ssh)
+    if given.node:
+        from homeostat.drills.transports.by_node import NodeTransport
+
+        assert site.server is not None, "a site with such a host has a server"
+        return NodeTransport(host, site.server)
     assert given.config is not None
     return LocalTransport(host, given.config, folder)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import asyncssh
 
+from homeostat.drills.transports.meaning import error_of
 from homeostat.drills.transports.shipment import BOOT, shipment
 from homeostat.drills.transports.ssh_connection import SshConnection, connect
 from homeostat.drills.transports.ssh_settings import SshAccess
-from homeostat.kernel import errors
-from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, RetryLater
+from homeostat.kernel.errors import RetryLater
 
 ANSWER_S = 90.0
 """Longer than any verb: one looks at its effect for a minute at most."""
@@ -151,13 +151,3 @@ async def first_line(process: asyncssh.SSHClientProcess[bytes]) -> bytes:
     while (line := await process.stdout.readline()) and not line.startswith((b"{", b"[")):
         pass
     return line
-
-
-def error_of(said: dict[str, Any]) -> HomeostatError:
-    """The kernel's error that the host named."""
-    kind = getattr(errors, str(said.get("kind")), GiveUp)
-    if kind is BadInput and "field" in said:
-        return BadInput(said["field"], said["value"], said["accepted"])
-    if not (isinstance(kind, type) and issubclass(kind, HomeostatError)) or issubclass(kind, BadInput):
-        kind = GiveUp
-    return kind(str(said["message"]))

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 
 import asyncssh
 
-from homeostat.drills.transports.ssh_link import error_of, first_line, open_link
+from homeostat.drills.transports.meaning import error_of
+from homeostat.drills.transports.ssh_link import first_line, open_link
 from homeostat.drills.transports.ssh_settings import SshAccess
 from homeostat.kernel.config import checked
 from homeostat.kernel.errors import GiveUp
