@@ -33,6 +33,10 @@ _OURS = frozenset(
 )
 """Errors of connecting that only our own machine can be blamed for."""
 
+_OK, _LATE, _ERROR = Answer.OK, Answer.LATE, Answer.ERROR
+"""Looked up once: a member of an enumeration costs a thousand instructions each time."""
+_new = tuple.__new__
+
 
 now_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 """CLOCK_BOOTTIME; the only clock of a monitor."""
@@ -58,38 +62,47 @@ class Target:
 
 
 class _Probe:
-    """One question under way."""
+    """One question under way. Filled in by who asks: an `__init__` would double what it costs."""
 
     __slots__ = ("connection", "fresh", "over", "scheduled_ns", "sent_ns", "task")
-
-    def __init__(self, scheduled_ns: int, sent_ns: int) -> None:
-        self.scheduled_ns, self.sent_ns = scheduled_ns, sent_ns
-        self.fresh = self.over = False
-        self.connection: _Connection | None = None
-        self.task: asyncio.Task[None] | None = None
+    scheduled_ns: int
+    sent_ns: int
+    fresh: bool
+    over: bool
+    connection: _Connection | None
+    task: asyncio.Task[None] | None
 
 
 class Prober:
     """Asks one target. `record` gets every sample, in the order of their ends."""
 
+    __slots__ = ("_idle", "_loop", "expected", "late_ns", "record", "request", "target", "waiting")
+
     def __init__(self, target: Target, record: Callable[[Sample], None]) -> None:
         self.target, self.record = target, record
         self.request = target.request()
+        self.expected = frozenset(target.expected)
+        """What counts as a good answer; a member is found faster here than in a range."""
         self.late_ns = target.deadline_ns
         """A good answer after so long is late; the sampler knows more once it has its baseline."""
-        self._under_way: deque[_Probe] = deque()
+        self.waiting: deque[_Probe] = deque()
+        """Those without an end; and what has one behind the first of them, until `expire`."""
         self._idle: list[_Connection] = []
         self._loop = asyncio.get_running_loop()
 
     @property
     def under_way(self) -> bool:
         """Whether a probe has not ended yet."""
-        return any(not probe.over for probe in self._under_way)
+        return any(not probe.over for probe in self.waiting)
 
     def ask(self, scheduled_ns: int, *, fresh: bool) -> None:
         """Send one probe now. `fresh`: on a new connection, in place of a kept one."""
-        probe = _Probe(scheduled_ns, now_ns())
-        self._under_way.append(probe)
+        probe = _Probe()
+        probe.scheduled_ns = scheduled_ns
+        probe.fresh = probe.over = False
+        probe.connection = probe.task = None
+        probe.sent_ns = now_ns()
+        self.waiting.append(probe)
         connection = self._idle.pop() if self._idle else None
         if connection is not None and not fresh and self.target.path is not None:
             connection.ask(probe)
@@ -99,8 +112,8 @@ class Prober:
         self.connect(probe)
 
     def expire(self) -> None:
-        """End what is older than its deadline. To be called at least once a period."""
-        waiting = self._under_way
+        """End what is older than its deadline. To be called once a period while anything is `waiting`."""
+        waiting = self.waiting
         while waiting and (waiting[0].over or now_ns() - waiting[0].sent_ns >= self.target.deadline_ns):
             probe = waiting.popleft()
             if not probe.over:
@@ -114,12 +127,14 @@ class Prober:
         """The one end of a probe; later ones are ignored."""
         if probe.over:
             return
-        probe.over = True
         done_ns = now_ns()
-        if answer is Answer.OK and done_ns - probe.sent_ns > self.late_ns:
-            answer = Answer.LATE
+        probe.over = True
+        if self.waiting and self.waiting[0] is probe:
+            self.waiting.popleft()
+        if answer is _OK and done_ns - probe.sent_ns > self.late_ns:
+            answer = _LATE
         seen = (probe.scheduled_ns, probe.sent_ns, done_ns, answer, probe.fresh, status)
-        self.record(tuple.__new__(Sample, seen))  # Sample(*seen) without the detour through Python
+        self.record(_new(Sample, seen))  # Sample(*seen) without the detour through Python
 
     def connect(self, probe: _Probe) -> None:
         """Ask on a new connection."""
@@ -158,6 +173,8 @@ class Prober:
 
 class _Connection(asyncio.Protocol):
     """One connection, at most one probe on it at a time."""
+
+    __slots__ = ("_heard", "_parser", "_probe", "_prober", "_transport", "_used")
 
     def __init__(self, prober: Prober, probe: _Probe) -> None:
         self._prober = prober
@@ -225,10 +242,9 @@ class _Connection(asyncio.Protocol):
     def _answered(self) -> None:
         probe, self._probe = self._probe, None
         if probe is not None:
-            status = self._parser.get_status_code()
+            status, prober = self._parser.get_status_code(), self._prober
             probe.connection = None
-            good = status in self._prober.target.expected
-            self._prober.end(probe, Answer.OK if good else Answer.ERROR, status)
+            prober.end(probe, _OK if status in prober.expected else _ERROR, status)
 
     def _failed(self) -> None:
         probe, self._probe = self._probe, None

@@ -14,14 +14,13 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -29,6 +28,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from homeostat.kernel.errors import BadInput, HomeostatError
+from homeostat.monitors.node_configuration import config_of
 from homeostat.monitors.node_probing import Prober, Target, now_ns
 from homeostat.monitors.node_ticks import Ticks
 from homeostat.monitors.samples import Answer, Sample, line_of
@@ -112,26 +112,6 @@ class SamplerConfig:
         return round(late_ms * _NS_PER_MS)
 
 
-def config_of(text: str) -> SamplerConfig:
-    """The configuration in this JSON; BadInput names the first field that is wrong."""
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise BadInput("config", text, f"JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise BadInput("config", values, "an object")
-    known = {each.name: each for each in fields(SamplerConfig)}
-    for name, value in values.items():
-        if name not in known:
-            raise BadInput(name, value, f"one of {', '.join(known)}")
-    if "expected_status" in values:
-        values["expected_status"] = tuple(values["expected_status"])
-    try:
-        return SamplerConfig(**values).checked()
-    except TypeError as error:
-        raise BadInput("config", sorted(values), str(error)) from None
-
-
 def raise_priority() -> str:
     """As much as the machine permits: fifo, nice or none."""
     try:
@@ -192,10 +172,11 @@ class Sampler:
 
     def _tick(self) -> None:
         taken = self._ticks.take()
-        if taken is None or self._stopping.is_set():
+        if taken is None:
             return
         due_ns, missed = taken
-        self._prober.expire()
+        if self._prober.waiting:
+            self._prober.expire()
         self._asked += 1
         self._prober.ask(due_ns, fresh=self._asked % self._config.fresh_every == 0)
         self._skipped += missed
@@ -228,7 +209,8 @@ class Sampler:
         if new:
             self._file.write("".join(map(line_of, new)).encode())
             self._samples += len(new)
-            self._lateness_max_ns = max(self._lateness_max_ns, *(sample.lateness_ns for sample in new))
+            late_ns = max([sample.sent_ns - sample.scheduled_ns for sample in new])
+            self._lateness_max_ns = max(self._lateness_max_ns, late_ns)
             new.clear()
 
     def _say(self, statement: Statement) -> None:
@@ -253,7 +235,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="JSON, see SamplerConfig")
     path = parser.parse_args().config
     try:
-        config = config_of(path.read_text())
+        config = config_of(SamplerConfig, path.read_text())
         priority = raise_priority() if config.raised_priority else "none"
         with Path(config.samples_file).open("ab", buffering=0) as file:
             # uvloop: a fifth less CPU a sample than asyncio's own loop.

@@ -56,8 +56,7 @@ class Sample(NamedTuple):
 
 def line_of(sample: Sample) -> str:
     """One line of JSON: `[scheduled, sent, done, answer, fresh, status]`."""
-    scheduled_ns, sent_ns, done_ns, answer, fresh, status = sample
-    return f'[{scheduled_ns},{sent_ns},{done_ns},"{answer}",{int(fresh)},{status}]\n'
+    return '[%d,%d,%d,"%s",%d,%d]\n' % sample  # noqa: UP031  half of what an f-string costs here
 
 
 def samples_of(lines: Iterable[str], where: str = "samples") -> tuple[Sample, ...]:
