@@ -1,4 +1,4 @@
-"""Probes on the wire: asked, answered or expired, each by itself. asyncio Protocols and httptools.
+"""Probes on the wire: asked, answered or expired, each by itself. asyncio Protocols (and its TLS), httptools.
 
 Knows no schedule: the sampler says when. A probe goes out on a kept connection or a new one and never waits
 for another. One that a server closed unused while our request was on its way is asked again on a new one, as
@@ -12,13 +12,14 @@ import contextlib
 import errno
 import re
 import socket
+import ssl
 import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -53,6 +54,9 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     expected: range = range(200, 400)
     deadline_ns: int = 1_000_000_000
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    """By SNI, and in the certificate."""
 
     def request(self) -> bytes:
         """What is sent, every time the same."""
@@ -76,7 +80,7 @@ class _Probe:
 class Prober:
     """Asks one target. `record` gets every sample, in the order of their ends."""
 
-    __slots__ = ("_idle", "_loop", "expected", "late_ns", "record", "request", "target", "waiting")
+    __slots__ = ("_idle", "_loop", "_tls", "expected", "late_ns", "record", "request", "target", "waiting")
 
     def __init__(self, target: Target, record: Callable[[Sample], None]) -> None:
         self.target, self.record = target, record
@@ -88,6 +92,15 @@ class Prober:
         self.waiting: deque[_Probe] = deque()
         """Those without an end; and what has one behind the first of them, until `expire`."""
         self._idle: list[_Connection] = []
+        self._tls: dict[str, Any] = {}
+        if target.tls is not None:
+            # The handshake is part of its probe, and has no deadline of its own before that one's.
+            late_s = 2 * target.deadline_ns / 1e9
+            self._tls = {
+                "ssl": target.tls,
+                "server_hostname": target.server_name,
+                "ssl_handshake_timeout": late_s,
+            }
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -161,10 +174,14 @@ class Prober:
     async def _connect(self, probe: _Probe) -> None:
         try:
             await self._loop.create_connection(
-                lambda: _Connection(self, probe), self.target.address, self.target.port
+                lambda: _Connection(self, probe), self.target.address, self.target.port, **self._tls
             )
         except ConnectionRefusedError:
             self.end(probe, Answer.REFUSED)
+        except ssl.SSLCertVerificationError:
+            self.end(probe, Answer.UNTRUSTED)
+        except ssl.SSLError:  # its numbers are not those of the system
+            self.end(probe, _ERROR)
         except OSError as error:
             self.end(probe, Answer.CLIENT_ERROR if error.errno in _OURS else Answer.ERROR)
         finally:

@@ -31,11 +31,13 @@ from homeostat.kernel.errors import BadInput, HomeostatError
 from homeostat.monitors.node_configuration import config_of
 from homeostat.monitors.node_probing import Prober, Target, now_ns
 from homeostat.monitors.node_ticks import Ticks
+from homeostat.monitors.node_tls import context_of
 from homeostat.monitors.samples import Answer, Sample, line_of
 from homeostat.monitors.statements import Alive, Ended, Ready, Statement, encode
 
 HEARTBEAT_S = 0.5
 _NS_PER_MS = 1_000_000
+_PORTS = {"http": 80, "https": 443}
 _NICENESS = -10
 _GARBAGE_THRESHOLD = 50_000
 
@@ -46,7 +48,7 @@ class SamplerConfig:
 
     name: str
     url: str
-    """`http://host:port/path`, or `tcp://host:port`: a connection that stands is the answer."""
+    """`http://host:port/path`, https, or `tcp://host:port`: a connection that stands is the answer."""
     samples_file: str
     period_ms: float = 20.0
     """Time between two probes. The bounds of an outage are at least twice this apart."""
@@ -65,6 +67,12 @@ class SamplerConfig:
     """From, to: what counts as a good answer."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of every request; may hold a token."""
+    cacert: str | None = None
+    """Of https: a file of the CAs that are believed, and no others; the system's when not given."""
+    server_name: str | None = None
+    """Of https: the name in the certificate, when it is not that in the URL. `Host` says it, too."""
+    verify: bool = True
+    """Of https: False believes anybody."""
     raised_priority: bool = True
     """SCHED_FIFO, else a lower nice value, where this machine permits it."""
 
@@ -79,8 +87,8 @@ class SamplerConfig:
             if getattr(self, name) < 1:
                 raise BadInput(name, getattr(self, name), "1 or more")
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "tcp") or not parts.hostname:
-            raise BadInput("url", self.url, "http://host:port/path or tcp://host:port")
+        if parts.scheme not in (*_PORTS, "tcp") or not parts.hostname:
+            raise BadInput("url", self.url, "http://host:port/path, https:// or tcp://host:port")
         if any("\n" in text or "\r" in text for pair in self.headers.items() for text in pair):
             raise BadInput("headers", "***", "one line each")
         return self
@@ -89,7 +97,7 @@ class SamplerConfig:
         """Whom to ask, its name resolved once: a resolver's trouble is not the service's."""
         parts = urlsplit(self.url)
         try:
-            port = parts.port or (80 if parts.scheme == "http" else 0)
+            port = parts.port or _PORTS.get(parts.scheme, 0)
             found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
             if not port:
                 raise ValueError("no port")
@@ -99,11 +107,13 @@ class SamplerConfig:
         return Target(
             address=str(found[0][4][0]),
             port=port,
-            path=path if parts.scheme == "http" else None,
-            host=parts.netloc.rpartition("@")[2],
+            path=path if parts.scheme in _PORTS else None,
+            host=f"{self.server_name}:{port}" if self.server_name else parts.netloc.rpartition("@")[2],
             headers=self.headers,
             expected=range(self.expected_status[0], self.expected_status[1] + 1),
             deadline_ns=round(self.deadline_ms * _NS_PER_MS),
+            tls=context_of(self.cacert, verify=self.verify) if parts.scheme == "https" else None,
+            server_name=self.server_name or str(parts.hostname),
         )
 
     def late_ns(self, rho_ns: int) -> int:

@@ -228,7 +228,7 @@ def _evidence(ordered: Sequence[Sample], served: _Served, guards: _Guards) -> li
     found = []
     for each in ordered:
         match each.answer:
-            case Answer.REFUSED | Answer.ERROR:
+            case Answer.REFUSED | Answer.ERROR | Answer.UNTRUSTED:
                 low, begun, ended = each.sent_ns, each.done_ns, each.sent_ns
                 until = served.first_sent_after(each.done_ns)
             case Answer.LATE | Answer.TIMEOUT:
