@@ -235,8 +235,8 @@ def _evidence(ordered: Sequence[Sample], served: _Served, guards: _Guards) -> li
                 low = begun = each.sent_ns + guards.sent_ns
                 until = served.first_done_after(begun)
                 ended = (each.done_ns if until is None else min(until, each.done_ns)) - guards.done_ns
-                if ended <= begun and until is not None:
-                    continue  # others were served meanwhile: slow, not out
+                if ended <= begun and served.first_done_after(each.sent_ns) is not None:
+                    continue  # it, or others, were served meanwhile: slow, not out
                 ended = max(begun, ended)
             case Answer.OK | Answer.CLIENT_ERROR:
                 continue
