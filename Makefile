@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
-WORKERS ?=
+WORKERS ?= 2
 
-.PHONY: help up test lint format bench slow e2e docs setup clean testbed testbed-down testbed-test testbed-smoke evidence
+.PHONY: help up test coverage lint format bench slow e2e docs setup clean testbed testbed-down testbed-test testbed-smoke evidence
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -23,11 +23,16 @@ $(VENV)/.synced: pyproject.toml uv.lock
 up: setup ## start everything embedded: server, NATS, SQLite, the lab
 	@$(BIN)/homeostat up
 
-# make test WORKERS=2: a file stays with one worker, so that what its tests share is made once; in the order of the folders, or the
-# files with few long tests would come last. One test alone: .venv/bin/pytest FILE.
-test: setup ## all tests but the slow ones, and how much of the code they ran
+# make test WORKERS=1: in one process. A file stays with one worker, so that what its tests share is made once; in the order of the
+# folders, or the files with few long tests would come last. One test alone: .venv/bin/pytest FILE.
+PYTEST_WORKERS := $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+
+test: setup ## all tests but the slow ones
+	$(BIN)/pytest -m "not slow and not openstack" $(PYTEST_WORKERS)
+
+coverage: setup ## the same tests, and how much of the code they ran, also in the processes they start (twice as long)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow and not openstack" $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+	$(BIN)/coverage run -m pytest -m "not slow and not openstack" $(PYTEST_WORKERS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

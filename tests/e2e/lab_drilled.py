@@ -43,7 +43,7 @@ class Tool:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.wait(60)
+                process.communicate(timeout=60)
         return process.returncode, out, err
 
     def report(self, *words: str, within_s: float = 120) -> tuple[int, dict[str, Any]]:
@@ -59,7 +59,8 @@ class Tool:
 
     def facts(self, run: Path, kind: str) -> list[dict[str, Any]]:
         """What a run has written down of one kind."""
-        lines = (run / "history.jsonl").read_text().splitlines(keepends=True)
+        history = run / "history.jsonl"
+        lines = history.read_text().splitlines(keepends=True) if history.exists() else []
         found = [json.loads(line) for line in lines if line.endswith("\n")]
         return [each for each in found if each["fact"] == kind]
 

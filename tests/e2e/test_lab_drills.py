@@ -75,7 +75,7 @@ def test_a_second_one_is_refused_and_the_server_halts_the_first(drill: Tool) -> 
     finally:
         if first.poll() is None:
             first.terminate()
-            first.wait(60)
+            first.communicate(timeout=60)
         drill.lab.client.call("POST", "/drills/resume")
     assert first.returncode == 13
     (aborted,) = drill.facts(run, "Aborted")

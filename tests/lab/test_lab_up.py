@@ -76,7 +76,7 @@ def test_a_resource_that_never_comes_is_named_with_its_logs(lab: Up, tmp_path: P
     proxied = {**os.environ, "http_proxy": "http://127.0.0.1:9"}
     with running(server, tmp_path / "server.log"):
         done = subprocess.run(
-            [*bootstrap, "--deadline-s", "2.5"], capture_output=True, text=True, timeout=20, env=proxied
+            [*bootstrap, "--deadline-s", "6"], capture_output=True, text=True, timeout=60, env=proxied
         )
     assert done.returncode == 1
     assert "8 of 9 up; waiting for web-n1 missing" in done.stdout

@@ -86,7 +86,7 @@ async def test_a_living_host_does_not_answer_for_a_dead_one() -> None:
     living = IcmpProbe("127.0.0.1", 4711, privileged=PRIVILEGED)
     # The same identifier on purpose: the socket must not hear what others are told.
     dead = IcmpProbe(DARK, 4711, privileged=PRIVILEGED)
-    answers = await asyncio.gather(*(probe(7, 0.3) for probe in (living, dead, living, dead)))
+    answers = await asyncio.gather(*(probe(7, 2.0) for probe in (living, dead, living, dead)))
     assert [bool(each) for each in answers] == [False, True, False, True]
 
 

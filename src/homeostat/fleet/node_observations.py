@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,25 +30,17 @@ from homeostat.contracts.wire import (
     ResourceLevel,
     Transition,
     assigned_digest,
-    decode,
-    digest,
     encode,
 )
-from homeostat.kernel.errors import BadInput, CorruptState, StoreFull, StoreUnavailable
+from homeostat.fleet.node_observations_file import digest_of, move_aside, open_file, said_plainly
+from homeostat.kernel.errors import CorruptState
 
 UNACKNOWLEDGED_MAX = 10_000
 """About 5 MB. Smaller loses history in a long outage of the server, larger makes the catching-up longer."""
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS levels (resource TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS transitions (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS intents (resource TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-"""
 _SET_FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _SET_LEVEL = "INSERT INTO levels VALUES (?, ?) ON CONFLICT (resource) DO UPDATE SET body = excluded.body"
 _SET_INTENT = "INSERT INTO intents VALUES (?, ?) ON CONFLICT (resource) DO UPDATE SET body = excluded.body"
-_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 M = TypeVar("M")
 _log = structlog.get_logger("observations")
@@ -76,21 +67,6 @@ class Snapshot:
     assigned: str = ""
 
 
-@dataclass(slots=True)
-class _Memory:
-    """What is on disk, ready to be read. Changed only after the commit that made it so."""
-
-    boot: str
-    seq: int
-    acknowledged: int
-    epoch: int
-    levels: dict[ResourceId, ResourceLevel]
-    transitions: dict[int, Transition]
-    intents: dict[ResourceId, Intent]
-    assigned: Assigned | None = None
-    digest: str = ""
-
-
 class ObservationStore:
     """One node's observations in one SQLite file."""
 
@@ -108,13 +84,13 @@ class ObservationStore:
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         try:
-            self._database, self._memory = _open(path, new_boot)
+            self._database, self._memory = open_file(path, new_boot)
         except CorruptState as error:
-            aside = _move_aside(path)
+            aside = move_aside(path)
             _log.error(
                 "observations were unreadable and are begun anew", moved_to=str(aside), reason=str(error)
             )
-            self._database, self._memory = _open(path, new_boot)
+            self._database, self._memory = open_file(path, new_boot)
 
     @property
     def boot(self) -> str:
@@ -229,7 +205,7 @@ class ObservationStore:
             if before is None or before.mine != told.mine:
                 with self._transaction() as database:
                     database.execute(_SET_FACT, ("assigned", encode(told.mine).decode()))
-            fresh = _digest(self._memory.levels, told)
+            fresh = digest_of(self._memory.levels, told)
             with self._reading:
                 self._memory.assigned, self._memory.digest = told, fresh
         return told
@@ -265,7 +241,7 @@ class ObservationStore:
 
     def _remember(self, transition: Transition, intent: Intent | None, overflow: int) -> None:
         resource, seq = transition.level.resource, transition.level.seq
-        fresh = _digest({**self._memory.levels, resource: transition.level}, self._memory.assigned)
+        fresh = digest_of({**self._memory.levels, resource: transition.level}, self._memory.assigned)
         with self._reading:
             memory = self._memory
             memory.seq = seq
@@ -288,7 +264,7 @@ class ObservationStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _named(self._path):
+        with said_plainly(self._path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
@@ -299,18 +275,6 @@ class ObservationStore:
                 raise
 
 
-def _digest(levels: Mapping[ResourceId, ResourceLevel], told: Assigned | None) -> str:
-    """Of what is this host's to run: what a guest was that has left is nobody's business any more."""
-    mine = {} if told is None else told.mine
-    return digest(
-        {
-            each.resource: each.state
-            for each in levels.values()
-            if not each.generation or mine.get(each.resource) == each.generation
-        }
-    )
-
-
 def _open_act(before: Intent | None, transition: Transition) -> Intent | None:
     """The act that is open for the resource after this transition."""
     if transition.intended is not None:
@@ -318,82 +282,3 @@ def _open_act(before: Intent | None, transition: Transition) -> Intent | None:
     if before is not None and transition.finished is not None and transition.finished.action == before.action:
         return None
     return before
-
-
-def _open(path: Path, new_boot: Callable[[], str]) -> tuple[sqlite3.Connection, _Memory]:
-    with _named(path):
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        try:
-            path.chmod(0o600)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise CorruptState(f"{path}: {found}")
-            database.executescript(_TABLES)
-            database.execute("INSERT OR IGNORE INTO facts VALUES ('boot', ?)", (new_boot(),))
-            return database, _load(database)
-        except BaseException:
-            database.close()
-            raise
-
-
-def _load(database: sqlite3.Connection) -> _Memory:
-    facts = dict(database.execute("SELECT name, value FROM facts"))
-    levels = [
-        decode(ResourceLevel, body)
-        for (body,) in database.execute("SELECT body FROM levels ORDER BY resource")
-    ]
-    transitions = [
-        decode(Transition, body) for (body,) in database.execute("SELECT body FROM transitions ORDER BY seq")
-    ]
-    intents = {
-        ResourceId(resource): decode(Intent, body)
-        for resource, body in database.execute("SELECT resource, body FROM intents")
-    }
-    kept = {level.resource: level for level in levels}
-    told = None
-    if "assigned" in facts:
-        told = decode(Assigned, b'{"mine":' + facts["assigned"].encode() + b',"confirmed":false}')
-    memory = _Memory(
-        boot=facts["boot"],
-        seq=int(facts.get("seq", 0)),
-        acknowledged=int(facts.get("acknowledged", 0)),
-        epoch=int(facts.get("epoch", 0)),
-        levels=kept,
-        transitions={transition.level.seq: transition for transition in transitions},
-        intents=intents,
-        assigned=told,
-        digest=_digest(kept, told),
-    )
-    first = memory.seq - len(transitions) + 1
-    if list(memory.transitions) != list(range(first, memory.seq + 1)):
-        raise CorruptState("the numbers of the transitions have a hole")
-    return memory
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What SQLite says in the words of our tree."""
-    try:
-        yield
-    except (BadInput, KeyError, ValueError) as error:
-        raise CorruptState(f"{path}: a row cannot be read: {error}") from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _UNREADABLE:
-            raise CorruptState(f"{path}: {error}; the next start moves it aside") from error
-        if code == sqlite3.SQLITE_FULL:
-            raise StoreFull(
-                f"{path}: no room on the disk; nothing more is recorded until there is"
-            ) from error
-        raise StoreUnavailable(f"{path}: {error}; check that the directory is there and writable") from error
-
-
-def _move_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
-    path.rename(aside)
-    for tail in ("-wal", "-shm"):
-        beside = path.with_name(path.name + tail)
-        if beside.exists():
-            beside.rename(aside.with_name(aside.name + tail))
-    return aside

@@ -83,6 +83,12 @@ class Deposed(GiveUp):
     """Another server holds the term."""
 
 
+_SHOWN_MOST = 160
+
+
 def _shown(value: object) -> str:
+    """The value on one line. Of a path only the whole helps; of a long text its two ends."""
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if len(text) <= _SHOWN_MOST:
+        return text
+    return text[: _SHOWN_MOST - 43] + "..." + text[-40:]

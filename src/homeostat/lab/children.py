@@ -50,7 +50,7 @@ class ChildSpec:
     after: tuple[str, ...] = ()
     once: bool = False
     shown_as: str | None = None
-    ready_within_s: float = 30.0
+    ready_within_s: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
     stop_deadline_s: float = 5.0
     stop_wave: int = 0
