@@ -11,9 +11,10 @@ import pytest
 import yaml
 from drilled_site import DRILL, HOSTS, DrilledSite, drilled_site, free_port
 
+from homeostat.drills.language.reading import drill_of
 from homeostat.drills.planning.asking import Asker
 from homeostat.drills.planning.preparation import asked_at
-from homeostat.drills.planning.trusting import Trust, Verified, trust_in, trusted
+from homeostat.drills.planning.trusting import Trust, Verified, check_certificates, trust_in, trusted
 from homeostat.drills.site import Site, address_of, read_site
 from homeostat.kernel.errors import BadInput
 from tls_parts import Authority, Front, front
@@ -123,6 +124,21 @@ async def test_whom_a_check_refuses(tmp_path: Path, authority: Authority, wrong:
         }[wrong]
         with pytest.raises(BadInput, match=rf"services.web.hosts.n1.url: 'https://127.*({says})'?"):
             await found.check(url)
+
+
+async def test_what_the_drill_does_not_mean_must_be_believed_too(
+    tmp_path: Path, authority: Authority, fronted: Front
+) -> None:
+    """Else it would be down, and would end the drill once its fault stands."""
+    urls = [f"https://localhost:{fronted.of(free_port())}" for _ in range(2)]
+    other = web(urls[1], cacert="other.pem")
+    Authority(tmp_path, "other")
+    drill = drill_of(DRILL)
+    good = site_of(tmp_path, {"web": web(urls[0], urls[0])}, cacert="ca.pem")
+    await check_certificates(trust_in(good), good, drill, "n1")
+    both = site_of(tmp_path, {"web": web(urls[0], urls[0]), "other": other}, cacert="ca.pem")
+    with pytest.raises(BadInput, match=rf"services.other.endpoint: '{urls[1]}'"):
+        await check_certificates(trust_in(both), both, drill, "n1")
 
 
 async def test_who_is_not_there_is_not_disbelieved(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from homeostat.drills.clouds.opening import verified_by
 from homeostat.drills.model import Drill, Operation, Redundancy
+from homeostat.drills.planning.guards import collateral, hit_services
 from homeostat.drills.planning.preparation import operation_url, service_of, url_of
 from homeostat.drills.site import Site, address_of
 from homeostat.kernel.errors import BadInput
@@ -117,7 +118,7 @@ async def trusted(site: Site) -> Trust:
 
 
 async def check_certificates(trust: Trust, site: Site, drill: Drill, victim: str) -> None:
-    """Of everything that the drill asks: BadInput for the first that cannot be verified."""
+    """Of everything that the drill asks or looks after: BadInput for one that cannot be verified."""
     await asyncio.gather(*(trust.check(url) for url in dict.fromkeys(_asked(site, drill, victim))))
 
 
@@ -128,7 +129,9 @@ def _asked(site: Site, drill: Drill, victim: str) -> Iterator[str]:
     for operation in drill.operations.all:
         if isinstance(operation, Operation) and operation.kind == "http":
             yield operation_url(site, operation, victim)
-    for number, each in enumerate(drill.preconditions):
-        if isinstance(each, Redundancy):
-            service = service_of(site, each.service, f"preconditions.{number}.service")
-            yield from (presence.url for presence in service.hosts.values() if presence.url is not None)
+    # Else a back end that nobody believes would be down for who looks after what the drill does not mean.
+    yield from (each.url for each in collateral(site, drill, victim))
+    needed = {each.service for each in drill.preconditions if isinstance(each, Redundancy)}
+    for name in needed | set(hit_services(site, drill, victim)):
+        service = service_of(site, name, "preconditions.service")
+        yield from (presence.url for presence in service.hosts.values() if presence.url is not None)
