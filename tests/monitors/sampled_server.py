@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ class SampledServer:
         self.delay_s = 0.0
         self.port = 0
         self.heard: list[bytes] = []
+        self.tls: ssl.SSLContext | None = None
         self.loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Transport] = set()
@@ -46,7 +48,9 @@ class SampledServer:
 
     async def listen(self) -> None:
         """Listen, on the same port as before."""
-        self._server = await self.loop.create_server(lambda: _Session(self), "127.0.0.1", self.port)
+        self._server = await self.loop.create_server(
+            lambda: _Session(self), "127.0.0.1", self.port, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
 
@@ -82,9 +86,10 @@ def answer_of(status: int, *headers: str, body: bytes = b"ok") -> bytes:
 
 
 @contextmanager
-def sampled_server() -> Iterator[SampledServer]:
-    """A server that listens."""
+def sampled_server(tls: ssl.SSLContext | None = None) -> Iterator[SampledServer]:
+    """A server that listens, with `tls` for TLS."""
     server = SampledServer()
+    server.tls = tls
     thread = threading.Thread(target=server.loop.run_forever)
     thread.start()
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from homeostat.monitors.outage import Outage, Plan, may_decide, measure, resolution_ms
@@ -149,6 +149,10 @@ def test_flapping_is_bounded_as_the_longest_and_as_a_sum(world: World) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(worlds(), st.integers(0, 100 * MS))
+@example(
+    world_of(251, 1), 0
+)  # a late answer before a long sleep of the prober is no begin of what comes after
+@example(world_of(1040, 1), 0)
 def test_an_outage_that_does_not_end_is_censored(world: World, more: int) -> None:
     (start, _) = world.outages[0]
     world.end = start + sum(b - a for a, b in world.stalls) + 2 * DEADLINE + more

@@ -20,6 +20,7 @@ from homeostat.drills.planning.asking import Asker
 from homeostat.drills.planning.fitting import fitted
 from homeostat.drills.planning.preparation import candidates, victims
 from homeostat.drills.planning.sampling import can_be_denser
+from homeostat.drills.planning.trusting import trusted
 from homeostat.drills.progress import Progress
 from homeostat.drills.records.history import read_cleanup
 from homeostat.drills.reports.model import DrillReport, report_of
@@ -61,7 +62,8 @@ async def opened(
         raise NotAllowed(f"{runs}: {words}; `homeostat drill resume` lets drills run again")
     stop = Stop(progress.say)
     with only_drill(runs, f"a drill of site {site.site}"), _orders(runs / ORDERS) as orders:
-        async with signals_stop(stop), Asker() as asker, Transports(site, orders) as transports:
+        asking = Asker(await trusted(site))
+        async with signals_stop(stop), asking as asker, Transports(site, orders) as transports:
             yield Parts(site, transports, asker, runs, stop, progress)
 
 
@@ -80,7 +82,7 @@ def _orders(folder: Path) -> Iterator[Path]:
 async def looked_at(site: Site, runs: Path, progress: Progress) -> AsyncIterator[Parts]:
     """The same for who only looks: beside a drill that runs, and without telling anybody."""
     with TemporaryDirectory(prefix="homeostat-drill-") as orders:
-        async with Asker() as asker, Transports(site, Path(orders)) as transports:
+        async with Asker(await trusted(site)) as asker, Transports(site, Path(orders)) as transports:
             yield Parts(site, transports, asker, runs, Stop(), progress)
 
 

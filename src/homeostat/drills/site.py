@@ -18,13 +18,14 @@ from homeostat.drills.spans import Some
 from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
 from homeostat.kernel.config import load
 
-_URL = r"^(http|tcp)://[^\s/]+(/\S*)?$"
+_URL = r"^(https?|tcp)://[^\s/]+(/\S*)?$"
+_PORTS = {"http": 80, "https": 443}
 
 
 def address_of(url: str) -> tuple[str, int]:
-    """Host and port of a URL; of http without one, 80. ValueError without a port otherwise."""
+    """Host and port of a URL; of http without one 80, of https 443. ValueError without a port otherwise."""
     parts = urlsplit(url)
-    port = parts.port or (80 if parts.scheme == "http" else None)
+    port = parts.port or _PORTS.get(parts.scheme)
     if not parts.hostname or port is None:
         raise ValueError(f"{url}: it must say host and port")
     return parts.hostname, port
@@ -120,6 +121,13 @@ class SiteService(_Part):
     endpoint: Url | None = None
     """Where its users find it."""
 
+    cacert: Path | None = None
+    """CAs in PEM by which its certificates are verified, instead of the site's `cacert`."""
+
+    server_name: HostName | None = None
+    """The name in the certificates on its hosts, where their `url` says an address: asked for by SNI and
+    `Host`, and verified. Its endpoint goes by the name in its own URL."""
+
     holder: Literal["listens", "address"] = "listens"
     """Who holds the endpoint: the host on which a process of the profile listens on its port, or the host
     that has its address."""
@@ -165,6 +173,10 @@ class Site(_Part):
     services: dict[Name, SiteService] = Field(default_factory=dict)
     server: SiteServer | None = None
     cloud: SiteCloud | None = None
+    cacert: Path | None = None
+    """CAs in PEM by which certificates of https:// are verified, and by no others. When not given: what
+    clouds.yaml says for the site's cloud (`cacert`, `verify`), else the CAs of this machine."""
+
     deviations: tuple[Text, ...] = ()
     """In what this site is not what a document asks for: at the head of every report."""
 
@@ -215,7 +227,12 @@ def _beside(site: Site, folder: Path) -> Site:
     }
     server = site.server and site.server.model_copy(update={"token_file": folder / site.server.token_file})
     cloud = site.cloud and _cloud_beside(site.cloud, folder)
-    return site.model_copy(update={"hosts": hosts, "server": server, "cloud": cloud})
+    services = {
+        name: each.model_copy(update={"cacert": folder / each.cacert.expanduser()}) if each.cacert else each
+        for name, each in site.services.items()
+    }
+    changed = {"hosts": hosts, "services": services, "server": server, "cloud": cloud}
+    return site.model_copy(update=changed | {"cacert": site.cacert and folder / site.cacert.expanduser()})
 
 
 def _cloud_beside(cloud: SiteCloud, folder: Path) -> SiteCloud:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import resource
 import signal
@@ -23,12 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from homeostat.kernel.errors import BadInput, HomeostatError
 from homeostat.kernel.processes import die_with_parent
+from homeostat.monitors.node_configuration import config_of
 from homeostat.monitors.node_probing import now_ns
 from homeostat.monitors.node_sampler import HEARTBEAT_S
 from homeostat.monitors.samples import Answer, Sample, line_of
@@ -69,27 +69,9 @@ class CommandConfig:
             raise BadInput("phase_ms", self.phase_ms, "0 or more, in ms")
         if self.baseline_samples < 1:
             raise BadInput("baseline_samples", self.baseline_samples, "1 or more")
-        if not self.argv or not self.argv[0]:
+        if not self.argv or not self.argv[0] or not all(isinstance(word, str) for word in self.argv):
             raise BadInput("argv", self.argv, "a command and its words")
         return self
-
-
-def config_of(text: str) -> CommandConfig:
-    """The configuration in this JSON; BadInput names the first field that is wrong."""
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise BadInput("config", text, f"JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise BadInput("config", values, "an object")
-    known = {each.name: each for each in fields(CommandConfig)}
-    for name, value in values.items():
-        if name not in known:
-            raise BadInput(name, value, f"one of {', '.join(known)}")
-    try:
-        return CommandConfig(**values | {"argv": tuple(map(str, values["argv"]))}).checked()
-    except (TypeError, KeyError) as error:
-        raise BadInput("config", sorted(values), str(error)) from None
 
 
 class CommandSampler:
@@ -243,7 +225,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="JSON, see CommandConfig")
     path = parser.parse_args().config
     try:
-        config = config_of(path.read_text())
+        config = config_of(CommandConfig, path.read_text())
         with Path(config.samples_file).open("ab", buffering=0) as file:
             asyncio.run(_sample(config, file))
     except (HomeostatError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Probes on the wire: asked, answered or expired, each by itself. asyncio Protocols and httptools.
+"""Probes on the wire: asked, answered or expired, each by itself. asyncio Protocols (and its TLS), httptools.
 
 Knows no schedule: the sampler says when. A probe goes out on a kept connection or a new one and never waits
 for another. One that a server closed unused while our request was on its way is asked again on a new one, as
@@ -12,13 +12,14 @@ import contextlib
 import errno
 import re
 import socket
+import ssl
 import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -32,6 +33,10 @@ _OURS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES}
 )
 """Errors of connecting that only our own machine can be blamed for."""
+
+_OK, _LATE, _ERROR = Answer.OK, Answer.LATE, Answer.ERROR
+"""Looked up once: a member of an enumeration costs a thousand instructions each time."""
+_new = tuple.__new__
 
 
 now_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
@@ -49,6 +54,9 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     expected: range = range(200, 400)
     deadline_ns: int = 1_000_000_000
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    """By SNI, and in the certificate."""
 
     def request(self) -> bytes:
         """What is sent, every time the same."""
@@ -58,38 +66,56 @@ class Target:
 
 
 class _Probe:
-    """One question under way."""
+    """One question under way. Filled in by who asks: an `__init__` would double what it costs."""
 
     __slots__ = ("connection", "fresh", "over", "scheduled_ns", "sent_ns", "task")
-
-    def __init__(self, scheduled_ns: int, sent_ns: int) -> None:
-        self.scheduled_ns, self.sent_ns = scheduled_ns, sent_ns
-        self.fresh = self.over = False
-        self.connection: _Connection | None = None
-        self.task: asyncio.Task[None] | None = None
+    scheduled_ns: int
+    sent_ns: int
+    fresh: bool
+    over: bool
+    connection: _Connection | None
+    task: asyncio.Task[None] | None
 
 
 class Prober:
     """Asks one target. `record` gets every sample, in the order of their ends."""
 
+    __slots__ = ("_idle", "_loop", "_tls", "expected", "late_ns", "record", "request", "target", "waiting")
+
     def __init__(self, target: Target, record: Callable[[Sample], None]) -> None:
         self.target, self.record = target, record
         self.request = target.request()
+        self.expected = frozenset(target.expected)
+        """What counts as a good answer; a member is found faster here than in a range."""
         self.late_ns = target.deadline_ns
         """A good answer after so long is late; the sampler knows more once it has its baseline."""
-        self._under_way: deque[_Probe] = deque()
+        self.waiting: deque[_Probe] = deque()
+        """Those without an end; and what has one behind the first of them, until `expire`."""
         self._idle: list[_Connection] = []
+        self._tls: dict[str, Any] = {}
+        if target.tls is not None:
+            # The handshake is part of its probe, and has no deadline of its own before that one's.
+            late_s = 2 * target.deadline_ns / 1e9
+            self._tls = {
+                "ssl": target.tls,
+                "server_hostname": target.server_name,
+                "ssl_handshake_timeout": late_s,
+            }
         self._loop = asyncio.get_running_loop()
 
     @property
     def under_way(self) -> bool:
         """Whether a probe has not ended yet."""
-        return any(not probe.over for probe in self._under_way)
+        return any(not probe.over for probe in self.waiting)
 
     def ask(self, scheduled_ns: int, *, fresh: bool) -> None:
         """Send one probe now. `fresh`: on a new connection, in place of a kept one."""
-        probe = _Probe(scheduled_ns, now_ns())
-        self._under_way.append(probe)
+        probe = _Probe()
+        probe.scheduled_ns = scheduled_ns
+        probe.fresh = probe.over = False
+        probe.connection = probe.task = None
+        probe.sent_ns = now_ns()
+        self.waiting.append(probe)
         connection = self._idle.pop() if self._idle else None
         if connection is not None and not fresh and self.target.path is not None:
             connection.ask(probe)
@@ -99,8 +125,8 @@ class Prober:
         self.connect(probe)
 
     def expire(self) -> None:
-        """End what is older than its deadline. To be called at least once a period."""
-        waiting = self._under_way
+        """End what is older than its deadline. To be called once a period while anything is `waiting`."""
+        waiting = self.waiting
         while waiting and (waiting[0].over or now_ns() - waiting[0].sent_ns >= self.target.deadline_ns):
             probe = waiting.popleft()
             if not probe.over:
@@ -114,12 +140,14 @@ class Prober:
         """The one end of a probe; later ones are ignored."""
         if probe.over:
             return
-        probe.over = True
         done_ns = now_ns()
-        if answer is Answer.OK and done_ns - probe.sent_ns > self.late_ns:
-            answer = Answer.LATE
+        probe.over = True
+        if self.waiting and self.waiting[0] is probe:
+            self.waiting.popleft()
+        if answer is _OK and done_ns - probe.sent_ns > self.late_ns:
+            answer = _LATE
         seen = (probe.scheduled_ns, probe.sent_ns, done_ns, answer, probe.fresh, status)
-        self.record(tuple.__new__(Sample, seen))  # Sample(*seen) without the detour through Python
+        self.record(_new(Sample, seen))  # Sample(*seen) without the detour through Python
 
     def connect(self, probe: _Probe) -> None:
         """Ask on a new connection."""
@@ -146,10 +174,14 @@ class Prober:
     async def _connect(self, probe: _Probe) -> None:
         try:
             await self._loop.create_connection(
-                lambda: _Connection(self, probe), self.target.address, self.target.port
+                lambda: _Connection(self, probe), self.target.address, self.target.port, **self._tls
             )
         except ConnectionRefusedError:
             self.end(probe, Answer.REFUSED)
+        except ssl.SSLCertVerificationError:
+            self.end(probe, Answer.UNTRUSTED)
+        except ssl.SSLError:  # its numbers are not those of the system
+            self.end(probe, _ERROR)
         except OSError as error:
             self.end(probe, Answer.CLIENT_ERROR if error.errno in _OURS else Answer.ERROR)
         finally:
@@ -158,6 +190,8 @@ class Prober:
 
 class _Connection(asyncio.Protocol):
     """One connection, at most one probe on it at a time."""
+
+    __slots__ = ("_heard", "_parser", "_probe", "_prober", "_transport", "_used")
 
     def __init__(self, prober: Prober, probe: _Probe) -> None:
         self._prober = prober
@@ -225,10 +259,9 @@ class _Connection(asyncio.Protocol):
     def _answered(self) -> None:
         probe, self._probe = self._probe, None
         if probe is not None:
-            status = self._parser.get_status_code()
+            status, prober = self._parser.get_status_code(), self._prober
             probe.connection = None
-            good = status in self._prober.target.expected
-            self._prober.end(probe, Answer.OK if good else Answer.ERROR, status)
+            prober.end(probe, _OK if status in prober.expected else _ERROR, status)
 
     def _failed(self) -> None:
         probe, self._probe = self._probe, None

@@ -14,14 +14,13 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -29,13 +28,16 @@ from urllib.parse import urlsplit
 import uvloop
 
 from homeostat.kernel.errors import BadInput, HomeostatError
+from homeostat.monitors.node_configuration import config_of
 from homeostat.monitors.node_probing import Prober, Target, now_ns
 from homeostat.monitors.node_ticks import Ticks
+from homeostat.monitors.node_tls import context_of
 from homeostat.monitors.samples import Answer, Sample, line_of
 from homeostat.monitors.statements import Alive, Ended, Ready, Statement, encode
 
 HEARTBEAT_S = 0.5
 _NS_PER_MS = 1_000_000
+_PORTS = {"http": 80, "https": 443}
 _NICENESS = -10
 _GARBAGE_THRESHOLD = 50_000
 
@@ -46,7 +48,7 @@ class SamplerConfig:
 
     name: str
     url: str
-    """`http://host:port/path`, or `tcp://host:port`: a connection that stands is the answer."""
+    """`http://host:port/path`, https, or `tcp://host:port`: a connection that stands is the answer."""
     samples_file: str
     period_ms: float = 20.0
     """Time between two probes. The bounds of an outage are at least twice this apart."""
@@ -65,6 +67,12 @@ class SamplerConfig:
     """From, to: what counts as a good answer."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of every request; may hold a token."""
+    cacert: str | None = None
+    """Of https: a file of the CAs that are believed, and no others; the system's when not given."""
+    server_name: str | None = None
+    """Of https: the name in the certificate, when it is not that in the URL. `Host` says it, too."""
+    verify: bool = True
+    """Of https: False believes anybody."""
     raised_priority: bool = True
     """SCHED_FIFO, else a lower nice value, where this machine permits it."""
 
@@ -79,8 +87,8 @@ class SamplerConfig:
             if getattr(self, name) < 1:
                 raise BadInput(name, getattr(self, name), "1 or more")
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "tcp") or not parts.hostname:
-            raise BadInput("url", self.url, "http://host:port/path or tcp://host:port")
+        if parts.scheme not in (*_PORTS, "tcp") or not parts.hostname:
+            raise BadInput("url", self.url, "http://host:port/path, https:// or tcp://host:port")
         if any("\n" in text or "\r" in text for pair in self.headers.items() for text in pair):
             raise BadInput("headers", "***", "one line each")
         return self
@@ -89,7 +97,7 @@ class SamplerConfig:
         """Whom to ask, its name resolved once: a resolver's trouble is not the service's."""
         parts = urlsplit(self.url)
         try:
-            port = parts.port or (80 if parts.scheme == "http" else 0)
+            port = parts.port or _PORTS.get(parts.scheme, 0)
             found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
             if not port:
                 raise ValueError("no port")
@@ -99,37 +107,19 @@ class SamplerConfig:
         return Target(
             address=str(found[0][4][0]),
             port=port,
-            path=path if parts.scheme == "http" else None,
-            host=parts.netloc.rpartition("@")[2],
+            path=path if parts.scheme in _PORTS else None,
+            host=f"{self.server_name}:{port}" if self.server_name else parts.netloc.rpartition("@")[2],
             headers=self.headers,
             expected=range(self.expected_status[0], self.expected_status[1] + 1),
             deadline_ns=round(self.deadline_ms * _NS_PER_MS),
+            tls=context_of(self.cacert, verify=self.verify) if parts.scheme == "https" else None,
+            server_name=self.server_name or str(parts.hostname),
         )
 
     def late_ns(self, rho_ns: int) -> int:
         """From when on a good answer is late, given the longest round trip of the baseline."""
         late_ms = self.late_ms or max(self.deadline_ms / 10, 5 * self.period_ms, 3 * rho_ns / _NS_PER_MS)
         return round(late_ms * _NS_PER_MS)
-
-
-def config_of(text: str) -> SamplerConfig:
-    """The configuration in this JSON; BadInput names the first field that is wrong."""
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise BadInput("config", text, f"JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise BadInput("config", values, "an object")
-    known = {each.name: each for each in fields(SamplerConfig)}
-    for name, value in values.items():
-        if name not in known:
-            raise BadInput(name, value, f"one of {', '.join(known)}")
-    if "expected_status" in values:
-        values["expected_status"] = tuple(values["expected_status"])
-    try:
-        return SamplerConfig(**values).checked()
-    except TypeError as error:
-        raise BadInput("config", sorted(values), str(error)) from None
 
 
 def raise_priority() -> str:
@@ -192,10 +182,11 @@ class Sampler:
 
     def _tick(self) -> None:
         taken = self._ticks.take()
-        if taken is None or self._stopping.is_set():
+        if taken is None:
             return
         due_ns, missed = taken
-        self._prober.expire()
+        if self._prober.waiting:
+            self._prober.expire()
         self._asked += 1
         self._prober.ask(due_ns, fresh=self._asked % self._config.fresh_every == 0)
         self._skipped += missed
@@ -228,7 +219,8 @@ class Sampler:
         if new:
             self._file.write("".join(map(line_of, new)).encode())
             self._samples += len(new)
-            self._lateness_max_ns = max(self._lateness_max_ns, *(sample.lateness_ns for sample in new))
+            late_ns = max([sample.sent_ns - sample.scheduled_ns for sample in new])
+            self._lateness_max_ns = max(self._lateness_max_ns, late_ns)
             new.clear()
 
     def _say(self, statement: Statement) -> None:
@@ -253,7 +245,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="JSON, see SamplerConfig")
     path = parser.parse_args().config
     try:
-        config = config_of(path.read_text())
+        config = config_of(SamplerConfig, path.read_text())
         priority = raise_priority() if config.raised_priority else "none"
         with Path(config.samples_file).open("ab", buffering=0) as file:
             # uvloop: a fifth less CPU a sample than asyncio's own loop.

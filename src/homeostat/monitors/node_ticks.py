@@ -14,6 +14,7 @@ _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _NS_PER_S = 1_000_000_000
+_ONE = (1).to_bytes(8, "little")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,6 +29,8 @@ class _Itimerspec(ctypes.Structure):
 class Ticks:
     """Readable once a tick is due; `fd` is for the event loop. To be closed."""
 
+    __slots__ = ("_due_ns", "_period_ns", "fd")
+
     def __init__(self, first_ns: int, period_ns: int) -> None:
         """The first tick at `first_ns` of CLOCK_BOOTTIME, then one a period for ever."""
         self.fd = _checked(_libc.timerfd_create(time.CLOCK_BOOTTIME, _TFD_NONBLOCK | _TFD_CLOEXEC))
@@ -40,12 +43,13 @@ class Ticks:
     def take(self) -> tuple[int, int] | None:
         """When the earliest tick not yet taken was due, and how many more were missed; None too early."""
         try:
-            number = int.from_bytes(os.read(self.fd, 8), "little")
+            told = os.read(self.fd, 8)
         except BlockingIOError:
             return None
+        missed = 0 if told == _ONE else int.from_bytes(told, "little") - 1
         due_ns = self._due_ns
-        self._due_ns += number * self._period_ns
-        return due_ns, number - 1
+        self._due_ns = due_ns + self._period_ns + missed * self._period_ns
+        return due_ns, missed
 
     def close(self) -> None:
         """No more ticks."""

@@ -228,15 +228,15 @@ def _evidence(ordered: Sequence[Sample], served: _Served, guards: _Guards) -> li
     found = []
     for each in ordered:
         match each.answer:
-            case Answer.REFUSED | Answer.ERROR:
+            case Answer.REFUSED | Answer.ERROR | Answer.UNTRUSTED:
                 low, begun, ended = each.sent_ns, each.done_ns, each.sent_ns
                 until = served.first_sent_after(each.done_ns)
             case Answer.LATE | Answer.TIMEOUT:
                 low = begun = each.sent_ns + guards.sent_ns
                 until = served.first_done_after(begun)
                 ended = (each.done_ns if until is None else min(until, each.done_ns)) - guards.done_ns
-                if ended <= begun and until is not None:
-                    continue  # others were served meanwhile: slow, not out
+                if ended <= begun and served.first_done_after(each.sent_ns) is not None:
+                    continue  # it, or others, were served meanwhile: slow, not out
                 ended = max(begun, ended)
             case Answer.OK | Answer.CLIENT_ERROR:
                 continue

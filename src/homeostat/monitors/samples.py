@@ -24,13 +24,15 @@ class Answer(StrEnum):
     REFUSED = "refused"
     ERROR = "error"
     """A wrong answer (503), or a connection that ended without one."""
+    UNTRUSTED = "untrusted"
+    """Its certificate could not be verified, so it was not asked."""
     TIMEOUT = "timeout"
     CLIENT_ERROR = "client_error"
     """Our own machine could not even ask; says nothing about the service."""
 
 
 SERVED = frozenset({Answer.OK, Answer.LATE})
-FAILED = frozenset({Answer.REFUSED, Answer.ERROR, Answer.TIMEOUT})
+FAILED = frozenset({Answer.REFUSED, Answer.ERROR, Answer.UNTRUSTED, Answer.TIMEOUT})
 """What the source document calls a response failure."""
 
 
@@ -56,8 +58,7 @@ class Sample(NamedTuple):
 
 def line_of(sample: Sample) -> str:
     """One line of JSON: `[scheduled, sent, done, answer, fresh, status]`."""
-    scheduled_ns, sent_ns, done_ns, answer, fresh, status = sample
-    return f'[{scheduled_ns},{sent_ns},{done_ns},"{answer}",{int(fresh)},{status}]\n'
+    return '[%d,%d,%d,"%s",%d,%d]\n' % sample  # noqa: UP031  half of what an f-string costs here
 
 
 def samples_of(lines: Iterable[str], where: str = "samples") -> tuple[Sample, ...]:

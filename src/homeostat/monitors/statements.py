@@ -7,7 +7,7 @@ Moments are CLOCK_BOOTTIME of the monitor's host. Python3.9: it is shipped to ho
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Union
 
 from homeostat.kernel.errors import CorruptState
@@ -61,7 +61,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 def encode(statement: Statement) -> bytes:
     """The line of a statement."""
-    return json.dumps({_NAMES[type(statement)]: asdict(statement)}).encode() + b"\n"
+    return json.dumps({_NAMES[type(statement)]: vars(statement)}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Statement:

@@ -20,6 +20,15 @@ def opened(cloud: SiteCloud) -> Cloud:
     return Openstack(cloud)
 
 
+def verified_by(cloud: SiteCloud) -> tuple[bool, Path | None]:
+    """Whether its clouds.yaml wants certificates verified, and by which CAs; as ever without openstacksdk."""
+    if find_spec("openstack") is None:
+        return True, None
+    from homeostat.drills.clouds.openstack import verified_by
+
+    return verified_by(cloud)
+
+
 def image_of(cloud: SiteCloud) -> Path | bytes:
     """What is uploaded as an image. BadInput when the site's file cannot be read."""
     if cloud.image_file is None:

@@ -77,6 +77,12 @@ def _line(error: Exception) -> str:
     return text if len(text) <= _SAID_MAX else text[: _SAID_MAX - 3] + "..."
 
 
+def verified_by(cloud: SiteCloud) -> tuple[bool, Path | None]:
+    """`verify` and `cacert` of its clouds.yaml, as every request to it takes them. BadInput."""
+    verify, _ = connected(cloud).config.get_requests_verify_args()
+    return bool(verify), Path(verify) if isinstance(verify, str) else None
+
+
 def connected(cloud: SiteCloud) -> Connection:
     """Without a request yet. BadInput when its clouds.yaml does not have it."""
     file, secure = cloud.clouds_file, cloud.secure_file

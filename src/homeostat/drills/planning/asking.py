@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Container
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urljoin
 
 import aiohttp
 
+from homeostat.drills.planning.trusting import SYSTEM, Trust, Verified
 from homeostat.drills.site import address_of
 from homeostat.kernel.errors import BadInput
 
@@ -33,9 +35,14 @@ class Asked:
 
 
 class Asker:
-    """Asks by HTTP or by a connection; `async with`. No redirects, no proxy, a new connection each time."""
+    """Asks by HTTP or by a connection; `async with`. No redirects, no proxy, a new connection each time.
 
-    def __init__(self) -> None:
+    `trust`: by which CAs and names certificates are verified.
+    """
+
+    def __init__(self, trust: Trust = SYSTEM) -> None:
+        self.trust = trust
+        self._contexts: dict[Verified, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -61,18 +68,32 @@ class Asker:
         assert self._session is not None
         try:
             async with asyncio.timeout(within_s):
-                async with self._session.request(method, url, allow_redirects=False) as answer:
+                named = self._verified(url) if url.startswith("https:") else {}
+                async with self._session.request(method, url, allow_redirects=False, **named) as answer:
                     await answer.read()
                     where = answer.headers.get("Location")
                     made = urljoin(url, where) if where and answer.status == 201 else None
                     return Asked(answer.status in expected, str(answer.status), made)
         except TimeoutError:
             return Asked(False, f"no answer within {within_s:g} s")
+        except aiohttp.ClientConnectorCertificateError as error:
+            return Asked(False, f"its certificate cannot be verified ({_why(error.certificate_error)})")
         except aiohttp.ClientConnectorError as error:
             number = error.os_error.errno
             return Asked(False, os.strerror(number).lower() if number else str(error.os_error))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Asked(False, str(error) or type(error).__name__)
+
+    def _verified(self, url: str) -> dict[str, Any]:
+        """The same name for SNI, certificate and `Host`, as with a monitor."""
+        verified = self.trust.of(url)
+        if verified not in self._contexts:
+            self._contexts[verified] = verified.context()
+        words: dict[str, Any] = {"ssl": self._contexts[verified]}
+        if verified.server_name is None:
+            return words
+        host = f"{verified.server_name}:{address_of(url)[1]}"
+        return words | {"server_hostname": verified.server_name, "headers": {"Host": host}}
 
     async def until(self, method: str, url: str, expected: Container[int], within_s: float) -> Asked:
         """Again and again until it answers as expected; else the last answer when the time is over."""
@@ -98,3 +119,7 @@ class Asker:
             return Asked(False, f"no connection within {ONCE_WITHIN_S:g} s")
         except OSError as error:
             return Asked(False, os.strerror(error.errno).lower() if error.errno else str(error))
+
+
+def _why(error: Exception) -> str:
+    return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)

@@ -190,8 +190,8 @@ def asked_at(url: str, kind: str, path: str) -> str:
         except ValueError as error:
             raise BadInput("url", url, str(error)) from None
         return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
-    if urlsplit(url).scheme != "http":
-        raise BadInput("url", url, "http://: it is asked by HTTP")
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise BadInput("url", url, "http:// or https://: it is asked by HTTP")
     return url.rstrip("/") + path if path != "/" or not urlsplit(url).path else url
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from homeostat.drills.clouds.token import TOKEN_HEADER, Issued
 from homeostat.drills.model import PROJECT, Drill, Monitor, baseline_samples
 from homeostat.drills.planning.preparation import asked_at, cloud_of, url_of
+from homeostat.drills.planning.trusting import SYSTEM, Trust
 from homeostat.drills.records.facts import MonitorPlan
 from homeostat.drills.records.history import SAMPLES
 from homeostat.drills.site import Site, SiteCloud
@@ -32,11 +33,12 @@ _HIDDEN = re.escape("(hidden)")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a run takes place: the site, the host that is hit, the folder of the run."""
+    """Where a run takes place: the site, the host that is hit, the folder of the run, whom it believes."""
 
     site: Site
     victim: str
     folder: Path
+    trust: Trust = SYSTEM
 
 
 def monitor_plans(drill: Drill, denser: int) -> tuple[MonitorPlan, ...]:
@@ -68,6 +70,7 @@ def samplers(
         plan = plans[monitor.id]
         url = url_of(places.site, monitor.target, places.victim, f"monitors.{monitor.id}.target")
         path, headers = _with_token(monitor, issued)
+        verified = places.trust.of(url)
         found.append(
             SamplerConfig(
                 name=monitor.id,
@@ -78,6 +81,9 @@ def samplers(
                 deadline_ms=monitor.deadline_ms,
                 baseline_samples=baseline_samples(drill, monitor),
                 headers=headers,
+                cacert=None if verified.cacert is None else str(verified.cacert),
+                server_name=verified.server_name,
+                verify=verified.verify,
             )
         )
     return found

@@ -9,11 +9,12 @@ from homeostat.drills.model import Dependant, Drill, Operation
 from homeostat.drills.planning.depending import dependants_in, depended_on
 from homeostat.drills.planning.guards import hit_services, last_ones
 from homeostat.drills.planning.preparation import acting_host, check_fit, cloud_of, operation_url, order_of
+from homeostat.drills.planning.trusting import check_certificates
 from homeostat.drills.running.breaking import Breaking
 from homeostat.drills.running.ordered import Ordered, Parts
 from homeostat.drills.running.stopping import NotBegun
 from homeostat.drills.site import Site
-from homeostat.kernel.errors import HomeostatError, NotAllowed
+from homeostat.kernel.errors import BadInput, HomeostatError, NotAllowed
 
 
 async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
@@ -33,6 +34,10 @@ async def dry_run(parts: Parts, ordered: Ordered) -> dict[str, object]:
         told["operations"] = [*_operations(site, drill, victim)]
     refused: list[str] = []
     permitted = True
+    try:
+        await check_certificates(parts.asker.trust, site, drill, victim)
+    except BadInput as error:
+        refused.append(str(error))
     try:
         plan = await breaking.plan()
         told |= {"does": plan["does"], "matched": plan.get("matched", []), "undo": plan["undo"]}

@@ -33,6 +33,7 @@ from homeostat.drills.planning.preparation import (
     resources_of,
 )
 from homeostat.drills.planning.sampling import Places, monitor_plans
+from homeostat.drills.planning.trusting import check_certificates
 from homeostat.drills.records.book import Book, load_seen, now_ns
 from homeostat.drills.records.evidence import read_evidence
 from homeostat.drills.records.facts import (
@@ -106,7 +107,7 @@ class Run:
             time.time_ns(),
             ordered.strict_steps,
             ordered.suite,
-            deviations_of(parts.site, self._drill),
+            (*deviations_of(parts.site, self._drill), *parts.asker.trust.deviations),
             ordered.left_out,
         )
         parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
@@ -180,10 +181,12 @@ class Run:
             beside = await stack.enter_async_context(Beside())
             beside.start(self._stopped(beside), "stop")
             beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
+            trust = self._parts.asker.trust
+            await beside.watched(check_certificates(trust, site, drill, self._victim))
             await beside.watched(breaking.plan())
             await beside.watched(self._operating.before(book, ledger))
             plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
-            places = Places(site, self._victim, self.folder)
+            places = Places(site, self._victim, self.folder, trust)
             commands = await beside.watched(monitor_commands(self._parts, drill, places, plans))
             monitors = await stack.enter_async_context(Monitors(commands))
             beside.start(self._monitor_gone(monitors, beside), "monitors")
