@@ -160,6 +160,8 @@ class DrilledSite:
         self.write_site()
         for name in self.ports:
             until(lambda name=name: accepts(self.ports[name]), f"{name} answers")
+        for host in HOSTS:  # each names its process there only after it listens
+            until((self.root / host / "ready").exists, f"web-{host} says so")
 
     def write_site(self, **settings: Any) -> None:
         """site.yaml where the tool looks for it."""

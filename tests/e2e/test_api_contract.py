@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 
 DOCUMENT = "/api/v1/openapi.json"
 PROJECTS = ("platform", "blue", "green")
-EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "10"))
 # What a schema cannot say (which webhook URLs are allowed, which names are taken) is refused with 422 or 409.
 NOT_CHECKED = [positive_data_acceptance]
 
