@@ -198,6 +198,23 @@ def test_a_prober_asleep_when_the_service_is_back_does_not_add_its_own_sleep() -
     assert found.lateness_near_ms == 240
 
 
+def test_a_late_prober_does_not_add_its_own_sleep_to_what_does_not_end() -> None:
+    """Refused first, asked by nobody for a while, lost then: it may be back right after the last probe."""
+    world = World("refuse", [(1_003 * MS, 1 << 60)], stalls=[(1_100 * MS, 1_500 * MS)], end=1_540 * MS)
+    samples = [
+        replace_end(each, DEADLINE, Answer.TIMEOUT) if each.sent_ns >= 1_500 * MS else each
+        for each in world.samples()
+    ]
+    found = measure(samples, Plan(PERIOD, FAULT, world.end))
+    known_ms = (max(each.done_ns for each in samples) - 1_003 * MS) / MS
+    assert found.upper_ms is None and 0 < found.lower_ms <= known_ms
+    assert found.consistent
+
+
+def replace_end(sample: Sample, after_ns: int, answer: Answer) -> Sample:
+    return sample._replace(done_ns=sample.sent_ns + after_ns, answer=answer)
+
+
 def test_slow_is_not_out() -> None:
     slow = [
         Sample(at, at, at + (2 * MS if at < FAULT else 90 * MS), Answer.OK if at < FAULT else Answer.LATE)

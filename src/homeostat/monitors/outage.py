@@ -212,7 +212,7 @@ class _Served:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """Out at some instant of [low, high]; begun by `begun_ns`, not ended before `ended_ns`."""
+    """Out at some instant from `low_ns` on; begun by `begun_ns`, not ended before `ended_ns`."""
 
     sample: Sample
     low_ns: int
@@ -237,7 +237,10 @@ def _evidence(ordered: Sequence[Sample], served: _Served, guards: _Guards) -> li
                 ended = (each.done_ns if until is None else min(until, each.done_ns)) - guards.done_ns
                 if ended <= begun and served.first_done_after(each.sent_ns) is not None:
                     continue  # it, or others, were served meanwhile: slow, not out
-                ended = max(begun, ended)
+                if ended <= begun:
+                    # No instant is sure, only that nobody was served any more: it was out by the end of the
+                    # probe and after its begin, each by the guards, since its answer may lie there unread.
+                    begun, ended = each.done_ns + guards.sent_ns, each.sent_ns - guards.done_ns
             case Answer.OK | Answer.CLIENT_ERROR:
                 continue
         found.append(_Evidence(each, low, begun, ended, served.last_before(low), until))
