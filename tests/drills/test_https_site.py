@@ -164,6 +164,13 @@ async def test_an_operation_believes_as_a_monitor_does(
             assert not asked.ok and "its certificate cannot be verified (" in asked.seen
 
 
+async def test_who_speaks_no_tls_is_said_to(tmp_path: Path, tls: ssl.SSLContext) -> None:
+    with front(tls) as made:
+        async with Asker() as asker:
+            asked = await asker.serves(f"https://127.0.0.1:{made.plain()}")
+    assert not asked.ok and asked.seen == "TLS with it fails (wrong version number)"
+
+
 def test_one_address_is_believed_in_one_way(tmp_path: Path) -> None:
     a, b = web("https://10.0.0.1"), web("https://10.0.0.1:443/other", cacert="b.pem")
     with pytest.raises(

@@ -78,6 +78,8 @@ class Asker:
             return Asked(False, f"no answer within {within_s:g} s")
         except aiohttp.ClientConnectorCertificateError as error:
             return Asked(False, f"its certificate cannot be verified ({_why(error.certificate_error)})")
+        except aiohttp.ClientConnectorSSLError as error:  # its numbers are not those of the system
+            return Asked(False, f"TLS with it fails ({_why(error.os_error)})")
         except aiohttp.ClientConnectorError as error:
             number = error.os_error.errno
             return Asked(False, os.strerror(number).lower() if number else str(error.os_error))
@@ -122,4 +124,10 @@ class Asker:
 
 
 def _why(error: Exception) -> str:
-    return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    match error:
+        case ssl.SSLCertVerificationError():
+            return error.verify_message
+        case ssl.SSLError(reason=str(reason)):
+            return reason.replace("_", " ").lower()
+        case _:
+            return str(error)
