@@ -192,6 +192,27 @@ def test_files_lie_beside_the_site_and_a_service_may_have_its_own(tmp_path: Path
     assert asked_at("https://a.org", "tcp", "/") == "tcp://a.org:443"
 
 
+@pytest.mark.parametrize(("verify", "deviations"), [(True, ()), (False, (UNVERIFIED,))])
+async def test_the_probe_of_a_host_is_believed_as_the_cloud_is(
+    tmp_path: Path, fronted: Front, verify: bool, deviations: tuple[str, ...]
+) -> None:
+    auth = {"auth_url": "https://127.0.0.1:1/v3", "username": "a", "password": "b", "project_name": "c"}
+    (tmp_path / "clouds.yaml").write_text(
+        yaml.safe_dump({"clouds": {"ours": {"auth": auth, "verify": verify}}})
+    )
+    url = f"https://127.0.0.1:{fronted.of(free_port())}"
+    hosts = {"n1": {"config": "n1.yaml", "probe": url}}
+    cloud = {"name": "ours", "clouds_file": "clouds.yaml"}
+    found = await trusted(site_of(tmp_path, {"web": web("http://a.org")}, hosts=hosts, cloud=cloud))
+    assert (found.of(url).verify, found.deviations) == (verify, deviations)
+    if verify:
+        with pytest.raises(BadInput, match=r"hosts.n1.probe: 'https://"):
+            await found.check(url)
+    own = {"n1": {"config": "n1.yaml", "probe": "https://10.0.0.1"}}
+    services = {"web": web(None, "https://10.0.0.1/v3", server_name=NAME)}
+    assert trust_in(site_of(tmp_path, services, hosts=own)).of("https://10.0.0.1").server_name == NAME
+
+
 @pytest.mark.parametrize(
     ("clouds", "site", "verified", "deviations"),
     [

@@ -75,7 +75,7 @@ def _target(path: tuple[str | int, ...], target: Target | Victim) -> Iterator[Br
             address_of(target.url)
         except ValueError:
             yield Broken(
-                (*path, "url"), "http(s)://HOST, http(s)://HOST:PORT or tcp://HOST:PORT, the port up to 65535"
+                (*path, "url"), "http://HOST, http://HOST:PORT or tcp://HOST:PORT, the port up to 65535"
             )
 
 

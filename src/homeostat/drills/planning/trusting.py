@@ -92,7 +92,11 @@ def trust_in(site: Site, cloud: Verified | None = None) -> Trust:
         if before[1] != verified:
             words = f"the same cacert and server_name as {before[0]}, which is at the same address"
             raise BadInput(named, url, words)
-    unverified = found and not otherwise.verify and any(not each.verify for _, each in found.values())
+    for host, each in site.hosts.items():
+        if each.probe is not None and each.probe.startswith(_TLS):
+            # At the address of a service it is verified as that one is.
+            found.setdefault(address_of(each.probe), (f"hosts.{host}.probe", otherwise))
+    unverified = found and not otherwise.verify and any(not by.verify for _, by in found.values())
     said = "certificates are not verified: `verify: false` of clouds.yaml"
     return Trust(found, otherwise, (said,) if unverified else ())
 
