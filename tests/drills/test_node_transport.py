@@ -199,17 +199,34 @@ async def test_bad_questions_are_refused_before_anything_is_written(node: NodeHo
         await node.transport().verb("plan", long)
 
 
-async def test_what_is_down_is_started_only_after_a_fault_of_ours(node: NodeHost) -> None:
+async def test_what_is_down_is_started_only_for_a_run_announced_there(node: NodeHost) -> None:
     started = node.root / "started"
     program = {"restart-it": {"argv": ["/bin/touch", str(started)]}}
     node.permit(programs=program, profiles={"it": PATTERN})
     transport = node.transport()
-    with pytest.raises(NotAllowed, match="only for a run that has broken something"):
-        await transport.restart("it")
+    with pytest.raises(NotAllowed, match="no run r-nobody was begun"):
+        await transport.restart("it", "r-nobody")
+    node.announce("r-elsewhere", "n2")
+    with pytest.raises(NotAllowed, match="announced for n2, not for n1"):
+        await transport.restart("it", "r-elsewhere")
+    assert not started.exists()
     node.victim(VICTIM)
     record = await planned(transport, node.announced("node_kill", {"profile": "it"}))
     await transport.verb("inject", record)
-    assert "restart-it" in await transport.restart("it") and started.exists()
+    assert "restart-it" in await transport.restart("it", record["fault"]) and started.exists()
+
+
+async def test_what_is_down_on_a_host_that_was_off_is_started(node: NodeHost) -> None:
+    """Its fault was injected where its power is, and another life of its node process is there now."""
+    process, transport = node.processes[-1], node.transport()
+    started = node.root / "started"
+    node.permit(programs={"restart-it": {"argv": ["/bin/touch", str(started)]}}, profiles={"it": PATTERN})
+    node.announce("r-power")
+    await transport.clock_ns()
+    process.kill()
+    process.wait()
+    node.start_node()
+    assert "restart-it" in await transport.restart("it", "r-power") and started.exists()
 
 
 @pytest.mark.parametrize("injector", ["node_kill", "node_freeze"])

@@ -396,7 +396,7 @@ async def test_what_is_down_is_started_by_the_hosts_own_program(ssh: SshHost) ->
             "restart-absent": {"argv": ["/no/such/program"]},
         }
     )
-    assert await ssh.transport.restart("web") == "restart-web"
+    assert await ssh.transport.restart("web", "r-1") == "restart-web"
     assert mark.read_text() == "c1\n"
     await ssh.transport.close()
     record = ssh.order("node_kill", {"command_line": f"{service} 600"})
@@ -410,7 +410,7 @@ async def test_what_is_down_is_started_by_the_hosts_own_program(ssh: SshHost) ->
         ("mail", NotAllowed, r"no drills\.programs\.restart-mail"),
     ):
         with pytest.raises(error, match=said):
-            await ssh.transport.restart(profile)
+            await ssh.transport.restart(profile, "r-1")
     ssh.permit(enabled=False, programs={"restart-web": {"argv": ["/bin/true"]}})
     with pytest.raises(NotAllowed, match=r"restart-web"):
-        await ssh.transport.restart("web")
+        await ssh.transport.restart("web", "r-1")

@@ -43,7 +43,7 @@ async def clean_up(parts: Parts, drill: Drill, victim: str, recording: Recording
                 deleted = done.ok
             else:
                 service = step.service or drill.fault.target.service
-                done = await _running(parts, str(service), victim)
+                done = await _running(parts, str(service), victim, recording.folder.name)
         except (HomeostatError, OSError) as error:
             done = CleanedUp(step.kind, False, str(error))
         recording.cleaned_up(done, now_ns())
@@ -65,7 +65,7 @@ async def delete_made(parts: Parts, folder: Path, ledger: Ledger) -> CleanedUp:
     return CleanedUp(DELETES, not failed, "; ".join(failed) or made)
 
 
-async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
+async def _running(parts: Parts, service: str, victim: str, run: str) -> CleanedUp:
     """Whether it runs on the host that was hit: what keeps it up has a few seconds, then it is started."""
     step = f"restart_if_down {service}"
     if victim not in parts.site.services[service].hosts:
@@ -74,7 +74,8 @@ async def _running(parts: Parts, service: str, victim: str) -> CleanedUp:
         return CleanedUp(step, True, f"it runs on {victim}")
     parts.progress.say(f"{service} is down on {victim}; starting it")
     try:
-        by = await parts.transports[victim].restart(parts.site.services[service].hosts[victim].profile)
+        profile = parts.site.services[service].hosts[victim].profile
+        by = await parts.transports[victim].restart(profile, run)
     except HomeostatError as error:
         return CleanedUp(step, False, f"it is down on {victim}, and not started: {error}")
     seen = await _back(parts, service, victim, STARTED_WITHIN_S)

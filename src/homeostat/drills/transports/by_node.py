@@ -34,7 +34,7 @@ from homeostat.drills.transports.questions import (
     question_of,
 )
 from homeostat.kernel.client import Client, segment
-from homeostat.kernel.errors import BadInput, NotAllowed, RetryLater
+from homeostat.kernel.errors import BadInput, RetryLater
 from homeostat.monitors.node_process_watch import WatchConfig
 from homeostat.monitors.supervision import MonitorCommand
 
@@ -118,12 +118,9 @@ class NodeTransport:
         self.host = host
         self._server = server
         self._asking = NodeAsking(host, Client.with_token_of(server.url, server.token_file))
-        self._run: str | None = None
 
     async def verb(self, verb: Verb, record: dict[str, Any]) -> dict[str, Any]:
         """See the port."""
-        if verb == "inject":
-            self._run = str(record["fault"])
         section = await self._asking.ask(_verb(verb, record))
         return {**record, verb: section}
 
@@ -153,13 +150,11 @@ class NodeTransport:
             raise BadInput("endpoint", endpoint, str(error)) from None
         return bool(await self._asking.ask(AskHolds(profile=profile, how=how, endpoint=endpoint)))
 
-    async def restart(self, profile: str) -> str:
-        """See the port. Only after a fault of ours there."""
-        if self._run is None:
-            raise NotAllowed(
-                f"{self.host}: {profile} is started there only for a run that has broken something"
-            )
-        return str(await self._asking.ask(AskRestart(profile=profile, run=self._run)))
+    async def restart(self, profile: str, run: str) -> str:
+        """See the port. The server lets it through only for a run that was announced for this host."""
+        # The host may have been off since it was heard last: whoever is there now is meant.
+        await self._asking.ask(AskClock())
+        return str(await self._asking.ask(AskRestart(profile=profile, run=run)))
 
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:
         """See the port. A process of ours reads through the server what is said there, and says it here."""

@@ -114,7 +114,7 @@ class LocalTransport:
         """See the port."""
         return process_watch(config, folder)
 
-    async def restart(self, profile: str) -> str:
+    async def restart(self, profile: str, run: str) -> str:  # noqa: ARG002  nobody stands in between here
         """See the port."""
         return await asyncio.to_thread(restart, self._node().permitted(), profile)
 

@@ -57,7 +57,7 @@ class DrillAnswers:
                 self._refuse_unless_on()
                 return await self._here.holds(asked.profile, asked.how, asked.endpoint)
             case AskRestart():
-                return await self._here.restart(asked.profile)
+                return await self._here.restart(asked.profile, asked.run)
             case AskWatch():
                 self._refuse_unless_on()
                 return await self._watches.begin(asked.watch, asked.config)

@@ -48,9 +48,9 @@ class HostTransport(Protocol):
         `address`: the host has the endpoint's address."""
         ...
 
-    async def restart(self, profile: str) -> str:
-        """Start a service that is down, by the program `restart-PROFILE` that the host's own file names;
-        its name. NotAllowed when it names none, GiveUp when it fails."""
+    async def restart(self, profile: str, run: str) -> str:
+        """Start a service that is down after `run`, by the program `restart-PROFILE` that the host's own file
+        names; its name. NotAllowed when it names none, GiveUp when it fails."""
         ...
 
     def watch(self, config: WatchConfig, folder: Path) -> MonitorCommand:

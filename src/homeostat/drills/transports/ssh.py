@@ -70,7 +70,7 @@ class SshTransport:
         link = await self._linked()
         return bool(await link.ask("holds", profile=profile, how=how, name=parts.hostname, port=port))
 
-    async def restart(self, profile: str) -> str:
+    async def restart(self, profile: str, run: str) -> str:  # noqa: ARG002  nobody stands in between here
         """See the port."""
         return str(await (await self._linked()).restart(profile))
 
