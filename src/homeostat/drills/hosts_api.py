@@ -106,7 +106,7 @@ async def _refuse_harm(parts: DrillsApi, caller: Caller, host: str, words: Quest
             _refuse_others(row, _hit(host, words.record))
             # Renewed in the database: a server that does not lead any more must not let harm through.
             if (why := await parts.register.renew(row.run)) is not None:
-                raise NotAllowed(f"nothing is broken on {host} for run {row.run}: {why}")
+                raise NotAllowed(f"nothing more is broken on {host} for run {row.run}: {why}")
         case AskRenew():
             row = await _run(parts, caller, words.fault)
             if (why := await parts.register.renew(row.run)) is not None:

@@ -2,16 +2,19 @@
 
 The host's own node.yaml decides what may be broken, and is read again for each question; who asks decides
 nothing. A verb is a process of its own and `inject` goes on when we die, as on a machine whose tool is local.
+Invariant: no undo overtakes the `inject` that it is for, or it would find nothing to undo.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
+from homeostat.drills import node_keeper as keeper
 from homeostat.drills.node_settings import read_drilled_node
 from homeostat.drills.transports.local import LocalTransport
 from homeostat.drills.transports.node_watches import NodeWatches
@@ -30,6 +33,8 @@ from homeostat.drills.transports.questions import (
 )
 from homeostat.kernel.errors import NotAllowed
 
+_LOOK_AGAIN_S = 0.05
+
 
 class DrillAnswers:
     """Of one node process. `orders` is a folder of our own: what a question that was cut off left, goes."""
@@ -38,6 +43,7 @@ class DrillAnswers:
         self._host, self._config, self._orders = host, config, orders
         self._here = LocalTransport(host, config, orders)
         self._watches = NodeWatches(host)
+        self._injecting: list[str] = []
         shutil.rmtree(orders, ignore_errors=True)
 
     async def answer(self, words: Mapping[str, Any]) -> Any:
@@ -75,11 +81,25 @@ class DrillAnswers:
     async def _verb(self, asked: AskVerb) -> Any:
         """Its section. Two tools that ask for the same at once have files of their own."""
         folder = self._orders / uuid.uuid4().hex
+        if asked.verb == "undo":
+            await self._known_to_the_keeper(asked.fault)
+        elif asked.verb == "inject":
+            self._injecting.append(asked.fault)
         try:
             record = await LocalTransport(self._host, self._config, folder).verb(asked.verb, asked.record)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            if asked.verb == "inject":
+                self._injecting.remove(asked.fault)
         return record[asked.verb]
+
+    async def _known_to_the_keeper(self, fault: str) -> None:
+        """Until a fault that is being injected here is the keeper's, or is not being injected any more."""
+        known = keeper.Folder(read_drilled_node(self._config).keeper)
+        while fault in self._injecting:
+            if known.ledger(fault).exists() or known.outcome(fault).exists():
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _refuse_unless_on(self) -> None:
         """What is no verb of an injector shows things of this host, too."""

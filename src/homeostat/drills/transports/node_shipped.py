@@ -1,4 +1,5 @@
-"""What runs on a host that is reached by SSH alone: the injectors' verbs, the keeper's words, the watch.
+"""What runs on a host that is reached by SSH alone: the injectors' verbs, the keeper's words, the watch. A
+node process runs the watch, too, by itself (`node_watches`).
 
     python3 -I -S FOLDER verb|restart|serve|watch HOST FILE
 
