@@ -11,8 +11,9 @@ from sampled_server import SampledServer, answer_of, sampled_server
 from test_monitor_processes import PERIOD_MS, WITHIN_S, last_samples, measured, until
 
 from homeostat.kernel.errors import BadInput
+from homeostat.monitors.node_probing import Prober, now_ns
 from homeostat.monitors.node_sampler import SamplerConfig
-from homeostat.monitors.samples import Answer, read_samples
+from homeostat.monitors.samples import Answer, Sample, read_samples
 from homeostat.monitors.supervision import Measurement, Monitors, sampler
 from tls_parts import Authority
 
@@ -103,6 +104,31 @@ async def test_a_certificate_that_changes_to_one_of_nobody_is_an_outage_with_its
     assert failed == {Answer.UNTRUSTED}
     assert outage.answers[Answer.UNTRUSTED] >= 5
     assert outage.literal_ms > 0, "a failure of the response"
+
+
+async def test_no_kept_connection_hides_a_certificate_of_nobody(
+    tmp_path: Path, server: SampledServer, authority: Authority, tls: ssl.SSLContext
+) -> None:
+    """Several are kept where answers take longer than a period."""
+    seen: list[Sample] = []
+    prober = Prober(config(tmp_path, server).target(), seen.append)
+
+    async def ask(count: int, *, fresh: bool = False) -> list[Answer]:
+        before = len(seen)
+        for _ in range(count):
+            prober.ask(now_ns(), fresh=fresh)
+        await until(lambda: len(seen) == before + count)
+        return [each.answer for each in seen[before:]]
+
+    async def given_by(who: Authority) -> None:
+        who.give(tls, NAME, "127.0.0.1")
+
+    assert await ask(3) == [Answer.OK] * 3
+    assert await ask(3) == [Answer.OK] * 3 and server.connections == 3
+    server.call(given_by(Authority(tmp_path, "other")))
+    assert await ask(1, fresh=True) == [Answer.UNTRUSTED]
+    assert await ask(2) == [Answer.UNTRUSTED] * 2
+    prober.close()
 
 
 @pytest.mark.parametrize("wrong", ["name", "authority", "expired", "system"])

@@ -180,6 +180,7 @@ class Prober:
             self.end(probe, Answer.REFUSED)
         except ssl.SSLCertVerificationError:
             self.end(probe, Answer.UNTRUSTED)
+            self.close()  # those that are kept believed the certificate before
         except ssl.SSLError:  # its numbers are not those of the system
             self.end(probe, _ERROR)
         except OSError as error:
