@@ -129,6 +129,20 @@ async def test_a_second_server_cannot_write_a_second_claim(store: Store) -> None
         assert [row.run for row in store.rows(select(drill_store.claim_table))] == ["r-1"]
 
 
+async def test_a_claim_that_lapses_while_the_database_takes_its_time_is_not_renewed(store: Store) -> None:
+    """Who asks may break something then: another drill may have the site a moment later."""
+    async with drilled(store) as here:
+
+        class Slow:
+            async def append(self, submission: Submission) -> Receipt:
+                here.clock.added_ns += LAPSE_NS
+                return await here.path.appender.append(submission)
+
+        await here.register.begin(run(), ADMIN)
+        parts = RegisterParts(here.known, here.path.path.add, Slow(), store.readers, here.clock)
+        assert "lapsed" in (await Register(parts).renew("r-1") or "")
+
+
 @pytest.mark.seed("order a claim is durable: another server takes it over, and it lapses there")
 async def test_a_claim_outlives_its_server_and_lapses_under_the_next(store: Store) -> None:
     async with drilled(store) as here:

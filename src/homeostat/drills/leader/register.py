@@ -110,7 +110,8 @@ class Register:
             change = store.renewal(run, clock.wall_ns())
             await self._parts.appender.append(Submission(LOOP, changes=(change,)))
             known.renewed(run)
-            return words
+            # Asked again: it may have lapsed while the database took its time.
+            return words or stop_words(known.claims, run, clock.mono_ns())
 
     async def injected(self, run: Run, before_ns: int, after_ns: int) -> None:
         """When the fault began, by the tool's wall clock; once, whatever is said later. RetryLater."""
