@@ -67,14 +67,19 @@ async def test_what_was_answered_is_not_done_again(node: NodeHost) -> None:
     victim = node.victim(VICTIM)
     record = await planned(node.transport(), node.announced("node_kill", PATTERN))
     words = {"ask": "verb", "verb": "inject", "record": record}
-    first = asked(node, "q-lost", words)
+    for missing in ("life", "until_ns"):
+        with pytest.raises(BadInput, match=rf"{missing}: nothing is given; what an answer of n1 said"):
+            asked(node, "q-ever", words, **({"life": "some"} if missing == "until_ns" else {"until_ns": 1}))
+    heard = asked(node, "q-clock-lost", {"ask": "clock"})
+    now = {"life": heard["life"], "until_ns": heard["answer"] + 10**11}
+    first = asked(node, "q-lost", words, **now)
     assert first["answer"]["signalled"] == 1 and victim.wait(10) == -signal.SIGKILL
     again = node.victim(VICTIM)  # whoever keeps it up has started another one
-    assert asked(node, "q-lost", words) == first
+    assert asked(node, "q-lost", words, **now) == first
     # Under another name it is refused by the keeper: the fault has been used.
-    assert asked(node, "q-other", words)["refusal"]["kind"] == "NotFound"  # the planned ones are gone
+    assert asked(node, "q-other", words, **now)["refusal"]["kind"] == "NotFound"  # the planned ones are gone
     fresh = await node.transport().verb("plan", {**record, "plan": None})
-    refused = asked(node, "q-third", {**words, "record": fresh})["refusal"]
+    refused = asked(node, "q-third", {**words, "record": fresh}, **now)["refusal"]
     assert refused["kind"] == "GiveUp" and "has been used here" in refused["message"]
     assert again.poll() is None
 

@@ -18,9 +18,9 @@ from homeostat.contracts.wire import Answered, Asked
 from homeostat.drills.api import DrillsApi
 from homeostat.drills.leader.relay import NodeRelay
 from homeostat.drills.store import Run
-from homeostat.drills.transports.questions import AskRenew, AskRestart, AskVerb, Question
+from homeostat.drills.transports.questions import AskRenew, AskRestart, AskVerb, Question, once_only
 from homeostat.kernel.access import Caller, Role
-from homeostat.kernel.errors import NotAllowed, NotFound, RetryLater
+from homeostat.kernel.errors import BadInput, NotAllowed, NotFound, RetryLater
 from homeostat.kernel.http import ERRORS, CurrentCaller, Text
 
 WAIT_S = 1.0
@@ -43,7 +43,9 @@ class DrilledHostsApi:
 class QuestionBody(BaseModel):
     """A question under a name that no other one has; the same again gets the same answer.
 
-    `life` and `until_ns` as an earlier answer of that node said them: for whom and until when it holds.
+    `life` and `until_ns` as an earlier answer of that node said them: for whom and until when it holds. What
+    would be something else when done twice needs both, or it could be begun long after the claim that let it
+    through.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -92,6 +94,10 @@ async def ask_host(
         raise NotAllowed("only an administrator drills a host through its node process")
     if HostId(host) not in parts.drills.topology().nodes:
         raise NotFound(f"there is no host {host!r}; `homeostat host ls` shows those with a node process")
+    if once_only(body.words):
+        for field, given in (("life", body.life), ("until_ns", body.until_ns)):
+            if not given:
+                raise BadInput(field, None, f"what an answer of {host} said, as to the question `clock`")
     await _refuse_harm(parts.drills, caller, host, body.words)
     words = body.words.model_dump(mode="json")
     asked = Asked(body.question, parts.relay.epoch, words, body.life, body.until_ns)
