@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from broken_host import BrokenHost
 
+from homeostat.drills.injectors.record import healed
 from homeostat.drills.transports.local import LocalTransport
 from homeostat.kernel.errors import BadInput
 
@@ -32,3 +33,8 @@ async def test_a_host_holds_its_own_addresses_only(transport: LocalTransport) ->
     assert not await transport.holds("haproxy", "address", "http://203.0.113.7:80")
     with pytest.raises(BadInput):
         await transport.holds("haproxy", "guessed", "http://127.0.0.1:80")
+
+
+def test_what_cannot_be_undone_now_stops_no_other(tmp_path: Path) -> None:
+    outcome = healed(tmp_path, "no name at all")
+    assert not outcome["undone"] and "'no name at all'" in outcome["reason"]

@@ -79,7 +79,8 @@ def _line(error: Exception) -> str:
 
 def verified_by(cloud: SiteCloud) -> tuple[bool, Path | None]:
     """`verify` and `cacert` of its clouds.yaml, as every request to it takes them. BadInput."""
-    verify, _ = connected(cloud).config.get_requests_verify_args()
+    with connected(cloud) as connection:
+        verify, _ = connection.config.get_requests_verify_args()
     return bool(verify), Path(verify) if isinstance(verify, str) else None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_holder import holds
 from homeostat.drills.injectors.node_restarting import restart
-from homeostat.drills.injectors.record import keepers_words
+from homeostat.drills.injectors.record import healed, keepers_words
 from homeostat.drills.node_settings import DrilledNode, read_drilled_node
 from homeostat.drills.site import address_of
 from homeostat.drills.transports.port import Verb
@@ -92,11 +92,8 @@ class LocalTransport:
     async def heal(self) -> list[dict[str, Any]]:
         """See the port."""
         root = self._node().keeper
-        outcomes = []
-        for fault in await asyncio.to_thread(keeper.Folder(root).open_faults):
-            with keepers_words():
-                outcomes.append(await asyncio.to_thread(keeper.undo, root, fault))
-        return outcomes
+        left = await asyncio.to_thread(keeper.Folder(root).open_faults)
+        return [await asyncio.to_thread(healed, root, fault) for fault in left]
 
     async def status(self) -> dict[str, Any]:
         """See the port."""

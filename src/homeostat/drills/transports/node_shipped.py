@@ -25,6 +25,7 @@ from homeostat.drills import node_keeper as keeper
 from homeostat.drills.injectors.node_holder import holds
 from homeostat.drills.injectors.node_restarting import restart
 from homeostat.drills.injectors.permitted import Permitted, read_permitted, read_profiles
+from homeostat.drills.injectors.record import healed
 from homeostat.drills.injectors.verbs import run_verb
 from homeostat.drills.injectors.words import Words
 from homeostat.drills.transports.node_boot import Unfit, words_of
@@ -62,16 +63,8 @@ def _served(asked: Dict[str, Any], host: str, file: str) -> object:
     if what == "renew":
         return keeper.renew(root, asked["fault"])
     if what == "heal":
-        return [_healed(root, fault) for fault in keeper.status(root)["open"]]
+        return [healed(root, fault) for fault in keeper.status(root)["open"]]
     raise BadInput("ask", what, "clock, holds, status, renew or heal")
-
-
-def _healed(root: Path, fault: str) -> Dict[str, Any]:
-    """What came of one fault; one that cannot be undone now stops no other."""
-    try:
-        return keeper.undo(root, fault)
-    except keeper.KeeperError as error:
-        return {"fault": fault, "undone": False, "within_deadline": False, "reason": str(error), "steps": []}
 
 
 def verb(host: str, file: str) -> None:
