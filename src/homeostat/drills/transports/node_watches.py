@@ -83,8 +83,10 @@ class NodeWatches:
         except TimeoutError:
             pass
         finally:
-            await watch.kill()
-            del self._watches[watch.name]
+            try:
+                await watch.kill()
+            finally:
+                del self._watches[watch.name]
 
 
 class _Watch:
