@@ -31,8 +31,7 @@ from told import PEER, answers, flush_ms, wait_for
 
 from homeostat.kernel.client import Client
 from homeostat.kernel.processes import die_with_parent
-from homeostat.lab.nats_config import find_nats_server, nats_config
-from homeostat.lab.ports import is_free
+from homeostat.lab.preparation import find_nats_server, is_free, nats_config
 
 QUICK = bool(os.environ.get("QUICK"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -162,7 +161,7 @@ def start_ours(scene: Scene) -> Client:
     }
     (folder / "server.yaml").write_text(yaml.safe_dump(settings))
     scene.keep("nats", find_nats_server().path, "-c", folder / "nats.conf")
-    scene.keep("homeostat", sys.executable, "-m", "homeostat.server", folder / "server.yaml")
+    scene.keep("homeostat", sys.executable, "-m", "homeostat.server.main", folder / "server.yaml")
     wait_for(lambda: answers(f"http://127.0.0.1:{api}/healthz"), 30, "the server")
     client = Client(f"http://127.0.0.1:{api}", TOKEN)
     body = {"url": f"http://127.0.0.1:{scene.port('consumer')}/homeostat", "secret": "s" * 32}

@@ -17,11 +17,11 @@ from typing import TextIO
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Report
-from homeostat.fleet.node_link import LinkSettings, NodeLink
-from homeostat.fleet.node_observations import ObservationStore
-from homeostat.kernel import logs
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.clock import SystemClock
+from homeostat.kernel.terminal import configure_logging
+from homeostat.node.link import LinkSettings, NodeLink
+from homeostat.node.observations import ObservationStore
 
 CLOCK = SystemClock()
 
@@ -84,6 +84,6 @@ async def main(schedule: Path, folder: Path, url: str, log: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    logs.configure("error")
+    configure_logging("error")
     with Path(sys.argv[4]).open("w") as file:
         asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], file))

@@ -25,26 +25,27 @@ from pathlib import Path
 import psutil
 import yaml
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     Heartbeat,
-    Levels,
     Observations,
-    ResourceLevel,
+    ResourceStatus,
+    ResourceTransition,
+    Snapshot,
     Subjects,
-    Transition,
     digest,
     encode,
 )
-from homeostat.fleet.node_link import batches
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.database import open_engine, upgrade
+from homeostat.kernel.database import open_engine
 from homeostat.kernel.journal import Submission
 from homeostat.kernel.processes import die_with_parent
-from homeostat.lab.nats_config import find_nats_server
+from homeostat.lab.preparation import find_nats_server
+from homeostat.migrations import upgrade
+from homeostat.node.link import batches
 from homeostat.notices.model import Endpoint, Subscription
 from homeostat.notices.store import insert_subscription
 
@@ -205,7 +206,7 @@ class Host:
     port: int = field(default_factory=free_port)
     alive: bool = False
     seq: int = 0
-    levels: dict[ResourceId, ResourceLevel] = field(default_factory=dict)
+    levels: dict[ResourceId, ResourceStatus] = field(default_factory=dict)
     digest: str = ""
     server: asyncio.Server | None = None
     first: int = 0
@@ -220,18 +221,18 @@ class Host:
         self._digest()
         self.first = self.seq + 1  # the transitions that made these levels can no longer be had
 
-    def change(self, state: ResourceState) -> list[Transition]:
+    def change(self, state: ResourceState) -> list[ResourceTransition]:
         """All guests change at once; stamped now."""
         changed = []
         for resource, level in self.levels.items():
             mono_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            changed.append(Transition(self._set(resource, state, level.owner), mono_ns))
+            changed.append(ResourceTransition(self._set(resource, state, level.owner), mono_ns))
         self._digest()
         return changed
 
-    def _set(self, resource: ResourceId, state: ResourceState, owner: str) -> ResourceLevel:
+    def _set(self, resource: ResourceId, state: ResourceState, owner: str) -> ResourceStatus:
         self.seq += 1
-        level = ResourceLevel(
+        level = ResourceStatus(
             resource, ResourceKind.GUEST, Owner(owner), "ocf:homeostat:process", state, "as played",
             time.time_ns(), self.seq,
         )  # fmt: skip
@@ -271,7 +272,7 @@ class Cloud:
         assert host.server is not None
         host.server.close()
 
-    async def report(self, host: Host, changed: list[Transition]) -> None:
+    async def report(self, host: Host, changed: list[ResourceTransition]) -> None:
         """Say what changed, as a node would: as few messages as they fit into."""
         for batch in batches(changed):
             message = Observations(
@@ -293,7 +294,7 @@ class Cloud:
     async def _picture(self, host: Host) -> None:
         parts = list(batches(tuple(host.levels.values()))) or [()]
         for number, levels in enumerate(parts, 1):
-            message = Levels(
+            message = Snapshot(
                 HostId(host.name), "boot", "life", host.seq, levels, host.first, (), number, len(parts)
             )
             await self._bus.publish(Subjects(HostId(host.name)).levels, encode(message))
@@ -398,7 +399,7 @@ async def _subscribe(database: Path, subscriptions: list[tuple[str, str, int]]) 
     url = f"sqlite:///{database}"
     await asyncio.to_thread(upgrade, url)
     engine = open_engine(url)
-    appender = Appender(engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
     rows = [
         Subscription(

@@ -33,9 +33,9 @@ import outage_cli_loop
 import psutil
 
 from homeostat.kernel.processes import die_with_parent
-from homeostat.monitors.node_sampler import SamplerConfig
-from homeostat.monitors.outage import Plan, measure
-from homeostat.monitors.supervision import Measurement, Monitors, sampler
+from homeostat.monitors.node.sampler import SamplerConfig
+from homeostat.monitors.outage import SamplingPlan, measure
+from homeostat.monitors.supervision import Measurement, Monitors, monitor_command
 from homeostat.monitors.verdicts import Verdict, decide
 
 HERE = Path(__file__).parent
@@ -190,7 +190,7 @@ def ours(lane: Lane, found: Measurement, phase: str) -> list[dict[str, object]]:
     assert found.ready is not None
     rows: list[dict[str, object]] = []
     for truth in lane.truths:
-        plan = Plan(
+        plan = SamplingPlan(
             period_ns=round(PERIOD_MS * 1e6),
             fault_ns=truth.told_ns - 1_000_000,
             until_ns=truth.back_ns + AFTER_NS,
@@ -219,7 +219,7 @@ async def watched(lanes: list[Lane], phase: str, *, raised: bool = True) -> list
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(truth_server(lane)) for lane in lanes]
         await asyncio.gather(*(answers(lane.port) for lane in lanes))
-        commands = [sampler(monitor(lane, raised=raised), lane.folder) for lane in lanes]
+        commands = [monitor_command(monitor(lane, raised=raised), lane.folder) for lane in lanes]
         async with Monitors(commands) as monitors:
             if not await monitors.ready():
                 raise SystemExit(f"bench: monitors are not ready: {monitors.lost}")
@@ -369,7 +369,7 @@ async def steady_once(folder: Path, number: int) -> float:
     config = monitor(lane, raised=True)
     async with truth_server(lane):
         await answers(lane.port)
-        async with Monitors([sampler(config, folder)]) as monitors:
+        async with Monitors([monitor_command(config, folder)]) as monitors:
             if not await monitors.ready():
                 raise SystemExit(f"bench: the monitor is not ready: {monitors.lost}")
             await asyncio.sleep(STEADY_S)

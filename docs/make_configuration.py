@@ -9,8 +9,8 @@ from pydantic import BaseModel, PlainSerializer
 from pydantic.fields import FieldInfo
 
 from homeostat.drills.site import Site
-from homeostat.node_settings import NodeSettings
-from homeostat.settings import ServerSettings
+from homeostat.node.settings import NodeSettings
+from homeostat.server.settings import server_settings
 
 HEAD = """# Configuration
 
@@ -26,7 +26,7 @@ This page is made from the settings by `make docs`.
 
 
 _FILES: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("server.yaml", ServerSettings),
+    ("server.yaml", server_settings()),
     ("node.yaml", NodeSettings),
     ("site.yaml", Site),
 )

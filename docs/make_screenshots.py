@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "e2e")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "e2e")]
 
 from browser import Browser, chromium  # noqa: E402
 from running_lab import Lab, eventually, running  # noqa: E402

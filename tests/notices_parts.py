@@ -13,26 +13,32 @@ from typing import Any
 
 from aiohttp import web
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue, load_schemas
 from homeostat.contracts.events.faults import FaultRaised
+from homeostat.contracts.faults import Fault, FaultState
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, Severity
-from homeostat.faults.herald import Announcement, Herald
-from homeostat.faults.model import Fault, FaultState
+from homeostat.faults.notice_bridge import Announcement, NoticeBridge
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import METADATA, Readers, open_engine
-from homeostat.kernel.journal import Draft, Local, Seq, Submission
-from homeostat.kernel.reader import Journal
+from homeostat.kernel.journal import EventIndex, Journal, NewEvent, Seq, Submission
 from homeostat.notices import outbox, store
+from homeostat.notices.attempts import DeliveryDependencies
 from homeostat.notices.delivery import Delivery
-from homeostat.notices.enrolment import Enrolment
-from homeostat.notices.model import Endpoint, FaultPicture, Notice, NoticeState, Subscription, Transition
-from homeostat.notices.parts import DeliveryParts
+from homeostat.notices.model import (
+    Endpoint,
+    FaultPicture,
+    Notice,
+    NoticeState,
+    NoticeTransition,
+    Subscription,
+)
 from homeostat.notices.settings import NoticesSettings
-from homeostat.notices.subscriptions import Subscriptions
-from homeostat.notices.targets import guard
+from homeostat.notices.subscriptions import SubscriptionChange, Subscriptions
+from homeostat.notices.targets import make_guard
 from homeostat.notices.webhook import SystemLookup, WebhookTransport
 from homeostat.ports import Transport
+from real_parts import PATIENCE
 
 SECRET = "0123456789abcdef-secret"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -72,7 +78,7 @@ def subscription(name: str = "s", owner: str = "shop", url: str = "", **more: An
 
 async def until(condition: Callable[[], bool], *, deadline_s: float = 8.0) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(deadline_s):
+    async with asyncio.timeout(PATIENCE * deadline_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -171,12 +177,12 @@ class World:
 
     def __init__(self, appender: Appender, readers: Readers, settings: NoticesSettings) -> None:
         self.appender, self.readers, self.settings = appender, readers, settings
-        self.journal = Journal(readers, CATALOGUE)
+        self.journal = Journal(readers, catalogue())
         self.subscriptions = Subscriptions(readers)
         self.pictures: dict[FaultId, FaultPicture] = {}
         self.recalled: list[FaultId] = []
         self.open: list[FaultPicture] = []
-        self.herald = Herald(self.subscriptions, NoDelivery(), readers)  # type: ignore[arg-type]
+        self.herald = NoticeBridge(self.subscriptions, NoDelivery(), readers)  # type: ignore[arg-type]
 
     async def subscribe(self, *rows: Subscription) -> None:
         changes = tuple(store.insert_subscription(row) for row in rows)
@@ -192,27 +198,29 @@ class World:
         told: list[Notice] = []
         for fault in faults:
             cleared = fault.cleared_ns is not None
-            transition = Transition.CLEARED if cleared else Transition.RAISED
+            transition = NoticeTransition.CLEARED if cleared else NoticeTransition.RAISED
             heard = None
             if cleared:
-                heard = (await self.readers.read(lambda c, f=fault: store.heard(c, [f.id])))[fault.id]
+                heard = (await self.readers.read(lambda c, f=fault: store.notified_destinations(c, [f.id])))[
+                    fault.id
+                ]
             self.pictures[fault.id] = fault
-            cause = outbox.Cause(Local(0), 1, SystemClock().wall_ns(), f"trace-{fault.id}")
+            cause = outbox.NoticeCause(EventIndex(0), 1, SystemClock().wall_ns(), f"trace-{fault.id}")
             queued = outbox.queue(fault, transition, self.subscriptions.all(), cause, heard)
             raised = FaultRaised(
                 fault.id, fault.kind, fault.severity, fault.about, fault.owner, fault.reason, fault.raised_ns
             )
-            event = Draft(raised, f"fault/{fault.id}", cause.at_ns, "test", cause.trace)
+            event = NewEvent(raised, f"fault/{fault.id}", cause.at_ns, "test", cause.trace)
             receipt = await self.appender.append(Submission("t", (event, *queued.drafts), queued.changes))
-            told.extend(outbox.settled(queued.notices, receipt))
+            told.extend(outbox.with_receipt(queued.notices, receipt))
         if delivery is not None:
             delivery.offer(told, self.pictures)
         return tuple(told)
 
-    async def enrol(self, enrolment: Enrolment) -> None:
+    async def enrol(self, enrolment: SubscriptionChange) -> None:
         """The fault path's way: one transaction, then the subscriptions in memory. `open` are the faults."""
         told = self.herald.enrol(
-            Announcement((), (), (), {}), [(enrolment, Local(0))], map(fault_of, self.open), 1
+            Announcement((), (), (), {}), [(enrolment, EventIndex(0))], map(fault_of, self.open), 1
         )
         events, changes = (enrolment.draft, *told.drafts), (enrolment.change, *told.changes)
         self.herald.tell(told, await self.appender.append(Submission("test", events, changes)))
@@ -228,7 +236,7 @@ class World:
         return {row.key: row for row in found}
 
     async def until_none_pending(self, deadline_s: float = 8.0) -> dict[str, Notice]:
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(PATIENCE * deadline_s):
             while True:
                 rows = await self.rows()
                 if all(row.state is not NoticeState.PENDING for row in rows.values()):
@@ -246,8 +254,8 @@ class World:
         """A running delivery over real HTTP."""
         settings = settings or self.settings
         lookup = SystemLookup()
-        made = transport or WebhookTransport(guard(settings.allowed_networks, ()), lookup, settings)
-        parts = DeliveryParts(
+        made = transport or WebhookTransport(make_guard(settings.allowed_networks, ()), lookup, settings)
+        parts = DeliveryDependencies(
             appender=self.appender,
             readers=self.readers,
             subscriptions=self.subscriptions,
@@ -273,10 +281,11 @@ async def world(folder: Path, settings: NoticesSettings = QUICK) -> AsyncIterato
     """A SQLite store of its own, made of the tables in the code."""
     url = f"sqlite:///{folder}/homeostat.db"
     engine = open_engine(url)
+    load_schemas()
     METADATA.create_all(engine)
     reading = open_engine(url, read_only=True)
     readers = Readers(reading, threads=2)
-    appender = Appender(engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
     try:
         yield World(appender, readers, settings)

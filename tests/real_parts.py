@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE = 5.0
+"""A test that waits in vain fails after so many times what it usually takes; a green one waits no longer."""
+
 
 def free_port() -> int:
     """A TCP port of the loopback address that nobody listens on now."""
@@ -70,7 +73,7 @@ class NatsServer:
             self._process = subprocess.Popen(
                 [nats_binary(), "-c", str(self._config)], stdout=log, stderr=log, cwd=self._folder
             )
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 10 * PATIENCE
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
@@ -98,7 +101,7 @@ class NatsServer:
 async def eventually(true: Callable[[], object], within_s: float = 10.0, what: str = "") -> None:
     """Return when `true()` is; fail after `within_s`."""
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(PATIENCE * within_s):
             while not true():  # noqa: ASYNC110 - anything may be waited for
                 await asyncio.sleep(0.005)
     except TimeoutError:

@@ -9,20 +9,27 @@ import sys
 from homeostat.kernel import database
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.database import open_engine, upgrade
-from homeostat.kernel.journal import Change, Local, Seq, Submission
+from homeostat.kernel.database import open_engine
+from homeostat.kernel.journal import EventIndex, RowChange, Seq, Submission
+from homeostat.migrations import upgrade
 from store_parts import CATALOGUE, draft
 
 
 async def call(appender: Appender, name: str) -> None:
     for number in itertools.count(1):
         subject = f"{name}-{number}"
-        token = {"name": subject, "hash": subject, "role": "viewer", "owner": "test", "created_ns": Local(1)}
+        token = {
+            "name": subject,
+            "hash": subject,
+            "role": "viewer",
+            "owner": "test",
+            "created_ns": EventIndex(1),
+        }
         receipt = await appender.append(
             Submission(
                 loop=name,
-                events=(draft(subject), draft(subject, what="again", cause=Local(0))),
-                changes=(Change(database.token.insert(), (token,)),),
+                events=(draft(subject), draft(subject, what="again", cause=EventIndex(0))),
+                changes=(RowChange(database.token.insert(), (token,)),),
                 cursor=Seq(number),
             )
         )

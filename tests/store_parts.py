@@ -13,9 +13,10 @@ from sqlalchemy import Executable, func, select
 from homeostat.kernel import database
 from homeostat.kernel.appender import Appender, AppenderSettings, Mode
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.database import Readers, open_engine, upgrade
-from homeostat.kernel.journal import Catalogue, Draft, Local, Seq, Submission
-from homeostat.kernel.reader import Journal
+from homeostat.kernel.database import Readers, open_engine
+from homeostat.kernel.journal import EventCatalogue, EventIndex, Journal, NewEvent, Seq, Submission
+from homeostat.migrations import upgrade
+from real_parts import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +40,25 @@ UPCASTS = {
     ("Moved", 1): lambda old: {"place": old["where"]},
     ("Moved", 2): lambda old: {**old, "speed": 0},
 }
-CATALOGUE = Catalogue([Seen, Moved], UPCASTS)
+CATALOGUE = EventCatalogue([Seen, Moved], UPCASTS)
 
 
 def draft(
-    subject: str, *, what: str = "", cause: Seq | Local | None = None, trace: str = "t", event: object = None
-) -> Draft:
+    subject: str,
+    *,
+    what: str = "",
+    cause: Seq | EventIndex | None = None,
+    trace: str = "t",
+    event: object = None,
+    key: str | None = None,
+) -> NewEvent:
     """An event about `subject`."""
-    return Draft(event or Seen(what), subject, 1_000, "test", trace, cause)
+    return NewEvent(event or Seen(what), subject, 1_000, "test", trace, cause, key)
 
 
-def seen(*subjects: str, loop: str = "test", cause: Seq | None = None) -> Submission:
+def seen(*subjects: str, loop: str = "test", cause: Seq | None = None, key: str | None = None) -> Submission:
     """A submission with an event for each subject."""
-    return Submission(loop, tuple(draft(subject, cause=cause) for subject in subjects))
+    return Submission(loop, tuple(draft(subject, cause=cause, key=key) for subject in subjects))
 
 
 def mode_of(appender: Appender) -> Mode:
@@ -61,7 +68,7 @@ def mode_of(appender: Appender) -> Mode:
 
 async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(deadline_s):
+    async with asyncio.timeout(PATIENCE * deadline_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

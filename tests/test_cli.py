@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from homeostat.cli import app
 from homeostat.kernel import terminal
 from homeostat.kernel.client import Client
-from homeostat.kernel.config import presentable
+from homeostat.kernel.config import redact
 from real_parts import free_port
 
 HOMEOSTAT = Path(sys.executable).with_name("homeostat")
@@ -40,7 +40,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         [str(HOMEOSTAT), *words],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         env=clean | environment,
     )
@@ -50,11 +50,11 @@ class Pretended(http.server.BaseHTTPRequestHandler):
     """Says what a server would say to the path asked for."""
 
     ANSWERS: ClassVar[dict[str, tuple[int, object]]] = {
-        "/api/v1/status": (200, {"version": "1", "standing": "kept", "items": []}),
+        "/api/v1/status": (200, {"version": "1", "standing": "kept", "reason": "", "items": []}),
         "/api/v1/faults?limit=100": (200, {"items": []}),
         "/api/v1/arming": (
             200,
-            {"items": [{"room": "faults", "armed": True}, {"room": "resources", "armed": False}]},
+            {"items": [{"component": "recovery", "armed": True}, {"component": "toy", "armed": False}]},
         ),
     }
 
@@ -107,9 +107,9 @@ def test_a_server_without_a_token_is_refused_and_gets_no_other_servers_token(tmp
     assert "HOMEOSTAT_TOKEN: nothing is given; " in ended.stderr
 
 
-def test_arm_alone_shows_the_rooms(server: dict[str, str]) -> None:
+def test_arm_alone_shows_the_components(server: dict[str, str]) -> None:
     said = run("arm", **server).stdout
-    assert "faults     armed: it acts" in said and "resources  not armed: it only observes" in said, said
+    assert "recovery   armed: it acts" in said and "toy        not armed: it only observes" in said, said
     assert [row["armed"] for row in json.loads(run("arm", "--json", **server).stdout)["items"]] == [
         True,
         False,
@@ -152,7 +152,7 @@ def test_nothing_heavy_is_imported(server: dict[str, str], words: tuple[str, ...
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
         env=os.environ | server,
     )
@@ -367,4 +367,4 @@ def test_config_check_names_the_field_that_is_wrong(tmp_path: Path, settings: ob
     ],
 )
 def test_no_password_of_a_url_is_shown(url: str, shown: str) -> None:
-    assert presentable("nats.url", url) == shown
+    assert redact("nats.url", url) == shown

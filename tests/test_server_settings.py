@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from homeostat.settings import ServerSettings
+from homeostat.server.settings import ServerSettings
 
 
 def settings(nats_url: str) -> ServerSettings:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, assert_never
+
+from homeostat.contracts.wire import Outcome
+from homeostat.kernel.journal import EventIndex, Seq
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WebhookRequest:
     """One HTTP POST. Headers may hold a signature, never a secret."""
 
     url: str
@@ -21,7 +24,7 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class WebhookReply:
     """The other side answered. `said` is the beginning of its body, for people.
 
     `answered_mono_ns` is our monotonic clock when its status line was there, None when the driver cannot say.
@@ -36,32 +39,44 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoWebhookReply:
     """Nobody knows whether the request arrived: no connection, a broken one, or the deadline."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class WebhookRefused:
     """We did not send: the target is one that we do not talk to."""
 
     reason: str
 
 
-Reply = Answered | NoAnswer | Refused
+WebhookResult = WebhookReply | NoWebhookReply | WebhookRefused
 
 
 class Transport(Protocol):
     """Carries a request to a webhook."""
 
-    async def post(self, request: Post) -> Reply:
+    async def post(self, request: WebhookRequest) -> WebhookResult:
         """Send once, follow nothing. Does not raise for what the network or the other side does."""
-        ...
 
     async def close(self) -> None:
         """Let all connections go."""
-        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ActFailed:
+    """It was tried and did not work, or only of some."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActUnknown:
+    """Nobody knows how far it got: the deadline was over first."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +86,7 @@ class Fenced:
     receipt: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotFenced:
-    """It was tried and did not work. Nothing is known of the host."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class FenceUnknown:
-    """Nobody knows: the deadline was over first."""
-
-    reason: str
-
-
-Fencing = Fenced | NotFenced | FenceUnknown
+FenceResult = Fenced | ActFailed | ActUnknown
 
 
 class Fence(Protocol):
@@ -93,34 +94,31 @@ class Fence(Protocol):
 
     name: str
 
-    async def fence(self, host: str) -> Fencing:
+    async def fence(self, host: str) -> FenceResult:
         """Do it within the driver's own deadline. Does not raise for what the world outside does."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkSucceeded:
     """The cloud shows it so now. `count` is of how many guests, 0 of a host."""
 
     count: int
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotMarked:
-    """It was tried and did not work, or only of some."""
-
-    reason: str
+MarkResult = MarkSucceeded | ActFailed | ActUnknown
 
 
-@dataclass(frozen=True, slots=True)
-class MarkUnknown:
-    """Nobody knows how far it got."""
-
-    reason: str
-
-
-Marking = Marked | NotMarked | MarkUnknown
+def act_outcome(result: FenceResult | MarkResult) -> tuple[Outcome, str]:
+    match result:
+        case Fenced(receipt=said) | MarkSucceeded(said=said):
+            return Outcome.OK, said
+        case ActFailed(reason=reason):
+            return Outcome.FAILED, reason
+        case ActUnknown(reason=reason):
+            return Outcome.UNKNOWN, reason
+        case _:
+            assert_never(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +139,33 @@ class Cloud(Protocol):
 
     name: str
 
-    async def mark_down(self, host: str) -> Marking:
+    async def mark_down(self, host: str) -> MarkResult:
         """Nothing is started on this host any more. Does not raise for what the cloud does."""
-        ...
 
-    async def set_error(self, host: str) -> Marking:
+    async def set_error(self, host: str) -> MarkResult:
         """Every guest that the cloud has on this host is in error."""
-        ...
 
-    async def mark_up(self, host: str) -> Marking:
+    async def mark_up(self, host: str) -> MarkResult:
         """Take `mark_down` back."""
-        ...
 
-    async def clear_error(self, host: str, seen: Collection[str]) -> Marking:
+    async def clear_error(self, host: str, seen: Collection[str]) -> MarkResult:
         """Take `set_error` back for the guests that were seen to run on this host; others went elsewhere."""
-        ...
 
-    async def look(self, host: str) -> CloudView | MarkUnknown:
+    async def look(self, host: str) -> CloudView | ActUnknown:
         """What is shown now, for who does not know how an act ended."""
-        ...
+
+
+class NewId(Protocol):
+    """Makes a name that nothing ever had."""
+
+    def __call__(self) -> str: ...
+
+
+class DrillTags(Protocol):
+    """The drills that faults belong to; the component that breaks things on purpose makes it."""
+
+    def run_of(self, about: str, host: str, owner: str, raised: Seq | EventIndex, /) -> str:
+        """The run of a drill; empty: it is no drill's. An `EventIndex` is of an entry to come."""
+
+    async def reload(self) -> None:
+        """Read it again: a commit had no answer, or nothing was read yet. RetryLater."""

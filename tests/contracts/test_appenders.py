@@ -14,33 +14,32 @@ from homeostat.kernel import database
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import AlreadyDone, BadInput, Conflict, Deposed, StoreUnavailable
-from homeostat.kernel.journal import Change, Local, Receipt, Seq, Submission
-from homeostat.kernel.term import acquire
-from homeostat.notices.outcomes import Appends
-from homeostat.sim.disk import Disk, Fate, SimAppender
+from homeostat.kernel.journal import EventIndex, JournalAppender, Receipt, RowChange, Seq, Submission
+from homeostat.kernel.leadership import acquire_term
+from homeostat.sim.database import CommitHooks, SimAppender, SimDatabase
 from store_parts import CATALOGUE, draft, seen
 
 TOKEN = {"name": "a", "hash": "h", "role": "viewer", "owner": "p", "created_ns": 1}
 
 
 @pytest.fixture
-def disk() -> Iterator[Disk]:
+def disk() -> Iterator[SimDatabase]:
     """A database in memory."""
-    with closing(Disk.in_memory()) as made:
+    with closing(SimDatabase.in_memory()) as made:
         yield made
 
 
 class Bench:
     """One kind of appender on one database."""
 
-    def __init__(self, kind: str, disk: Disk) -> None:
+    def __init__(self, kind: str, disk: SimDatabase) -> None:
         self.kind, self.disk = kind, disk
 
     @asynccontextmanager
-    async def appending(self, epoch: int | None = None) -> AsyncIterator[Appends]:
+    async def appending(self, epoch: int | None = None) -> AsyncIterator[JournalAppender]:
         """A running appender, closed in the end."""
         if self.kind == "simulated":
-            simulated = SimAppender(self.disk, epoch, Fate(Random(1)), CATALOGUE)
+            simulated = SimAppender(self.disk, epoch, CommitHooks(Random(1)), CATALOGUE)
             yield simulated
             simulated.die()
             return
@@ -57,13 +56,13 @@ class Bench:
 
 
 @pytest.fixture(params=["real", "simulated"])
-def bench(request: pytest.FixtureRequest, disk: Disk) -> Bench:
+def bench(request: pytest.FixtureRequest, disk: SimDatabase) -> Bench:
     """Once with each appender."""
     return Bench(request.param, disk)
 
 
-def token(**fields: object) -> Change:
-    return Change(insert(database.token), ({**TOKEN, **fields},))
+def token(**fields: object) -> RowChange:
+    return RowChange(insert(database.token), ({**TOKEN, **fields},))
 
 
 async def test_receipts_come_in_the_order_of_the_submissions_without_a_gap(bench: Bench) -> None:
@@ -83,7 +82,7 @@ async def test_a_bad_submission_fails_alone(bench: Bench) -> None:
             return_exceptions=True,
         )
         with pytest.raises(BadInput):
-            await appender.append(Submission("l", (draft("a", cause=Local(0)),)))
+            await appender.append(Submission("l", (draft("a", cause=EventIndex(0)),)))
     assert isinstance(answers[1], Conflict)
     assert bench.subjects() == ["a", "b"]
     assert bench.disk.number("SELECT count(*) FROM token") == 0
@@ -92,21 +91,23 @@ async def test_a_bad_submission_fails_alone(bench: Bench) -> None:
 async def test_a_rerun_is_told_so_and_changes_nothing(bench: Bench) -> None:
     async with bench.appending() as appender:
         await appender.append(seen("root"))
-        once = Submission("loop", (draft("a", cause=Seq(1)),), (token(),), Seq(1))
+        once = Submission("loop", (draft("a", cause=Seq(1), key="k"),), (token(),), Seq(1))
         assert await appender.append(once) == Receipt((Seq(2),))
         with pytest.raises(AlreadyDone):
             await appender.append(
-                Submission("loop", (draft("a", cause=Seq(1)),), (token(name="b", hash="b"),), Seq(9))
+                Submission("loop", (draft("b", cause=Seq(1), key="k"),), (token(name="b", hash="b"),), Seq(9))
             )
+        again = await appender.append(Submission("loop", (draft("a", cause=Seq(1), key="k2"),)))
+        assert again == Receipt((Seq(3),)), "the same cause, kind and subject with another key"
     assert bench.disk.number("SELECT count(*) FROM token") == 1
     assert bench.disk.number("SELECT seq FROM cursor") == 1
 
 
 async def test_after_a_takeover_nothing_of_the_old_server_gets_in(bench: Bench) -> None:
-    epoch = acquire(bench.disk.engine, "old", 60)
+    epoch = acquire_term(bench.disk.engine, "old", 60)
     async with bench.appending(epoch) as appender:
         await appender.append(seen("a"))
-        acquire(bench.disk.engine, "new", 60, predecessor_is_dead=True)
+        acquire_term(bench.disk.engine, "new", 60, predecessor_is_dead=True)
         for subject in ("late", "later"):
             with pytest.raises(Deposed):
                 await appender.append(seen(subject))

@@ -10,11 +10,11 @@ import pytest
 
 from homeostat.clouds.local import LocalCloud
 from homeostat.contracts.nouns import HostId, Mark, Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.faults.marks import marked
 from homeostat.fleet.model import AgentState, Node, Resource, Topology
 from homeostat.kernel.errors import StoreUnavailable
-from homeostat.ports import Cloud, CloudView, Marked, MarkUnknown, NotMarked
-from homeostat.sim.cloud import AT_ONCE, SimCloud
+from homeostat.ports import ActFailed, ActUnknown, Cloud, CloudView, MarkSucceeded
+from homeostat.recovery.acts import marked
+from simulated_cloud import CALLS_AT_ONCE, SimCloud
 
 GUESTS = {"a": "n1", "b": "n1", "c": "n2"}
 
@@ -86,10 +86,10 @@ async def shown(cloud: Cloud, host: str) -> CloudView:
 async def test_a_host_is_marked_and_its_guests_only_when_asked(driven: Driven) -> None:
     cloud = driven.cloud
     assert await shown(cloud, "n1") == CloudView(down=False, in_error=frozenset())
-    assert isinstance(await cloud.mark_down("n1"), Marked)
+    assert isinstance(await cloud.mark_down("n1"), MarkSucceeded)
     assert await shown(cloud, "n1") == CloudView(down=True, in_error=frozenset())
     answer = await cloud.set_error("n1")
-    assert isinstance(answer, Marked)
+    assert isinstance(answer, MarkSucceeded)
     assert answer.count == 2
     assert await shown(cloud, "n1") == CloudView(down=True, in_error=frozenset({"a", "b"}))
     assert await shown(cloud, "n2") == CloudView(down=False, in_error=frozenset())
@@ -98,12 +98,12 @@ async def test_a_host_is_marked_and_its_guests_only_when_asked(driven: Driven) -
 async def test_every_act_may_be_repeated(driven: Driven) -> None:
     cloud = driven.cloud
     for _ in range(2):
-        assert isinstance(await cloud.mark_down("n1"), Marked)
-        assert isinstance(await cloud.set_error("n1"), Marked)
+        assert isinstance(await cloud.mark_down("n1"), MarkSucceeded)
+        assert isinstance(await cloud.set_error("n1"), MarkSucceeded)
     assert await shown(cloud, "n1") == CloudView(down=True, in_error=frozenset({"a", "b"}))
     for _ in range(2):
-        assert isinstance(await cloud.mark_up("n1"), Marked)
-        assert isinstance(await cloud.clear_error("n1", ["a", "b"]), Marked)
+        assert isinstance(await cloud.mark_up("n1"), MarkSucceeded)
+        assert isinstance(await cloud.clear_error("n1", ["a", "b"]), MarkSucceeded)
     assert await shown(cloud, "n1") == CloudView(down=False, in_error=frozenset())
 
 
@@ -117,7 +117,7 @@ async def test_a_guest_that_was_started_elsewhere_is_not_touched_by_the_return_o
     assert (await shown(cloud, "n1")).in_error == {"a"}
     await cloud.mark_up("n1")
     answer = await cloud.clear_error("n1", ["a", "b"])
-    assert isinstance(answer, Marked)
+    assert isinstance(answer, MarkSucceeded)
     assert answer.count == 1
     assert (await shown(cloud, "n1")).in_error == frozenset()
 
@@ -125,7 +125,7 @@ async def test_a_guest_that_was_started_elsewhere_is_not_touched_by_the_return_o
 async def test_a_cloud_that_fails_says_so_and_shows_what_it_did_before(driven: Driven) -> None:
     driven.fail()
     for said in (await driven.cloud.mark_down("n1"), await driven.cloud.set_error("n1")):
-        assert isinstance(said, NotMarked | MarkUnknown)
+        assert isinstance(said, ActFailed | ActUnknown)
         assert said.reason
     view = await driven.cloud.look("n1")
     assert not isinstance(view, CloudView) or view == CloudView(down=False, in_error=frozenset())
@@ -133,15 +133,15 @@ async def test_a_cloud_that_fails_says_so_and_shows_what_it_did_before(driven: D
 
 async def test_a_host_without_guests_is_marked_too(driven: Driven) -> None:
     driven.move("c", "n1")
-    assert isinstance(await driven.cloud.mark_down("n2"), Marked)
+    assert isinstance(await driven.cloud.mark_down("n2"), MarkSucceeded)
     answer = await driven.cloud.set_error("n2")
-    assert isinstance(answer, Marked)
+    assert isinstance(answer, MarkSucceeded)
     assert answer.count == 0
 
 
 async def test_a_cloud_with_a_call_a_guest_makes_many_at_once_and_not_more_than_its_bound() -> None:
     cloud = SimCloud(lambda _: [f"g{number}" for number in range(50)])
     answer = await cloud.set_error("n1")
-    assert isinstance(answer, Marked)
+    assert isinstance(answer, MarkSucceeded)
     assert answer.count == 50
-    assert cloud.busiest == AT_ONCE
+    assert cloud.busiest == CALLS_AT_ONCE

@@ -9,27 +9,21 @@ import time
 import pytest
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, text, update
 
+from engines import POSTGRESQL
 from homeostat.kernel import database
 from homeostat.kernel.appender import AppenderSettings, Mode
 from homeostat.kernel.batch import BatchWriter, prepare
-from homeostat.kernel.errors import (
-    AlreadyDone,
-    BadInput,
-    Conflict,
-    CorruptState,
-    Deposed,
-    StoreUnavailable,
-)
-from homeostat.kernel.journal import Change, Local, Receipt, Seq, Submission
-from homeostat.kernel.term import acquire, release, renew
-from real_postgresql import PostgresqlCluster, engines
+from homeostat.kernel.errors import AlreadyDone, BadInput, Conflict, CorruptState, Deposed, StoreUnavailable
+from homeostat.kernel.journal import EventIndex, Receipt, RowChange, Seq, Submission
+from homeostat.kernel.leadership import acquire_term, release_term, renew_term
+from real_postgresql import PostgresqlCluster
 from store_parts import CATALOGUE, Moved, Seen, Store, draft, seen, until
 
 TOKEN = {"name": "a", "hash": "h", "role": "viewer", "owner": "p", "created_ns": 1}
 
 
-def token(**fields: object) -> Change:
-    return Change(insert(database.token), ({**TOKEN, **fields},))
+def token(**fields: object) -> RowChange:
+    return RowChange(insert(database.token), ({**TOKEN, **fields},))
 
 
 def write(store: Store, *batch: Submission, epoch: int | None = None) -> list[Receipt | Exception]:
@@ -59,14 +53,14 @@ def test_a_bad_submission_in_a_batch_fails_alone(store: Store) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        Change(text("INSERT INTO no_such_table VALUES (1)")),
-        Change(insert(database.token), ({**TOKEN, "owner": None},)),
-        Change(insert(database.token), ({**TOKEN, "created_ns": 2**80},)),
-        Change(insert(database.token), ({**TOKEN, "owner": "\ud800"},)),
+        RowChange(text("INSERT INTO no_such_table VALUES (1)")),
+        RowChange(insert(database.token), ({**TOKEN, "owner": None},)),
+        RowChange(insert(database.token), ({**TOKEN, "created_ns": 2**80},)),
+        RowChange(insert(database.token), ({**TOKEN, "owner": "\ud800"},)),
     ],
     ids=["no table", "null", "too large", "no text"],
 )
-def test_whatever_is_wrong_with_it_it_fails_alone(store: Store, change: Change) -> None:
+def test_whatever_is_wrong_with_it_it_fails_alone(store: Store, change: RowChange) -> None:
     outcomes = write(store, seen("a"), Submission("bad", (draft("b"),), (change,)), seen("c"))
     assert [type(outcome) is Receipt for outcome in outcomes] == [True, False, True]
     assert store.subjects() == ["a", "c"]
@@ -83,7 +77,7 @@ def test_a_statement_may_bring_values_of_its_own_for_one_row_and_for_many(store:
         .values(owner=bindparam("to"))
     )
     wanted = tuple({"which": row["name"], "to": f"q-{index}"} for index, row in enumerate((*others, *mine)))
-    for changes in ((Change(insert(database.token), (*others, *mine)),), (Change(move, wanted),)):
+    for changes in ((RowChange(insert(database.token), (*others, *mine)),), (RowChange(move, wanted),)):
         assert [type(each) for each in write(store, Submission("t", (), changes))] == [Receipt]
     owners = dict(store.rows(select(database.token.c.name, database.token.c.owner)))
     expected = {f"mine-{name}": f"q-{count + index}" for index, name in enumerate(names)}
@@ -158,10 +152,10 @@ def test_a_local_becomes_the_sequence_number(store: Store) -> None:
         store,
         Submission(
             "test",
-            (draft("root"), draft("child", cause=Local(0)), draft("grandchild", cause=Local(1))),
+            (draft("root"), draft("child", cause=EventIndex(0)), draft("grandchild", cause=EventIndex(1))),
             (
-                token(created_ns=Local(2)),
-                Change(
+                token(created_ns=EventIndex(2)),
+                RowChange(
                     update(database.token)
                     .where(database.token.c.name == bindparam("who"))
                     .values(owner=bindparam("to")),
@@ -179,10 +173,13 @@ def test_a_local_becomes_the_sequence_number(store: Store) -> None:
 @pytest.mark.parametrize(
     ("submission", "said"),
     [
-        (Submission("l", (draft("a", cause=Local(0)),)), "an earlier event"),
-        (Submission("l", (draft("a", cause=Local(1)), draft("b"))), "an earlier event"),
-        (Submission("l", (draft("a"),), (token(created_ns=Local(1)),)), "an event of the same submission"),
-        (Submission("l", (draft("a", cause=Seq(1)), draft("a", cause=Seq(1)))), "one event of a kind"),
+        (Submission("l", (draft("a", cause=EventIndex(0)),)), "an earlier event"),
+        (Submission("l", (draft("a", cause=EventIndex(1)), draft("b"))), "an earlier event"),
+        (
+            Submission("l", (draft("a"),), (token(created_ns=EventIndex(1)),)),
+            "an event of the same submission",
+        ),
+        (Submission("l", (draft("a", key="k"), draft("b", key="k"))), "one event of a key"),
         (Submission("l", (draft("a", event=object()),)), "an event of the catalogue"),
         (Submission("l", (draft("a", what="x" * 20_000),)), "at most 10000 bytes"),
         (Submission("l", (draft("a", what="\ud800"),)), "an event that JSON can hold"),
@@ -208,8 +205,8 @@ def test_a_conflict_names_field_and_value(store: Store) -> None:
 
 def test_a_rerun_is_told_so_and_changes_nothing(store: Store) -> None:
     write(store, seen("root"))
-    once = Submission("loop", (draft("a", cause=Seq(1)),), (token(),), Seq(1))
-    again = Submission("loop", (draft("a", cause=Seq(1)),), (token(name="b", hash="b"),), Seq(99))
+    once = Submission("loop", (draft("a", key="k"),), (token(),), Seq(1))
+    again = Submission("loop", (draft("a", key="k"),), (token(name="b", hash="b"),), Seq(99))
     assert isinstance(write(store, once)[0], Receipt)
     assert isinstance(write(store, again)[0], AlreadyDone)
     assert store.subjects() == ["root", "a"]
@@ -219,48 +216,50 @@ def test_a_rerun_is_told_so_and_changes_nothing(store: Store) -> None:
 
 def test_a_rerun_in_the_same_batch_is_found_too(store: Store) -> None:
     write(store, seen("root"))
-    twice = seen("a", cause=Seq(1))
+    twice = seen("a", cause=Seq(1), key="k")
     outcomes = write(store, twice, twice)
     assert isinstance(outcomes[0], Receipt)
     assert isinstance(outcomes[1], AlreadyDone)
 
 
-def test_loop_cause_kind_and_subject_make_the_difference(store: Store) -> None:
-    write(store, seen("root", "root"))  # without a cause nothing is a re-run
+def test_loop_and_key_make_the_difference(store: Store) -> None:
+    write(store, seen("root", "root"))  # without a key nothing is a re-run
     outcomes = write(
         store,
         seen("a", loop="one", cause=Seq(1)),
-        seen("a", loop="two", cause=Seq(1)),
-        seen("a", loop="one", cause=Seq(2)),
-        seen("b", loop="one", cause=Seq(1)),
-        Submission("one", (draft("a", cause=Seq(1), event=Moved("here", 1)),)),
+        seen("a", loop="one", cause=Seq(1)),
+        seen("a", loop="one", cause=Seq(1), key="k1"),
+        seen("a", loop="one", cause=Seq(1), key="k2"),
+        seen("a", loop="two", cause=Seq(1), key="k1"),
     )
     assert all(isinstance(outcome, Receipt) for outcome in outcomes)
+    (other,) = write(store, Submission("one", (draft("b", event=Moved("here", 1), key="k1"),)))
+    assert isinstance(other, AlreadyDone), "the key alone says what a re-run is"
 
 
 # ---- the term ----
 
 
 def test_the_term_is_taken_kept_and_given_back(store: Store) -> None:
-    first = acquire(store.engine, "one", 60)
+    first = acquire_term(store.engine, "one", 60)
     assert first == 1
-    assert acquire(store.engine, "two", 60) is None
-    assert renew(store.engine, "one", first, 60)
-    assert not renew(store.engine, "one", first + 1, 60)
-    assert not renew(store.engine, "two", first, 60)
-    assert not release(store.engine, "two", first)
-    assert acquire(store.engine, "two", 60) is None
-    assert release(store.engine, "one", first)
-    second = acquire(store.engine, "two", 60)
+    assert acquire_term(store.engine, "two", 60) is None
+    assert renew_term(store.engine, "one", first, 60)
+    assert not renew_term(store.engine, "one", first + 1, 60)
+    assert not renew_term(store.engine, "two", first, 60)
+    assert not release_term(store.engine, "two", first)
+    assert acquire_term(store.engine, "two", 60) is None
+    assert release_term(store.engine, "one", first)
+    second = acquire_term(store.engine, "two", 60)
     assert second == 2
-    assert not renew(store.engine, "one", first, 60)
-    assert acquire(store.engine, "two", 60) == 3  # one's own term may be taken again
-    assert acquire(store.engine, "one", 60, predecessor_is_dead=True) == 4
+    assert not renew_term(store.engine, "one", first, 60)
+    assert acquire_term(store.engine, "two", 60) == 3  # one's own term may be taken again
+    assert acquire_term(store.engine, "one", 60, predecessor_is_dead=True) == 4
 
 
 def test_a_term_runs_out_by_the_databases_clock(store: Store) -> None:
-    assert acquire(store.engine, "one", 0.0) == 1
-    assert acquire(store.engine, "two", 3600) == 2
+    assert acquire_term(store.engine, "one", 0.0) == 1
+    assert acquire_term(store.engine, "two", 3600) == 2
     left_s = store.rows(select(database.term.c.expires_at - _database_now(store)))[0][0]
     assert 3590 < left_s <= 3600
 
@@ -273,7 +272,7 @@ def _database_now(store: Store) -> object:
 
 def _race(barrier: threading.Barrier, taken: dict[str, int | None], name: str, engine: Engine) -> None:
     barrier.wait()
-    taken[name] = acquire(engine, name, 60)
+    taken[name] = acquire_term(engine, name, 60)
 
 
 def test_of_two_servers_one_gets_the_term(store: Store) -> None:
@@ -292,21 +291,21 @@ def test_of_two_servers_one_gets_the_term(store: Store) -> None:
             thread.join()
         winners = {name: epoch for name, epoch in taken.items() if epoch is not None}
         assert list(winners.values()) == [round_number + 1]
-        assert release(store.engine, next(iter(winners)), round_number + 1)
+        assert release_term(store.engine, next(iter(winners)), round_number + 1)
     engines[1].dispose()
 
 
 def test_a_new_database_does_not_begin_with_an_epoch_of_the_past(store: Store) -> None:
-    assert acquire(store.engine, "one", 60, at_least=1_700_000_000) == 1_700_000_000
-    assert acquire(store.engine, "one", 60, at_least=1_700_000_000) == 1_700_000_001
-    assert acquire(store.engine, "one", 60, at_least=5) == 1_700_000_002
+    assert acquire_term(store.engine, "one", 60, at_least=1_700_000_000) == 1_700_000_000
+    assert acquire_term(store.engine, "one", 60, at_least=1_700_000_000) == 1_700_000_001
+    assert acquire_term(store.engine, "one", 60, at_least=5) == 1_700_000_002
 
 
 async def test_after_a_takeover_nothing_of_the_old_server_gets_in(store: Store) -> None:
-    epoch = acquire(store.engine, "old", 60)
+    epoch = acquire_term(store.engine, "old", 60)
     async with store.appending(epoch=epoch) as appender:
         await appender.append(seen("a"))
-        acquire(store.engine, "new", 60, predecessor_is_dead=True)
+        acquire_term(store.engine, "new", 60, predecessor_is_dead=True)
         answers = await asyncio.gather(
             *(appender.append(seen(f"late/{number}")) for number in range(5)), return_exceptions=True
         )
@@ -322,13 +321,13 @@ def test_without_a_term_row_nobody_leads(store: Store) -> None:
 
 
 def test_a_takeover_waits_for_the_append_before_it(store: Store) -> None:
-    epoch = acquire(store.engine, "old", 60)
+    epoch = acquire_term(store.engine, "old", 60)
     assert epoch is not None
     reading = select(database.term.c.epoch).with_for_update(read=True)
     got: list[int | None] = []
     other = database.open_engine(store.url)
     taker = threading.Thread(
-        target=lambda: got.append(acquire(other, "new", 60, predecessor_is_dead=True)), daemon=True
+        target=lambda: got.append(acquire_term(other, "new", 60, predecessor_is_dead=True)), daemon=True
     )
     with store.engine.begin() as connection:
         connection.execute(reading)
@@ -341,12 +340,12 @@ def test_a_takeover_waits_for_the_append_before_it(store: Store) -> None:
     other.dispose()
 
 
-@pytest.mark.parametrize("database_url", engines()[1:], indirect=True)
+@pytest.mark.parametrize("store", [POSTGRESQL], indirect=True)
 def test_a_takeover_waits_for_an_append_that_has_seen_the_epoch(store: Store) -> None:
     """The lock is the appender's own: hold it up in the middle, after it has looked at the term."""
-    epoch = acquire(store.engine, "old", 60)
+    epoch = acquire_term(store.engine, "old", 60)
     write(store, Submission("test", (), (token(),)))
-    change = Change(update(database.token).values(owner="later"))
+    change = RowChange(update(database.token).values(owner="later"))
     outcomes: list[Receipt | Exception] = []
     got: list[int | None] = []
     appending = threading.Thread(
@@ -355,7 +354,7 @@ def test_a_takeover_waits_for_an_append_that_has_seen_the_epoch(store: Store) ->
         )
     )
     taking = threading.Thread(
-        target=lambda: got.append(acquire(store.engine, "new", 60, predecessor_is_dead=True))
+        target=lambda: got.append(acquire_term(store.engine, "new", 60, predecessor_is_dead=True))
     )
     with store.engine.begin() as holding:
         holding.execute(update(database.token).values(owner="first"))
@@ -490,9 +489,9 @@ async def test_a_chain_holds_the_causes_and_the_trace(store: Store) -> None:
             (
                 draft("root", trace="one"),
                 draft("stranger", trace="other"),
-                draft("fault", trace="two", cause=Local(0)),
+                draft("fault", trace="two", cause=EventIndex(0)),
                 draft("sibling", trace="two"),
-                draft("notice", trace="two", cause=Local(2)),
+                draft("notice", trace="two", cause=EventIndex(2)),
                 draft("root's trace", trace="one"),
             ),
         ),
@@ -529,7 +528,7 @@ async def test_a_read_is_one_snapshot(store: Store) -> None:
 # ---- a database that goes and comes back ----
 
 
-@pytest.mark.parametrize("database_url", engines()[1:], indirect=True)
+@pytest.mark.parametrize("store", [POSTGRESQL], indirect=True)
 async def test_a_cut_connection_is_told_and_mended(store: Store, postgresql: PostgresqlCluster) -> None:
     settings = AppenderSettings(reconnect_first_s=0.01)
     async with store.appending(settings=settings) as appender:

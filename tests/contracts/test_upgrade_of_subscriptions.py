@@ -6,10 +6,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from homeostat.kernel.database import open_engine, upgrade
-from homeostat.migrations import load_schemas
+from homeostat.components import load_schemas
+from homeostat.kernel.database import open_engine
+from homeostat.migrations import upgrade
 from homeostat.notices import store
-from homeostat.notices.model import Endpoint, Format, NoticeState
+from homeostat.notices.model import Endpoint, NoticeFormat, NoticeState
 
 
 def test_a_url_becomes_the_first_endpoint(database_url: str) -> None:
@@ -36,7 +37,7 @@ def test_a_url_becomes_the_first_endpoint(database_url: str) -> None:
     upgrade(database_url)
     with engine.connect() as connection:
         (row,) = store.subscriptions(connection)
-        assert row.endpoints == (Endpoint(1, 'http://x/"y"', Format.JSON),)
+        assert row.endpoints == (Endpoint(1, 'http://x/"y"', NoticeFormat.JSON),)
         assert row.expires_ns is None
         (notice,) = store.pending_of(connection, "old", 0, 10)
         assert (notice.destination, notice.attempts, notice.state) == ("old", 2, NoticeState.PENDING)

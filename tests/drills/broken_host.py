@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import machine, orders
+from real_parts import PATIENCE
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -25,12 +26,12 @@ KINDS = ("node_kill", "node_freeze", "node_cpu", "node_disk", "node_network")
 OURS = f"hd{os.getpid()}"
 """What victims of this process are called: whoever looks for them by name sees the whole machine, and other
 runs of these tests on it."""
-INJECTORS = [sys.executable, "-m", "homeostat.drills.injectors"]
+INJECTORS = [sys.executable, "-m", "homeostat.drills.node.injector"]
 
 
 def until(ask: Callable[[], T], what: str, deadline_s: float = 20.0) -> T:
     """The first truthy answer; fails naming what never came."""
-    end_s = time.monotonic() + deadline_s
+    end_s = time.monotonic() + PATIENCE * deadline_s
     while not (answer := ask()):
         assert time.monotonic() < end_s, f"never within {deadline_s} s: {what}"
         time.sleep(0.01)
@@ -102,11 +103,11 @@ class BrokenHost:
         return self.start(name, "600", executable="/bin/sleep")
 
     def open_faults(self) -> list[str]:
-        return keeper.Folder(self.keeper).open_faults()
+        return machine.Folder(self.keeper).open_faults()
 
     def stands(self, plan: Path) -> bool:
         """Whether a fault has been injected to its end, and not been undone."""
-        ledger = keeper.Folder(self.keeper).ledger(plan.stem)
+        ledger = machine.Folder(self.keeper).ledger(plan.stem)
         try:
             return bool(json.loads(ledger.read_text())["actor"] is None)
         except FileNotFoundError:
@@ -115,12 +116,12 @@ class BrokenHost:
     def outcome(self, plan: Path) -> Record:
         """What came of a fault, once the keeper has undone it."""
         return until(
-            lambda: not keeper.Folder(self.keeper).ledger(plan.stem).exists() and self._outcome(plan),
+            lambda: not machine.Folder(self.keeper).ledger(plan.stem).exists() and self._outcome(plan),
             f"the undo of {plan.stem}",
         )
 
     def _outcome(self, plan: Path) -> Record:
-        return keeper.outcome(self.keeper, plan.stem) or {}
+        return orders.outcome(self.keeper, plan.stem) or {}
 
     def end(self) -> None:
         """Nothing of this test runs on."""
@@ -129,10 +130,10 @@ class BrokenHost:
             process.wait()
             for pipe in filter(None, (process.stdin, process.stdout)):
                 pipe.close()
-        life = keeper.status(self.keeper)["keeper"]
+        life = orders.status(self.keeper)["keeper"]
         while life is not None:
-            keeper.send(keeper.Process(life["pid"], life["start_ticks"], life["boot_id"]), signal.SIGTERM)
-            life = keeper.status(self.keeper)["keeper"]
+            machine.send(machine.Process(life["pid"], life["start_ticks"], life["boot_id"]), signal.SIGTERM)
+            life = orders.status(self.keeper)["keeper"]
             time.sleep(0.01)
 
 
@@ -147,24 +148,24 @@ def broken_host(root: Path) -> Iterator[BrokenHost]:
         host.end()
 
 
-def identity(process: subprocess.Popen[bytes]) -> keeper.Process:
+def identity(process: subprocess.Popen[bytes]) -> machine.Process:
     """Of a living process."""
-    found = keeper.identify(process.pid)
+    found = machine.identify(process.pid)
     assert found is not None
     return found
 
 
 def state(process: subprocess.Popen[bytes]) -> str:
     """Its letter in /proc."""
-    found = keeper.stat_of(process.pid)
+    found = machine.stat_of(process.pid)
     return "gone" if found is None else found[0]
 
 
-def own_workers(plan: Path) -> list[keeper.Process]:
+def own_workers(plan: Path) -> list[machine.Process]:
     """The stressors of a fault, by what its ledger or its outcome says."""
     section = json.loads(plan.read_text()).get("inject", {})
     named: Sequence[Record] = section.get("workers", [section["writer"]] if "writer" in section else [])
-    return [keeper.Process(one["pid"], one["start_ticks"], one["boot_id"]) for one in named]
+    return [machine.Process(one["pid"], one["start_ticks"], one["boot_id"]) for one in named]
 
 
 def one_cpu() -> int:

@@ -16,7 +16,7 @@ import yaml
 from broken_host import KINDS, BrokenHost, until
 
 from homeostat.drills.site import SiteServer
-from homeostat.drills.transports.by_node import NodeTransport
+from homeostat.drills.transports.remote import NodeTransport
 from homeostat.kernel.client import Client
 from real_parts import NatsServer
 from running_server import RunningServer, running_server
@@ -49,7 +49,7 @@ class NodeHost(BrokenHost):
     def start_node(self) -> subprocess.Popen[bytes]:
         """Start the node process, and return when it hears what it is asked."""
         log, before = self.root / "node.log", self._connected()
-        argv = (sys.executable, "-m", "homeostat.node", str(self.config))
+        argv = (sys.executable, "-m", "homeostat.node.main", str(self.config))
         with log.open("ab") as file:
             node = self.start(*argv, stdout=file, stderr=file)
         until(lambda: self._connected() > before or node.poll() is not None, "the node process hears")

@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from homeostat.drills import node_keeper as keeper
-from homeostat.drills.node_settings import read_drilled_node
+from homeostat.drills.node.settings import read_drilled_node
+from homeostat.drills.shipped.keeper import machine, orders
+from real_parts import PATIENCE
 
 T = TypeVar("T")
 HOSTS = ("n1", "n2", "n3")
@@ -31,7 +32,7 @@ HOMEOSTAT = [sys.executable, "-m", "homeostat.cli"]
 
 def until(ask: Callable[[], T], what: str, deadline_s: float = 30.0) -> T:
     """The first truthy answer; fails naming what never came."""
-    end_s = time.monotonic() + deadline_s
+    end_s = time.monotonic() + PATIENCE * deadline_s
     while not (answer := ask()):
         assert time.monotonic() < end_s, f"never within {deadline_s} s: {what}"
         time.sleep(0.02)
@@ -221,7 +222,7 @@ class DrilledSite:
         return [
             fault
             for host in HOSTS
-            for fault in keeper.Folder(read_drilled_node(self.node(host)).keeper).open_faults()
+            for fault in machine.Folder(read_drilled_node(self.node(host)).keeper).open_faults()
         ]
 
     def facts(self, kind: str) -> list[dict[str, Any]]:
@@ -255,9 +256,9 @@ class DrilledSite:
             if not self.node(host).exists():
                 continue
             root = read_drilled_node(self.node(host)).keeper
-            while (life := keeper.status(root)["keeper"]) is not None:
-                found = keeper.Process(life["pid"], life["start_ticks"], life["boot_id"])
-                keeper.send(found, signal.SIGTERM)
+            while (life := orders.status(root)["keeper"]) is not None:
+                found = machine.Process(life["pid"], life["start_ticks"], life["boot_id"])
+                machine.send(found, signal.SIGTERM)
                 time.sleep(0.01)
 
 

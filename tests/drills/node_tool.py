@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from homeostat.drills.site import SiteServer
-from homeostat.drills.transports.by_node import NodeTransport
+from homeostat.drills.transports.remote import NodeTransport
 
 
 async def main() -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from homeostat.drills.language.catalogue import catalogue
+from homeostat.drills.language.catalogue import read_catalogue
 from homeostat.drills.model import Drill
-from homeostat.drills.records.evidence import Evidence
+from homeostat.drills.records.evidence import RunEvidence
 from homeostat.drills.records.facts import (
     CleanedUp,
     EffectSeen,
-    Entry,
     Fact,
+    FactEntry,
     FaultNoticed,
     Injected,
     Injecting,
@@ -22,19 +22,17 @@ from homeostat.drills.records.facts import (
     MonitorPlan,
     MonitorReady,
     OperationDone,
-    Plan,
     PreconditionSeen,
+    RunPlan,
     Undone,
     WindowEnded,
 )
 from homeostat.drills.records.history import SAMPLES, Recording
-from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.evaluation import judge
 from homeostat.drills.verdicts.judgement import judgement_record
 from homeostat.kernel.processes import Identity
-from homeostat.monitors.process_outage import Change, Sighting
-from homeostat.monitors.process_outage import line_of as sighting_line
-from homeostat.monitors.samples import Answer, Sample
-from homeostat.monitors.samples import line_of as sample_line
+from homeostat.monitors.outage import ProbeAnswer, Sample, sample_line
+from homeostat.monitors.shipped.statements import ProcessChange, Sighting, sighting_line
 
 MS = 1_000_000
 FAULT_MS, UNTIL_MS, PERIOD_MS = 3_000, 18_000, 20
@@ -42,7 +40,7 @@ FAULT_MS, UNTIL_MS, PERIOD_MS = 3_000, 18_000, 20
 
 def shipped(name: str) -> Drill:
     """A drill that comes with us."""
-    found = catalogue().drill(name).found
+    found = read_catalogue().drill(name).found
     assert isinstance(found, Drill)
     return found
 
@@ -51,7 +49,10 @@ def sampled(out_from_ms: float, out_to_ms: float, until_ms: int = UNTIL_MS) -> t
     """A sampler of a service that refuses from then to then and otherwise answers within 1 ms."""
     return tuple(
         Sample(
-            at * MS, at * MS, (at + 1) * MS, Answer.REFUSED if out_from_ms <= at < out_to_ms else Answer.OK
+            at * MS,
+            at * MS,
+            (at + 1) * MS,
+            ProbeAnswer.REFUSED if out_from_ms <= at < out_to_ms else ProbeAnswer.OK,
         )
         for at in range(0, until_ms + 1, PERIOD_MS)
     )
@@ -61,12 +62,12 @@ def watched(back_ms: float | None, until_ms: int = UNTIL_MS) -> tuple[Sighting, 
     """A process that dies with the fault and is there again after so long, or never."""
     old, new = Identity(100, 1), Identity(200, 2)
     seen = [
-        Sighting(0, 0, Change.PRESENT, old, 0),
-        Sighting(FAULT_MS * MS, (FAULT_MS + 1) * MS, Change.GONE, old, 0),
+        Sighting(0, 0, ProcessChange.PRESENT, old, 0),
+        Sighting(FAULT_MS * MS, (FAULT_MS + 1) * MS, ProcessChange.GONE, old, 0),
     ]
     if back_ms is not None:
         born_ns = round((FAULT_MS + back_ms) * MS)
-        seen.append(Sighting(born_ns, born_ns + 5 * MS, Change.PRESENT, new, born_ns))
+        seen.append(Sighting(born_ns, born_ns + 5 * MS, ProcessChange.PRESENT, new, born_ns))
     assert until_ms
     return tuple(seen)
 
@@ -118,18 +119,18 @@ class Played:
         return replace(self, facts=sorted([*self.facts, (at_ms, fact)], key=lambda each: each[0]))
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         monitors = tuple(
             MonitorPlan(each.id, f"{SAMPLES}/{each.id}.jsonl", each.period_ms) for each in self.drill.monitors
         )
-        return Plan("r-1", self.drill, 7, ("n2",), monitors, 1_795_000_000_000_000_000, self.strict_steps)
+        return RunPlan("r-1", self.drill, 7, ("n2",), monitors, 1_795_000_000_000_000_000, self.strict_steps)
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> RunEvidence:
         entries = tuple(
-            Entry(number, round(at * MS), fact) for number, (at, fact) in enumerate(self.facts, start=1)
+            FactEntry(number, round(at * MS), fact) for number, (at, fact) in enumerate(self.facts, start=1)
         )
-        return Evidence(self.plan, entries, self.samples, self.sightings)
+        return RunEvidence(self.plan, entries, self.samples, self.sightings)
 
     def recorded(self, folder: Path) -> Recording:
         """The same on disk, not frozen yet."""

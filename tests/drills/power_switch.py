@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import machine
 
 root, verb, host = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 off = root / f"{host}.off"
@@ -24,7 +24,7 @@ if verb == "off":
         raise SystemExit("the switch is broken")
     off.touch()
     if not (root / "liar").exists():
-        keeper.send(keeper.Process(**json.loads((root / f"{host}.json").read_text())), signal.SIGKILL)
+        machine.send(machine.Process(**json.loads((root / f"{host}.json").read_text())), signal.SIGKILL)
 elif verb == "on":
     off.unlink(missing_ok=True)
 print("off" if off.exists() else "on")

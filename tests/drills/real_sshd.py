@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from broken_host import KINDS, BrokenHost, until
 
-from homeostat.drills.transports.ssh import SshTransport
-from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
+from engines import needs
+from homeostat.drills.site import SshAccess, SshHop
+from homeostat.drills.transports.remote import SshTransport
 
 SSHD = "/usr/sbin/sshd"
 SEPARATION = Path("/run/sshd")
@@ -35,9 +35,7 @@ PermitRootLogin prohibit-password
 LogLevel ERROR
 """
 
-needs_sshd = pytest.mark.skipif(
-    not Path(SSHD).exists() and os.environ.get("REQUIRE_ENGINES") != "all", reason="needs openssh-server"
-)
+needs_sshd = needs("sshd")
 
 
 def key_pair(path: Path) -> Path:

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from homeostat.drills import node_keeper as keeper
-from homeostat.drills.node_settings import read_drilled_node
+from homeostat.drills.node.settings import read_drilled_node
+from homeostat.drills.shipped.keeper import orders
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us may ignore it
 config, plan = Path(sys.argv[1]), Path(sys.argv[2])
@@ -19,7 +19,7 @@ for verb in ("plan", "inject"):
     argv = [
         sys.executable,
         "-m",
-        "homeostat.drills.injectors",
+        "homeostat.drills.node.injector",
         verb,
         "--plan",
         str(plan),
@@ -28,5 +28,5 @@ for verb in ("plan", "inject"):
     ]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 while True:
-    keeper.renew(node.keeper, plan.stem)
+    orders.renew(node.keeper, plan.stem)
     time.sleep(0.2)

@@ -18,6 +18,8 @@ from control_groups import ControlGroup, control_group
 from drilled_site import DRILL, HOSTS, DrilledSite, Ran, until
 from loop_disk import loop_disk
 
+from engines import leave_out, need
+
 STEPPED_CLOCK = Path(__file__).with_name("stepped_clock.c")
 LIMIT_S, OUT_S = 3.0, 4.0
 """Of drills whose service is out for longer than it may be: only who measures nothing says PASS."""
@@ -43,10 +45,6 @@ HOLDS: dict[str, Any] = {
 """A fault that stands for a while and hurts nobody: PASS unless it is spoiled."""
 
 
-class Unable(Exception):
-    """This machine cannot show it; the reason."""
-
-
 def pattern_matches_nothing(site: DrilledSite) -> Ran:
     """The profile is a pattern of no process."""
     for host in HOSTS:
@@ -64,7 +62,7 @@ def host_refuses(site: DrilledSite) -> Ran:
 def signal_not_permitted(site: DrilledSite) -> Ran:
     """Another user runs the tool; the services are root's. The site must lie where that user may go."""
     if os.geteuid() != 0:
-        raise Unable("needs root to become another user")
+        need("root")
     with opened(site.root):
         site.before = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         # Or it could not read an interpreter below /root.
@@ -133,7 +131,7 @@ def dead_monitor(site: DrilledSite) -> Ran:
     """A monitor is killed between the fault and the end of the window."""
 
     def kill(tool: subprocess.Popen[str]) -> None:
-        os.kill(monitor_of(tool, "node_sampler"), signal.SIGKILL)
+        os.kill(monitor_of(tool, "monitors.node.sampler"), signal.SIGKILL)
 
     return site.run(site.write_drill(DRILL), during=after("Injected", site, kill))
 
@@ -170,7 +168,7 @@ def stepping(site: DrilledSite) -> Iterator[None]:
     """The tool and what it starts read a wall clock that `step` sets. The machine's own stays as it is."""
     compiler, library = shutil.which("cc"), site.root / "stepped_clock.so"
     if compiler is None:
-        raise Unable("needs a C compiler: the machine's own clock is everybody's")
+        leave_out("cc")
     argv = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(STEPPED_CLOCK)]
     subprocess.run(argv, check=True)
     (site.root / "wall-clock").write_bytes(bytes(8))
@@ -237,9 +235,8 @@ def writing(folder: Path) -> dict[str, Any]:
 def small_disk(point: Path) -> Iterator[Path]:
     """A filesystem of 64 MiB in memory."""
     point.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "hd", str(point)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        raise Unable("needs the privilege to mount")
+    need("mount")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "hd", str(point)], check=True)
     try:
         yield point
     finally:
@@ -251,7 +248,7 @@ def real_disk(point: Path) -> Iterator[Path]:
     """A filesystem of 64 MiB with a device of its own."""
     with loop_disk(point) as found:
         if found is None:
-            raise Unable("needs root, mkfs.ext4 and a loop device")
+            leave_out("loop-disk")
         yield found
 
 
@@ -260,7 +257,7 @@ def limited(controller: str, limit: Callable[[ControlGroup], None]) -> Iterator[
     """A control group with a limit."""
     with control_group(controller) as group:
         if group is None:
-            raise Unable(f"needs a control group with {controller}")
+            leave_out("control-group", why=controller)
         limit(group)
         yield group
 
@@ -272,5 +269,5 @@ def opened(root: Path) -> Iterator[None]:
         path.chmod(0o777 if path.is_dir() else 0o666)
     for above in root.parents:
         if not above.stat().st_mode & 0o001:
-            raise Unable(f"{above} is closed to others")
+            leave_out("open-folder", why=f"{above} is closed to others")
     yield

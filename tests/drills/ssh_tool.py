@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from homeostat.drills.transports.ssh import SshTransport
-from homeostat.drills.transports.ssh_settings import SshAccess
+from homeostat.drills.site import SshAccess
+from homeostat.drills.transports.remote import SshTransport
 
 
 async def main() -> None:

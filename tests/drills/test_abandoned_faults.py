@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,8 @@ from pathlib import Path
 import pytest
 from broken_host import KINDS, BrokenHost, one_cpu, state, until
 
-from homeostat.drills import node_keeper as keeper
+from engines import needs
+from homeostat.drills.shipped.keeper import daemon, orders, steps
 
 TOOL = Path(__file__).with_name("renewing_tool.py")
 DEADLINE_S = 4.0
@@ -23,10 +23,7 @@ MOMENTS = 5
 UNTIL_INJECTED_S = 4.0
 """Random moments lie between the begin of a tool and this: before, in and after the injection."""
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not (shutil.which("nft") or os.environ.get("REQUIRE_ENGINES") == "all"),
-    reason="needs root and nft to cut a network",
-)
+pytestmark = needs("root", "nftables")
 
 
 class AllKinds:
@@ -58,12 +55,12 @@ class AllKinds:
 
     def left(self) -> list[str]:
         """Everything of a fault that is still in effect."""
-        tables = keeper.run_tool(self.netns(), "nft", "list", "tables") or ""
+        tables = steps.run_tool(self.netns(), "nft", "list", "tables") or ""
         stressors = [
             pid.name
             for pid in Path("/proc").iterdir()
             if pid.name.isdigit()
-            and b"node_stressor.py" in _words(pid)
+            and b"stressor.py" in _words(pid)
             and str(self.host.root).encode() in _words(pid)
         ]
         files = [path.name for path in self.host.root.glob("homeostat-drill-*")]
@@ -120,13 +117,13 @@ def abandon(host: BrokenHost, number: signal.Signals, moment_s: float, wait: boo
     assert victims.left() == []
     assert state(victims.frozen) == "S"
     for plan in plans:
-        outcome = keeper.outcome(host.keeper, plan.stem)
+        outcome = orders.outcome(host.keeper, plan.stem)
         assert outcome is None or (outcome["undone"] and outcome["within_deadline"]), outcome
         assert outcome is not None or not wait
         ended = [
             step["step"] for step in (outcome or {"steps": []})["steps"] if step["step"]["kind"] == "kill"
         ]
-        assert not any(keeper.verify_step(step)["undone"] is False for step in ended)
+        assert not any(steps.verify_step(step)["undone"] is False for step in ended)
     assert [bystander.poll() for bystander in victims.bystanders] == [None] * 3
     assert [state(bystander) for bystander in victims.bystanders] == ["S"] * 3
 
@@ -150,6 +147,6 @@ def test_at_any_moment(host: BrokenHost, number: signal.Signals, turn: int) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", range(MOMENTS))
 def test_the_keeper_dies_as_well_at_any_moment(host: BrokenHost, turn: int) -> None:
-    life = keeper.start(host.keeper)
+    life = daemon.start(host.keeper)
     os.kill(life["pid"], signal.SIGKILL)
     abandon(host, signal.SIGKILL, random.Random(turn).uniform(0.0, UNTIL_INJECTED_S))

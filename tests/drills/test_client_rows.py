@@ -11,22 +11,20 @@ from xml.etree import ElementTree as Xml
 import pytest
 from played_run import FAULT_MS, MS, UNTIL_MS, Played, finished, rewritten, sampled, shipped
 
-from homeostat.drills.model import Drill, Layer, Monitor, ServiceOutage, Target, Weight
-from homeostat.drills.progress import Silent
-from homeostat.drills.records.book import Book, now_ns
+from homeostat.drills.model import Drill, DrillTarget, Layer, Monitor, ServiceOutage, Weight
+from homeostat.drills.records.evidence import RunRecorder, StderrProgress
 from homeostat.drills.records.facts import LeftOut, LoadSeen, MonitorEnded, MonitorPlan, MonitorReady
 from homeostat.drills.records.history import read_log, read_plan
-from homeostat.drills.reports.html import html
-from homeostat.drills.reports.junit import junit
 from homeostat.drills.reports.model import report_of
-from homeostat.drills.running.measuring import Measuring
-from homeostat.drills.running.stopping import NotBegun
-from homeostat.drills.verdicts.checkers import judge
-from homeostat.drills.verdicts.judgement import Row
-from homeostat.drills.verdicts.verification import verify
-from homeostat.monitors.samples import Answer, Sample, line_of
+from homeostat.drills.reports.renderings import html_page, junit_xml
+from homeostat.drills.running.cancellation import NotBegun
+from homeostat.drills.running.measurement import RunMeasurement
+from homeostat.drills.shipped.keeper.machine import now_ns
+from homeostat.drills.verdicts.evaluation import judge, verify
+from homeostat.drills.verdicts.judgement import VerdictRow
+from homeostat.monitors.outage import ProbeAnswer, Sample, sample_line
 from homeostat.monitors.supervision import Monitors
-from homeostat.monitors.verdicts import Reason, Verdict
+from homeostat.monitors.verdicts import Verdict, VerdictReason
 
 CALL_MS = 1_400
 
@@ -38,7 +36,7 @@ def with_client(limit_ms: float = 5_000.0) -> Drill:
         "cli",
         "cli",
         Layer.USER,
-        Target(service="web"),
+        DrillTarget(service="web"),
         period_ms=200.0,
         deadline_ms=30_000.0,
         command="server list",
@@ -54,7 +52,7 @@ def calls(out_from_ms: int, out_to_ms: int) -> tuple[Sample, ...]:
             at * MS,
             at * MS,
             (at + CALL_MS) * MS,
-            Answer.ERROR if out_from_ms <= at + CALL_MS < out_to_ms else Answer.OK,
+            ProbeAnswer.ERROR if out_from_ms <= at + CALL_MS < out_to_ms else ProbeAnswer.OK,
         )
         for at in range(0, UNTIL_MS, CALL_MS)
     )
@@ -68,7 +66,7 @@ def played(client: tuple[Sample, ...], limit_ms: float = 5_000.0, out_to_ms: flo
     return run.also(2_500, MonitorReady("cli", 0)).also(18_100, MonitorEnded("cli"))
 
 
-def client_row(run: Played) -> Row:
+def client_row(run: Played) -> VerdictRow:
     return next(row for row in judge(run.evidence).rows if row.monitor == "cli")
 
 
@@ -77,12 +75,12 @@ def test_what_the_client_alone_would_have_said_stands_beside_its_own_bounds() ->
     # Out for 5.3 s: three calls ask within it.
     run = played(calls(3_000, 8_300), out_to_ms=8_300)
     row = client_row(run)
-    failed = [each for each in run.samples["cli"] if each.answer is Answer.ERROR]
+    failed = [each for each in run.samples["cli"] if each.answer is ProbeAnswer.ERROR]
     assert row.literal_ms == len(failed) * CALL_MS == 4_200
     assert row.literal_result is Verdict.PASS, "wrong, and only shown"
     assert (row.result, row.why, row.binding) == (
         Verdict.INCONCLUSIVE,
-        Reason.LIMIT_WITHIN_BOUNDS,
+        VerdictReason.LIMIT_WITHIN_BOUNDS,
         False,
     )
     assert row.lower_ms is not None and row.upper_ms is not None
@@ -108,7 +106,7 @@ def test_what_the_client_saw_changes_no_verdict() -> None:
 def test_one_good_call_is_no_baseline() -> None:
     late = tuple(each for each in calls(3_000, 3_400) if each.sent_ns >= CALL_MS * MS)
     row = client_row(played(late))
-    assert (row.result, row.why) == (Verdict.ERROR, Reason.NO_BASELINE)
+    assert (row.result, row.why) == (Verdict.ERROR, VerdictReason.NO_BASELINE)
 
 
 DEVIATIONS = ("nova's driver <is> its own fake one",)
@@ -130,13 +128,13 @@ def test_deviations_what_was_left_out_and_the_load_are_in_every_report(tmp_path:
     assert report.verification.sound
     assert (report.deviations, report.left_out[0].monitor) == (list(DEVIATIONS), "stacks")
     assert [(each.when, each.load_1m) for each in report.load] == [("begin", 0.5), ("end", 1.25)]
-    page = html([report])
+    page = html_page([report])
     assert "deviation: nova&#39;s driver &lt;is&gt; its own fake one" in page
     assert "left out: stacks, no heat here" in page and "0.50 at the begin, 1.25 at the end" in page
-    assert page.index("deviation:") < page.index("What was out, by layer")
+    assert page.index("deviation:") < page.index("Outages by layer")
     properties = [
         (each.get("name"), each.get("value"))
-        for each in Xml.fromstring(junit([report])).iter("property")
+        for each in Xml.fromstring(junit_xml([report])).iter("property")
     ]  # fmt: skip
     assert ("deviation", DEVIATIONS[0]) in properties
     assert ("left_out", "stacks: no heat here") in properties
@@ -167,10 +165,10 @@ def test_a_run_of_before_still_says_the_same(tmp_path: Path) -> None:
 
 
 def written(folder: Path, name: str, samples: list[Sample]) -> None:
-    (folder / "samples" / f"{name}.jsonl").write_text("".join(map(line_of, samples)))
+    (folder / "samples" / f"{name}.jsonl").write_text("".join(map(sample_line, samples)))
 
 
-async def measured(folder: Path, client: list[Sample]) -> tuple[Measuring, int]:
+async def measured(folder: Path, client: list[Sample]) -> tuple[RunMeasurement, int]:
     """Of a service that answers every 20 ms, once all are ready; and when its last answer was due.
 
     That is ahead of now: how busy this machine is does not make it old.
@@ -180,22 +178,22 @@ async def measured(folder: Path, client: list[Sample]) -> tuple[Measuring, int]:
     recording = Played(drill=drill, samples={}, sightings={}, facts=[]).recorded(folder)
     last_ns = now_ns() + 60_000 * MS
     moments = (last_ns - back * 20 * MS for back in range(99, -1, -1))
-    written(folder, "web", [Sample(at, at, at + MS, Answer.OK) for at in moments])
+    written(folder, "web", [Sample(at, at, at + MS, ProbeAnswer.OK) for at in moments])
     written(folder, "cli", client)
     plans = {
         each.id: MonitorPlan(each.id, f"samples/{each.id}.jsonl", each.period_ms) for each in drill.monitors
     }
-    measuring = Measuring(drill, plans, folder)
+    measuring = RunMeasurement(drill, plans, folder)
     with recording:
         async with Monitors([]) as monitors:
-            await measuring.ready(monitors, Book(recording, Silent()), 0.3, None)
+            await measuring.ready(monitors, RunRecorder(recording, StderrProgress()), 0.3, None)
     return measuring, last_ns
 
 
 def good_calls(count: int) -> list[Sample]:
     """Calls of 4 s each, the last of which ended 10 s ago: the next one is under way."""
     ends = [now_ns() - round((10 + 4 * back) * 1e9) for back in range(count)]
-    return [Sample(end - 4_000 * MS, end - 4_000 * MS, end, Answer.OK) for end in reversed(ends)]
+    return [Sample(end - 4_000 * MS, end - 4_000 * MS, end, ProbeAnswer.OK) for end in reversed(ends)]
 
 
 async def test_two_good_calls_are_the_baseline_and_nobody_waits_for_the_next_one(tmp_path: Path) -> None:
@@ -211,7 +209,7 @@ async def test_one_good_call_begins_nothing(tmp_path: Path) -> None:
 
 
 def test_the_load_is_this_machines() -> None:
-    from homeostat.drills.records.book import load_seen
+    from homeostat.drills.records.evidence import load_seen
 
     seen = load_seen("begin")
     assert seen.cpus == os.cpu_count() and seen.load_1m >= 0

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_run import MS, Played
 
-from homeostat.drills.cloud_operation import CloudOperation
-from homeostat.drills.clouds.calls import Calls
-from homeostat.drills.clouds.steps import name_of
+from homeostat.drills.actions import CloudOperation
+from homeostat.drills.clouds.connection import Calls
 from homeostat.drills.model import Operations
+from homeostat.drills.records.evidence import CloudLeftover, Ledger, read_leftovers
 from homeostat.drills.records.facts import EffectSeen, OperationDone, OperationLeftOut
-from homeostat.drills.records.ledger import InCloud, Ledger, read_left
-from homeostat.drills.running.cloud_cleaning import may_come_s
-from homeostat.drills.verdicts.checkers import judge
-from homeostat.drills.verdicts.judgement import Row, Why
+from homeostat.drills.running.cleanup import may_come_s
+from homeostat.drills.running.operations import name_of
+from homeostat.drills.verdicts.evaluation import judge
+from homeostat.drills.verdicts.judgement import RowReason, VerdictRow
 from homeostat.kernel.errors import RetryLater
 from homeostat.monitors.verdicts import Verdict
 
@@ -36,7 +36,7 @@ def played(**phases: tuple[CloudOperation, ...]) -> Played:
     return replace(run, drill=replace(run.drill, operations=Operations(**phases)))
 
 
-def row(run: Played, what: str) -> Row:
+def row(run: Played, what: str) -> VerdictRow:
     """By the begin of its words."""
     return next(each for each in judge(run.evidence).rows if each.what.startswith(what))
 
@@ -47,7 +47,7 @@ def test_extensions_alone_are_no_operations() -> None:
         6_200, OperationDone("volume", "after", 6_100 * MS, 6_150 * MS, False, "413 quota")
     )
     none = row(run, "0 operations after the fault")
-    assert (none.why, none.binding) == (Why.NO_OPERATIONS, False)
+    assert (none.why, none.binding) == (RowReason.NO_OPERATIONS, False)
     extension = row(run, "1 operation after the fault, as an extension")
     assert (extension.result, extension.binding) == (Verdict.FAIL, False)
     assert extension.detail == "volume: 413 quota"
@@ -57,7 +57,7 @@ def test_extensions_alone_are_no_operations() -> None:
 def test_what_the_cloud_lacks_is_left_out_with_its_reason() -> None:
     run = played(after=(VOLUME,)).also(6_200, OperationLeftOut("volume", "after", "no such service"))
     extension = row(run, "1 operation after the fault, as an extension")
-    assert (extension.result, extension.why) == (Verdict.INCONCLUSIVE, Why.LEFT_OUT)
+    assert (extension.result, extension.why) == (Verdict.INCONCLUSIVE, RowReason.LEFT_OUT)
     assert extension.detail == "volume: no such service"
 
 
@@ -67,23 +67,23 @@ def test_the_set_up_has_a_row_that_does_not_decide() -> None:
     assert (good.result, good.binding, good.detail) == (Verdict.PASS, False, "image")
     failed = played(before=(IMAGE,)).also(300, replace(done, ok=False, seen="403"))
     bad = row(failed, "1 operation before the fault")
-    assert (bad.result, bad.why, bad.detail) == (Verdict.ERROR, Why.OPERATIONS_NOT_RUN, "image: 403")
+    assert (bad.result, bad.why, bad.detail) == (Verdict.ERROR, RowReason.OPERATIONS_NOT_RUN, "image: 403")
 
 
 @pytest.mark.seed("000 R7.4 the flavor is made while the disk is busy, before the writes end")
 @pytest.mark.parametrize(
     ("began_ms", "ended_ms", "ok", "verdict", "why"),
     [
-        (3_100, 3_900, True, Verdict.PASS, Why.OPERATIONS_DONE),
-        (3_100, 3_900, False, Verdict.FAIL, Why.OPERATION_FAILED),
-        (3_005, 3_900, True, Verdict.ERROR, Why.OPERATED_TOO_EARLY),
-        (3_100, 4_001, True, Verdict.ERROR, Why.OPERATED_TOO_LATE),
-        (4_100, 4_200, True, Verdict.ERROR, Why.OPERATED_TOO_LATE),
-        (4_100, 4_200, False, Verdict.FAIL, Why.OPERATION_FAILED),
+        (3_100, 3_900, True, Verdict.PASS, RowReason.OPERATIONS_DONE),
+        (3_100, 3_900, False, Verdict.FAIL, RowReason.OPERATION_FAILED),
+        (3_005, 3_900, True, Verdict.ERROR, RowReason.OPERATED_TOO_EARLY),
+        (3_100, 4_001, True, Verdict.ERROR, RowReason.OPERATED_TOO_LATE),
+        (4_100, 4_200, True, Verdict.ERROR, RowReason.OPERATED_TOO_LATE),
+        (4_100, 4_200, False, Verdict.FAIL, RowReason.OPERATION_FAILED),
     ],
 )
 def test_what_is_done_while_the_fault_is_held_binds(
-    began_ms: int, ended_ms: int, ok: bool, verdict: Verdict, why: Why
+    began_ms: int, ended_ms: int, ok: bool, verdict: Verdict, why: RowReason
 ) -> None:
     """The effect was proven at 3010, the fault undone at 4000. What is done after that is as it should be."""
     after = OperationDone("delete", "after", 6_100 * MS, 6_150 * MS, True, "accepted")
@@ -98,14 +98,14 @@ def test_what_is_done_while_the_fault_is_held_binds(
 
 def test_what_was_not_done_while_the_fault_was_held_is_no_proof() -> None:
     run = played(while_held=(IMAGE,))
-    assert row(run, "1 operation while").why is Why.OPERATIONS_NOT_RUN
+    assert row(run, "1 operation while").why is RowReason.OPERATIONS_NOT_RUN
     assert judge(run.evidence).verdict is Verdict.ERROR
 
 
 def test_an_operation_of_another_sequence_is_no_part_of_this_one() -> None:
     done = OperationDone("image", "after", 6_100 * MS, 6_150 * MS, True, "is 1")
     run = played(before=(IMAGE,), after=(replace(IMAGE, id="other"),)).also(6_200, done)
-    assert row(run, "1 operation after the fault").why is Why.OPERATIONS_OUT_OF_ORDER
+    assert row(run, "1 operation after the fault").why is RowReason.OPERATIONS_OUT_OF_ORDER
 
 
 @pytest.mark.seed("000 I19 names are of the run")
@@ -123,8 +123,8 @@ def test_a_ledger_says_what_is_left_the_newest_first(tmp_path: Path) -> None:
         ledger.answered("network", "n")
         ledger.gone("network", "n")
         ledger.creating("c", "server", "s", 10.0)
-    server, image = read_left(tmp_path).in_cloud
-    assert image == InCloud("c", "image", "i", None)
+    server, image = read_leftovers(tmp_path).in_cloud
+    assert image == CloudLeftover("c", "image", "i", None)
     assert (server.name, server.until_ns is not None) == ("s", True)
 
 
@@ -135,7 +135,7 @@ def test_a_ledger_that_was_cut_in_a_line_goes_on(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"kind": "creat')
     with Ledger(tmp_path) as ledger:
         ledger.gone("image", "i")
-    assert read_left(tmp_path).in_cloud == ()
+    assert read_leftovers(tmp_path).in_cloud == ()
     assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["creating", "gone"]
 
 

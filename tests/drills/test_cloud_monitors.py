@@ -9,12 +9,12 @@ import pytest
 import yaml
 from played_run import Played
 
-from homeostat.drills.language.reading import drill_of, drill_record, parse
+from homeostat.drills.language.parser import drill_of, parse, record_of
 from homeostat.drills.model import Drill, baseline_samples
-from homeostat.drills.planning.fitting import fitted
+from homeostat.drills.planning.preparation import fit_to_site
 from homeostat.drills.site import Site, read_site
-from homeostat.drills.verdicts.checkers import judge
-from homeostat.drills.verdicts.judgement import Why
+from homeostat.drills.verdicts.evaluation import judge
+from homeostat.drills.verdicts.judgement import RowReason
 from homeostat.kernel.errors import BadInput
 from homeostat.monitors.verdicts import Verdict
 
@@ -64,7 +64,7 @@ def test_the_list_command_of_the_document_is_a_monitor_of_its_own() -> None:
     found = drill()
     cli = found.monitors[2]
     assert (cli.kind, cli.command, cli.period_ms, cli.deadline_ms) == ("cli", "server list", 1_000, 30_000)
-    assert drill_of(drill_record(found)) == found
+    assert drill_of(record_of(found)) == found
     assert [baseline_samples(found, each) for each in found.monitors] == [50, 50, 2, 50]
 
 
@@ -119,7 +119,7 @@ def a_site(folder: Path, **parts: object) -> Site:
 
 @pytest.mark.seed("000 I11 a service that the site does not have is left out, with the reason")
 def test_what_is_optional_and_not_there_is_left_out_of_monitors_and_checks(tmp_path: Path) -> None:
-    left, out = fitted(a_site(tmp_path, cloud={"name": "testbed"}), drill())
+    left, out = fit_to_site(a_site(tmp_path, cloud={"name": "testbed"}), drill())
     assert [each.id for each in left.monitors] == ["root", "list", "cli"]
     assert [each.monitors for each in left.checks if each.kind == "service_outage"] == [
         ("root", "list"),
@@ -127,24 +127,24 @@ def test_what_is_optional_and_not_there_is_left_out_of_monitors_and_checks(tmp_p
         ("list",),
     ]
     assert [(each.monitor, each.why) for each in out] == [("stacks", "site cloud has no service heat-api")]
-    assert drill_of(drill_record(left)) == left
+    assert drill_of(record_of(left)) == left
 
 
 def test_a_drill_that_is_whole_at_a_site_stays_as_it_is(tmp_path: Path) -> None:
     hosts = {"ctl1": {"profile": "heat-api"}}
     nova = {"nova-api": {"hosts": {"ctl1": {"profile": "nova-api"}}}}
     site = a_site(tmp_path, cloud={"name": "testbed"}, services=nova | {"heat-api": {"hosts": hosts}})
-    assert fitted(site, drill()) == (drill(), ())
+    assert fit_to_site(site, drill()) == (drill(), ())
 
 
 def test_without_a_cloud_or_its_client_only_what_is_optional_goes(tmp_path: Path) -> None:
     optional = drill(TEXT.replace("    command", "    optional: true\n    command"))
-    _, out = fitted(a_site(tmp_path), optional)
+    _, out = fit_to_site(a_site(tmp_path), optional)
     assert [each.why for each in out if each.monitor == "cli"] == ["site cloud names no cloud"]
     cloud = a_site(tmp_path, cloud={"name": "testbed", "client": "no-such-client"})
-    _, out = fitted(cloud, optional, client_there=False)
+    _, out = fit_to_site(cloud, optional, client_there=False)
     assert [each.why for each in out if each.monitor == "cli"] == ["there is no client no-such-client here"]
-    assert "cli" not in [each.monitor for each in fitted(cloud, drill(), client_there=False)[1]]
+    assert "cli" not in [each.monitor for each in fit_to_site(cloud, drill(), client_there=False)[1]]
 
 
 def test_a_check_that_would_decide_and_loses_all_its_monitors_is_refused(tmp_path: Path) -> None:
@@ -152,18 +152,18 @@ def test_a_check_that_would_decide_and_loses_all_its_monitors_is_refused(tmp_pat
     alone = "  - {kind: service_outage, requirement: R6.5, monitors: [stacks], limit: 5s}\n"
     site = a_site(tmp_path, cloud={"name": "testbed"})
     with pytest.raises(BadInput, match="stacks: site cloud has no service heat-api"):
-        fitted(site, drill(TEXT + alone))
-    _, out = fitted(site, drill(TEXT + alone.replace("5s}", "5s, weight: informative}")))
+        fit_to_site(site, drill(TEXT + alone))
+    _, out = fit_to_site(site, drill(TEXT + alone.replace("5s}", "5s, weight: informative}")))
     assert [each.monitor for each in out] == ["stacks"]
 
 
 @pytest.mark.seed("000 I11 a service that the site does not have is left out, with the reason")
 def test_what_would_have_decided_and_is_left_out_has_a_row_that_does_not(tmp_path: Path) -> None:
-    _, out = fitted(a_site(tmp_path, cloud={"name": "testbed"}), drill())
+    _, out = fit_to_site(a_site(tmp_path, cloud={"name": "testbed"}), drill())
     (stacks,) = out
     played = Played()
     evidence = replace(played.evidence, plan=replace(played.plan, left_out=out))
-    (row,) = [each for each in judge(evidence).rows if each.why is Why.MONITOR_LEFT_OUT]
+    (row,) = [each for each in judge(evidence).rows if each.why is RowReason.MONITOR_LEFT_OUT]
     assert (row.requirement, row.what, row.detail) == (*stacks.decided, "outage of stacks", stacks.why)
     assert (row.result, row.binding, judge(evidence).verdict) == (Verdict.INCONCLUSIVE, False, Verdict.PASS)
 
@@ -174,4 +174,4 @@ def test_a_drill_of_which_nothing_binding_is_left_is_refused(tmp_path: Path) -> 
     )
     services = {"web": {"hosts": {"ctl1": {"profile": "web"}}}}
     with pytest.raises(BadInput, match="root: site cloud has no service nova-api"):
-        fitted(a_site(tmp_path, services=services), only)
+        fit_to_site(a_site(tmp_path, services=services), only)

@@ -18,17 +18,16 @@ from openstack.config import OpenStackConfig
 from small_keystone import PASSWORD, PROJECT_ID, TOKEN, SmallKeystone, small_keystone, words_of
 
 import homeostat.drills
+from homeostat.drills.clouds.connection import TOKEN_HEADER, CloudToken, issue_token
 from homeostat.drills.clouds.openstack import connected
-from homeostat.drills.clouds.token import TOKEN_HEADER, Issued, issued_by
-from homeostat.drills.language.catalogue import catalogue
-from homeostat.drills.language.reading import drill_of
+from homeostat.drills.language.catalogue import read_catalogue
+from homeostat.drills.language.parser import drill_of
 from homeostat.drills.model import Drill
-from homeostat.drills.planning.fitting import fitted
-from homeostat.drills.planning.preparation import check_fit
-from homeostat.drills.planning.sampling import Places, clients, monitor_plans, samplers
+from homeostat.drills.planning.preflight import RunPlace, client_configs, monitor_plans, sampler_configs
+from homeostat.drills.planning.preparation import check_fit, fit_to_site
 from homeostat.drills.site import Site, SiteCloud, read_site
 from homeostat.kernel.errors import BadInput, GiveUp
-from homeostat.monitors.supervision import sampler
+from homeostat.monitors.supervision import monitor_command
 
 DEVIATIONS = ["nova's driver is its own fake one: no guest runs", "nova-api runs under uwsgi"]
 
@@ -48,7 +47,7 @@ def site(tmp_path: Path) -> Iterator[DrilledSite]:
 
 async def test_the_library_gets_a_token_and_its_project(tmp_path: Path, keystone: SmallKeystone) -> None:
     cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
-    issued = await issued_by(cloud)
+    issued = await issue_token(cloud)
     assert (issued.token, issued.project_id) == (TOKEN, PROJECT_ID)
     assert TOKEN not in repr(issued)
 
@@ -64,11 +63,11 @@ async def test_a_password_in_secure_yaml_is_found_by_token_driver_and_client(
     path.with_name("secure.yaml").write_text(yaml.safe_dump(secure))
     site = a_site(tmp_path, cloud=CLOUD)
     assert site.cloud is not None
-    assert (await issued_by(site.cloud)).token == TOKEN
+    assert (await issue_token(site.cloud)).token == TOKEN
     assert connected(site.cloud).config.config["auth"]["password"] == secret
-    drill, _ = fitted(site, cloud_drill())
+    drill, _ = fit_to_site(site, cloud_drill())
     plans = {each.id: each for each in monitor_plans(drill, 0)}
-    (client,) = clients(Places(site, "n1", tmp_path), drill, plans)
+    (client,) = client_configs(RunPlace(site, "n1", tmp_path), drill, plans)
     for name, value in client.environment.items():
         monkeypatch.setenv(name, value)
     assert OpenStackConfig().get_one(cloud="testbed").config["auth"]["password"] == secret
@@ -86,36 +85,36 @@ async def test_what_is_wrong_with_a_cloud_is_said_without_its_password(
 ) -> None:
     path = keystone.clouds_file(tmp_path)
     with pytest.raises(BadInput, match=r"cloud\.name: 'other' .*Cloud other was not found"):
-        await issued_by(SiteCloud(name="other", clouds_file=path))
+        await issue_token(SiteCloud(name="other", clouds_file=path))
     with pytest.raises(BadInput, match=r"cloud\.clouds_file: .*none\.yaml"):
-        await issued_by(SiteCloud(name="testbed", clouds_file=tmp_path / "none.yaml"))
+        await issue_token(SiteCloud(name="testbed", clouds_file=tmp_path / "none.yaml"))
     wrong = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path, "not-this-one"))
     with pytest.raises(GiveUp, match="cloud testbed: keystone gave no token") as told:
-        await issued_by(wrong)
+        await issue_token(wrong)
     assert "not-this-one" not in str(told.value)
     path.write_text("clouds: {testbed: [")
     with pytest.raises(BadInput, match=r"cloud\.name"):
-        await issued_by(wrong)
+        await issue_token(wrong)
 
 
 async def test_a_token_that_may_end_during_the_run_is_refused(
     tmp_path: Path, keystone: SmallKeystone
 ) -> None:
     cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
-    issued = await issued_by(cloud)
+    issued = await issue_token(cloud)
     end_s = datetime(2099, 1, 1, tzinfo=UTC).timestamp()
     assert issued.expires_s == end_s
     issued.outlasts(cloud, 300, end_s - 301)
     with pytest.raises(GiveUp, match=r"its token ends in 299 s, the run may need 300 s; a longer expiration"):
         issued.outlasts(cloud, 300, end_s - 299)
-    Issued("a", "b").outlasts(cloud, 300, end_s)
+    CloudToken("a", "b").outlasts(cloud, 300, end_s)
 
 
 async def test_a_keystone_that_hangs_holds_nobody_up(tmp_path: Path, keystone: SmallKeystone) -> None:
     keystone.holds = True
     cloud = SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path))
     with pytest.raises(GiveUp, match="gave no token"):
-        await issued_by(cloud, within_s=0.5)
+        await issue_token(cloud, within_s=0.5)
 
 
 def cloud_drill(url: str = "http://127.0.0.1:1") -> Drill:
@@ -157,27 +156,27 @@ async def test_the_token_is_in_the_samplers_file_for_us_alone_and_nowhere_else(
     tmp_path: Path, keystone: SmallKeystone
 ) -> None:
     site = a_site(tmp_path, cloud=CLOUD)
-    drill, _ = fitted(site, cloud_drill())
+    drill, _ = fit_to_site(site, cloud_drill())
     check_fit(site, drill, "n1")
     plans = {each.id: each for each in monitor_plans(drill, 0)}
-    places = Places(site, "n1", tmp_path)
-    issued = await issued_by(SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path)))
-    configs = samplers(places, drill, plans, issued)
+    places = RunPlace(site, "n1", tmp_path)
+    issued = await issue_token(SiteCloud(name="testbed", clouds_file=keystone.clouds_file(tmp_path)))
+    configs = sampler_configs(places, drill, plans, issued)
     (found,) = [each for each in configs if each.headers]
     assert found.headers == {TOKEN_HEADER: TOKEN}
     assert found.url == f"http://127.0.0.1:1/v2.1/{PROJECT_ID}/servers"
     assert TOKEN not in repr(found) and TOKEN not in repr(found.target())
-    command = sampler(found, tmp_path)
+    command = monitor_command(found, tmp_path)
     assert stat.S_IMODE(command.config_file.stat().st_mode) == 0o600
     assert TOKEN not in " ".join(command.argv)
 
 
 def test_the_client_is_asked_for_json_and_by_the_clouds_own_name(tmp_path: Path) -> None:
     site = a_site(tmp_path, cloud=CLOUD)
-    drill, _ = fitted(site, cloud_drill())
+    drill, _ = fit_to_site(site, cloud_drill())
     for denser in (0, 2):
         plans = {each.id: each for each in monitor_plans(drill, denser)}
-        (config,) = clients(Places(site, "n1", tmp_path), drill, plans)
+        (config,) = client_configs(RunPlace(site, "n1", tmp_path), drill, plans)
         words = ("--os-cloud", "testbed", "server", "list", "-f", "json")
         assert config.argv == (str(tmp_path / "bin" / "openstack"), *words)
         assert config.environment == {
@@ -189,15 +188,15 @@ def test_the_client_is_asked_for_json_and_by_the_clouds_own_name(tmp_path: Path)
 
 def test_several_commands_begin_one_after_the_other(tmp_path: Path) -> None:
     """Each costs a second of a CPU: together they would measure themselves."""
-    drill = catalogue().drill("controller-cpu-overload").found
+    drill = read_catalogue().drill("controller-cpu-overload").found
     assert isinstance(drill, Drill)
     plans = {each.id: each for each in monitor_plans(drill, 0)}
-    configs = clients(Places(a_site(tmp_path, cloud=CLOUD), "n1", tmp_path), drill, plans)
+    configs = client_configs(RunPlace(a_site(tmp_path, cloud=CLOUD), "n1", tmp_path), drill, plans)
     assert [each.phase_ms for each in configs] == [0, 4000, 8000, 12000]
 
 
 def test_a_site_without_a_cloud_is_told_by_its_field(tmp_path: Path) -> None:
-    drill, _ = fitted(a_site(tmp_path), cloud_drill())
+    drill, _ = fit_to_site(a_site(tmp_path), cloud_drill())
     with pytest.raises(BadInput, match=r"cloud: .*for monitor list"):
         check_fit(a_site(tmp_path), drill, "n1")
 
@@ -218,6 +217,7 @@ def openstack(site: DrilledSite, keystone: SmallKeystone) -> Path:
 
 @pytest.mark.seed("000 R1.5 two monitors: the process, and the list command of the user")
 @pytest.mark.seed("000 I26 the service is asked with a token that is used again")
+@pytest.mark.slow
 def test_a_drill_with_a_token_and_the_client_from_plan_to_report(
     site: DrilledSite, keystone: SmallKeystone
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeostat.drills.language.reading import drill_of, drill_record, parse
+from homeostat.drills.language.parser import drill_of, parse, record_of
 from homeostat.drills.model import Drill, Operation
 
 GOOD = """\
@@ -49,7 +49,7 @@ def problems(text: str) -> list[str]:
 def test_the_good_one_is_read_and_says_the_same_when_written_again() -> None:
     found = parse(GOOD, "mine.yaml").found
     assert isinstance(found, Drill), problems(GOOD)
-    assert drill_of(drill_record(found)) == found
+    assert drill_of(record_of(found)) == found
     assert [each.id for each in found.operations.before] == ["image", "image-active", "flavor"]
     asks = found.operations.during[2]
     assert isinstance(asks, Operation) and asks.kind == "http"

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from broken_host import OURS, BrokenHost, state
 
-from homeostat.drills.node_settings import PROFILES, DrilledNode, InjectorKind
-from homeostat.kernel.config import checked
-from homeostat.lab.plan import HOSTS, PREFERRED_PORTS, LabPlan, node_settings
-from homeostat.lab.settings import StateDirectory
-from homeostat.node_settings import NodeSettings
+from homeostat.drills.node.settings import PROFILES, DrilledNodeSettings, InjectorKind
+from homeostat.kernel.config import validate
+from homeostat.lab.plan import HOSTS, PREFERRED_PORTS, LabPlan, StateDirectory, node_settings
+from homeostat.node.settings import NodeSettings
 
 HOMEOSTAT = [sys.executable, "-m", "homeostat.cli", "node"]
 
@@ -37,8 +36,8 @@ def test_halt_undoes_and_refuses_until_resume(host: BrokenHost) -> None:
     refused = host.run("plan", later)
     assert refused.code == 5 and "homeostat node resume" in refused.error
     again = tell("halt", "--config", str(host.config))
-    assert again.returncode == 0 and "nothing was broken" in again.stdout
-    assert tell("resume", "--config", str(host.config)).stdout == "n1: faults are let in again\n"
+    assert again.returncode == 0 and "no drill fault was to be undone" in again.stdout
+    assert tell("resume", "--config", str(host.config)).stdout == "n1: drills may inject faults again\n"
     host.good("plan", later)
 
 
@@ -48,17 +47,17 @@ def test_halt_without_a_host_is_one_line(tmp_path: Path) -> None:
 
 
 def test_drills_are_off_unless_a_node_says_on_and_the_lab_does() -> None:
-    assert not checked(DrilledNode, {"host": "n1", "state_dir": "/x"}).drills.enabled
+    assert not validate(DrilledNodeSettings, {"host": "n1", "state_dir": "/x"}).drills.enabled
     plan = LabPlan(StateDirectory(Path("/lab")), PREFERRED_PORTS, "python")
     for host in HOSTS:
-        drills = checked(NodeSettings, node_settings(plan, host)).drills
+        drills = validate(NodeSettings, node_settings(plan, host)).drills
         assert drills.enabled and set(drills.injectors) == set(InjectorKind) - {InjectorKind.node_power}
         assert drills.writable_paths == (Path(f"/lab/hosts/{host}"),)
         assert drills.profiles[f"web-{host}"].resource == f"web-{host}"
 
 
 def test_every_shipped_profile_is_one_way_to_find_processes() -> None:
-    profiles = checked(DrilledNode, {"host": "n1", "state_dir": "/x"}).profiles()
+    profiles = validate(DrilledNodeSettings, {"host": "n1", "state_dir": "/x"}).permitted().profiles()
     assert {
         "nova-api",
         "neutron-server",

@@ -13,9 +13,10 @@ import yaml
 from drilled_site import HOMEOSTAT
 from played_run import shipped
 
-from homeostat.drills.records.facts import Injecting, Plan
-from homeostat.drills.records.history import LEDGER, Recording, files_of, read_cleanup, read_verdict
-from homeostat.drills.records.ledger import Ledger, read_left
+from homeostat.drills.records.evidence import Ledger, read_leftovers
+from homeostat.drills.records.facts import Injecting, RunPlan
+from homeostat.drills.records.history import LEDGER, VERDICT, Recording, check_folder, read_cleanup
+from homeostat.kernel.files import read_json
 
 RUN = "r-1"
 RECORD = {"fault": "f-1", "injector": "node_kill", "deadline_s": 60, "plan": {"undo": None}}
@@ -42,7 +43,7 @@ def is_site(state: Path, name: str, *hosts: str) -> None:
 def folder(tmp_path: Path) -> Path:
     """A run of site-a that broke something on n1, and whose tool is gone."""
     folder = tmp_path / "drills" / RUN
-    with Recording.begin(folder, Plan(RUN, shipped("service-down"), 0, ("n1",), (), 0)) as recording:
+    with Recording.begin(folder, RunPlan(RUN, shipped("service-down"), 0, ("n1",), (), 0)) as recording:
         recording.note(Injecting(), 1)
     with Ledger(folder) as ledger:
         ledger.to_undo("n1", RECORD)
@@ -67,7 +68,7 @@ def test_a_run_of_another_site_is_named_and_not_touched(tmp_path: Path, folder: 
     is_site(tmp_path, "site-a", "n1")
     code, rows = heal(tmp_path)
     assert (code, rows[0]["seen"]) == (0, "n1 has undone it")
-    assert files_of(folder).closed
+    assert check_folder(folder).closed
     assert heal(tmp_path) == (0, [])
 
 
@@ -78,17 +79,17 @@ def test_a_run_stays_open_until_its_host_has_said_that_it_is_undone(tmp_path: Pa
         code, rows = heal(tmp_path)
         assert (code, rows[0]["ok"]) == (1, False), rows
         assert "has no host n1 any more" in rows[0]["seen"]
-        assert not files_of(folder).closed and files_of(folder).changes == ()
-        assert [each.fault for each in read_left(folder).faults] == ["f-1"]
-    verdict = read_verdict(folder)
+        assert not check_folder(folder).closed and check_folder(folder).changes == ()
+        assert [each.fault for each in read_leftovers(folder).faults] == ["f-1"]
+    verdict = read_json(folder / VERDICT)
     assert verdict is not None and verdict["verdict"] == "ABORTED"
     is_site(tmp_path, "site-a", "n1", "n2")
     code, rows = heal(tmp_path)
     assert (code, rows[0]["ok"]) == (0, True), rows
-    assert read_verdict(folder) == verdict, "what was known then"
-    assert files_of(folder).closed and files_of(folder).changes == ()
+    assert read_json(folder / VERDICT) == verdict, "what was known then"
+    assert check_folder(folder).closed and check_folder(folder).changes == ()
     steps = [(each.step, each.ok, each.seen) for each in read_cleanup(folder)]
     assert [ok for _, ok, _ in steps] == [False, True]
     assert steps[-1] == ("undo f-1 on n1 by drill heal", True, "n1 has undone it")
-    assert read_left(folder).faults == ()
+    assert read_leftovers(folder).faults == ()
     assert heal(tmp_path) == (0, [])

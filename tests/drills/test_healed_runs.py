@@ -19,9 +19,9 @@ from broken_host import BrokenHost
 from drilled_site import FROZEN, HOMEOSTAT, DrilledSite, drilled_site, until
 from played_run import shipped
 
-from homeostat.drills.records.facts import Injecting, Plan
+from homeostat.drills.records.evidence import Ledger
+from homeostat.drills.records.facts import Injecting, RunPlan
 from homeostat.drills.records.history import LEDGER, Recording
-from homeostat.drills.records.ledger import Ledger
 from real_parts import NatsServer
 from running_server import ADMIN, RunningServer, running_server
 
@@ -145,7 +145,7 @@ def switched_off(host: BrokenHost) -> Path:
     plan = host.order("node_power", {"host": "n2"}, 3000.0)
     for verb in ("plan", "inject"):
         host.good(verb, plan)
-    with Recording.begin(folder, Plan("r-1", shipped("host-down"), 0, ("n2",), (), 0)) as recording:
+    with Recording.begin(folder, RunPlan("r-1", shipped("host-down"), 0, ("n2",), (), 0)) as recording:
         recording.note(Injecting(), 1)
     with Ledger(folder) as ledger:
         ledger.to_undo("n1", json.loads(plan.read_text()))
@@ -173,6 +173,7 @@ def written(host: BrokenHost, state: Path, server: OurServer) -> None:
 
 
 @pytest.mark.seed("order a late fence after a killed tool: heal looks, and switches the host on again")
+@pytest.mark.slow
 def test_a_host_that_was_fenced_after_its_undo_is_switched_on_again(host: BrokenHost) -> None:
     state = switched_off(host)
     assert is_off(host)

@@ -17,17 +17,16 @@ from homeostat.drills.records.history import (
     MANIFEST,
     SAMPLES,
     VERDICT,
-    Log,
+    FactLog,
     Recording,
+    check_folder,
     close_frozen,
-    files_of,
     read_cleanup,
     read_log,
     read_plan,
 )
-from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.verdicts.evaluation import judge, verify
 from homeostat.drills.verdicts.judgement import judgement_record
-from homeostat.drills.verdicts.verification import verify
 from homeostat.kernel.errors import AlreadyRunning, CorruptState, NotFound
 from homeostat.monitors.verdicts import Verdict
 
@@ -52,14 +51,14 @@ def test_the_files_alone_give_the_same_verdict_again(tmp_path: Path, out_ms: int
 def test_a_changed_file_is_found_by_name(tmp_path: Path, name: str) -> None:
     folder = finished(tmp_path / "r")
     rewritten(folder / name, (folder / name).read_text().replace("1", "2", 1) + "")
-    assert files_of(folder).changes == (f"{name}: has changed",)
+    assert check_folder(folder).changes == (f"{name}: has changed",)
 
 
 def test_a_file_that_is_gone_or_new_is_found(tmp_path: Path) -> None:
     folder = finished(tmp_path / "r")
     (folder / "samples/web.jsonl").unlink()
     (folder / "samples/more.jsonl").write_text("")
-    assert files_of(folder).changes == ("samples/web.jsonl: is gone", "samples/more.jsonl: was not there")
+    assert check_folder(folder).changes == ("samples/web.jsonl: is gone", "samples/more.jsonl: was not there")
     assert not verify(folder).sound
 
 
@@ -111,7 +110,7 @@ def test_a_run_is_not_closed_over_a_file_that_has_changed(tmp_path: Path) -> Non
     # and here the tool is killed
     samples = tmp_path / "r" / SAMPLES / "web.jsonl"
     rewritten(samples, "".join(samples.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(CorruptState, match=r"web.jsonl: has changed; it is not closed"):
+    with pytest.raises(CorruptState, match=r"web.jsonl: has changed; the run stays open"):
         close_frozen(tmp_path / "r")
     assert not verify(tmp_path / "r").sound
 
@@ -149,7 +148,7 @@ def test_a_run_that_was_killed_is_read_and_is_no_pass(tmp_path: Path) -> None:
 
 
 def test_time_never_goes_back_and_no_line_is_missing(tmp_path: Path) -> None:
-    log = Log(tmp_path / "log")
+    log = FactLog(tmp_path / "log")
     log.note(Injecting(), 5)
     with pytest.raises(CorruptState, match="before the last fact"):
         log.note(Injecting(), 4)

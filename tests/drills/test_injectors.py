@@ -16,17 +16,15 @@ import pytest
 from broken_host import OURS, BrokenHost, one_cpu, own_workers, state, until
 from loop_disk import loop_disk
 
-from homeostat.drills import node_keeper as keeper
-from homeostat.drills.injectors.cpu_share import CpuTime, busy_share, quota_cpus
+from engines import leave_out, needs
+from homeostat.drills.shipped.injectors.node_cpu import CpuTime, busy_share, quota_cpus
+from homeostat.drills.shipped.keeper import daemon, machine, orders, steps
 
 AS_NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 # Or it could not read an interpreter below /root.
 AS_NOBODY += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-REQUIRED = os.environ.get("REQUIRE_ENGINES") == "all"
-with_nft = pytest.mark.skipif(
-    os.geteuid() != 0 or not (shutil.which("nft") or REQUIRED), reason="needs root and nft"
-)
+root_only = needs("root")
+with_nft = needs("root", "nftables")
 
 
 def undone(host: BrokenHost, plan: Path) -> None:
@@ -70,7 +68,7 @@ def test_a_pid_file_means_its_process_and_all_below_it(host: BrokenHost) -> None
     assert {each["pid"] for each in planned["matched"]} == {parent.pid, child}
     host.good("inject", plan)
     assert host.good("prove", plan)["proven"]
-    assert keeper.identify(child) is None
+    assert machine.identify(child) is None
 
 
 @pytest.mark.parametrize(("signalled", "proven"), [(2, True), (1, True), (0, False)])
@@ -131,15 +129,15 @@ def test_shared_processes_need_a_word(host: BrokenHost) -> None:
 
 
 def test_who_asks_init_and_the_keeper_are_never_hit(host: BrokenHost) -> None:
-    life = keeper.start(host.keeper)
+    life = daemon.start(host.keeper)
     folder = str(host.keeper)
     for pattern in (
-        rf".*node_keeper keep --state {folder} .*",
-        r".*homeostat\.drills\.injectors plan .*",
+        rf".*/keeper keep --state {folder} .*",
+        r".*homeostat\.drills\.node\.injector plan .*",
     ):
         answer = host.run("plan", host.order("node_kill", {"command_line": pattern}))
         assert answer.code == 5 and "would be hit" in answer.error
-    assert keeper.status(host.keeper)["keeper"]["pid"] == life["pid"]
+    assert orders.status(host.keeper)["keeper"]["pid"] == life["pid"]
 
 
 @pytest.fixture
@@ -188,7 +186,7 @@ def test_a_node_decides_what_may_be_broken(host: BrokenHost) -> None:
     host.config.write_text(json.dumps({"host": "n1", "state_dir": str(host.root / "state")}))
     assert host.run("inject", plan).code == 5
     host.permit()
-    keeper.halt(host.keeper)
+    orders.halt(host.keeper)
     answer = host.run("inject", plan)
     assert answer.code == 5 and "resume" in answer.error
     assert victim.poll() is None
@@ -228,7 +226,7 @@ def test_a_processor_is_full_while_its_worker_lives(host: BrokenHost) -> None:
     (core,) = proof.section["cores"]
     assert core["worker_s"] > 0 and (core["busy"] >= 0.95) == (proof.code == 0) == proof.section["proven"]
     undone(host, plan)
-    assert not keeper.lives(worker)
+    assert not machine.lives(worker)
     assert host.run("prove", plan).section["proven"] is False
 
 
@@ -283,7 +281,7 @@ def test_a_disk_is_written_and_its_file_removed(host: BrokenHost) -> None:
     assert path.stat().st_size <= 4 << 20
     (worker,) = own_workers(plan)
     undone(host, plan)
-    assert not path.exists() and not keeper.lives(worker)
+    assert not path.exists() and not machine.lives(worker)
 
 
 def test_a_file_that_took_the_place_of_ours_stays(host: BrokenHost) -> None:
@@ -313,7 +311,7 @@ def small_disk(host: BrokenHost) -> Iterator[Path]:
     """A filesystem of 64 MiB with a device of its own."""
     with loop_disk(host.root / "small") as found:
         if found is None:
-            pytest.skip("needs root, mkfs.ext4 and a loop device")
+            leave_out("loop-disk")
         yield found
 
 
@@ -327,7 +325,7 @@ def test_a_full_disk_is_an_error_before_during_and_after_the_plan(host: BrokenHo
     assert host.run("prove", early).section["device"].startswith("loop")
     (small_disk / "filler").write_bytes(b"\0" * (40 << 20))
     (worker,) = own_workers(early)
-    until(lambda: not keeper.lives(worker), "the writer to give way")
+    until(lambda: not machine.lives(worker), "the writer to give way")
     after = host.run("prove", early)
     assert (after.code, after.section["proven"]) == (1, False)
     for verb in ("inject", "plan"):
@@ -359,7 +357,7 @@ def in_memory(point: Path) -> Iterator[Path]:
     point.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "hd", str(point)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the privilege to mount")
+        leave_out("mount")
     try:
         yield point
     finally:
@@ -429,10 +427,8 @@ def test_a_namespace_that_is_gone_takes_the_cut_with_it(host: BrokenHost) -> Non
     undone(host, plan)
 
 
-@root_only
+@needs("root", "iptables")
 def test_a_chain_of_iptables_is_removed_with_its_jumps_and_no_other(host: BrokenHost) -> None:
-    if not shutil.which("iptables") and not REQUIRED:
-        pytest.skip("needs iptables")
     apart = host.start("unshare", "--net", "/bin/sleep", "600")
     until(
         lambda: Path(f"/proc/{apart.pid}/ns/net").stat().st_ino != Path("/proc/self/ns/net").stat().st_ino,
@@ -446,16 +442,16 @@ def test_a_chain_of_iptables_is_removed_with_its_jumps_and_no_other(host: Broken
         "-A hd_ours -p tcp -j DROP",
         "-I INPUT -j hd_ours",
     ):
-        keeper.run_tool(netns, "iptables", "-w", "5", *words.split())
-    step = keeper.step_chain(netns, "iptables", "hd_ours")
-    assert keeper.verify_step(step)["undone"] is False
-    assert keeper.undo_step(step)["result"] == "undone"
-    assert keeper.undo_step(step)["result"] == "already"
-    left = keeper.run_tool(netns, "iptables", "-S")
+        steps.run_tool(netns, "iptables", "-w", "5", *words.split())
+    step = steps.step_chain(netns, "iptables", "hd_ours")
+    assert steps.verify_step(step)["undone"] is False
+    assert steps.undo_step(step)["result"] == "undone"
+    assert steps.undo_step(step)["result"] == "already"
+    left = steps.run_tool(netns, "iptables", "-S")
     assert left is not None and "hd_ours" not in left and "-A INPUT -j theirs" in left
 
 
-@root_only
+@needs("root", "iproute2")
 def test_a_discipline_is_removed_by_its_handle_and_no_other(host: BrokenHost) -> None:
     apart = host.start("unshare", "--net", "/bin/sleep", "600")
     until(
@@ -463,16 +459,13 @@ def test_a_discipline_is_removed_by_its_handle_and_no_other(host: BrokenHost) ->
         "apart",
     )
     netns = Path(f"/proc/{apart.pid}/ns/net").stat().st_ino
-    try:
-        words = ["qdisc", "add", "dev", "lo", "root", "handle", "8a01:", "pfifo", "limit", "9"]
-        keeper.run_tool(netns, "tc", *words)
-    except OSError as error:
-        pytest.skip(f"needs tc: {error}")
-    theirs, ours = keeper.step_qdisc(netns, "lo", "8a02:"), keeper.step_qdisc(netns, "lo", "8a01:")
-    assert keeper.undo_step(theirs)["result"] == "already"
-    assert keeper.verify_step(ours)["undone"] is False
-    assert keeper.undo_step(ours)["result"] == "undone"
-    assert keeper.undo_step(keeper.step_qdisc(netns, "gone0", "8a01:"))["result"] == "already"
+    words = ["qdisc", "add", "dev", "lo", "root", "handle", "8a01:", "pfifo", "limit", "9"]
+    steps.run_tool(netns, "tc", *words)
+    theirs, ours = steps.step_qdisc(netns, "lo", "8a02:"), steps.step_qdisc(netns, "lo", "8a01:")
+    assert steps.undo_step(theirs)["result"] == "already"
+    assert steps.verify_step(ours)["undone"] is False
+    assert steps.undo_step(ours)["result"] == "undone"
+    assert steps.undo_step(steps.step_qdisc(netns, "gone0", "8a01:"))["result"] == "already"
 
 
 @root_only
@@ -494,7 +487,7 @@ def test_latency_is_injected_or_what_is_missing_is_named(host: BrokenHost) -> No
     for verb in ("plan", "inject"):
         host.good(verb, plan)
     netns = json.loads(plan.read_text())["plan"]["netns"]
-    shown = keeper.run_tool(netns, "tc", "qdisc", "show", "dev", "lo")
+    shown = steps.run_tool(netns, "tc", "qdisc", "show", "dev", "lo")
     assert shown is not None and "delay 5ms" in shown
     undone(host, plan)
 

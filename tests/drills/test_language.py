@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeostat.drills.language.catalogue import SHIPPED, catalogue, order
-from homeostat.drills.language.reading import drill_of, drill_record, parse
+from homeostat.drills.actions import duration_ms, duration_text
+from homeostat.drills.language.catalogue import SHIPPED, ordered_drills, read_catalogue
+from homeostat.drills.language.parser import drill_of, parse, record_of
 from homeostat.drills.model import Drill, Suite
-from homeostat.drills.spans import span_ms, span_text
 from homeostat.kernel.errors import BadInput, NotFound
 
 GOOD = """\
@@ -45,8 +45,8 @@ def test_a_good_file_has_every_default_and_says_the_same_when_written_again() ->
     found = parse(GOOD, "mine.yaml").found
     assert isinstance(found, Drill)
     assert (found.monitors[0].deadline_ms, found.window.longest_ms) == (1_000, 40_000)
-    assert drill_of(drill_record(found)) == found
-    assert drill_record(found)["monitors"][0]["period"] == "20ms"
+    assert drill_of(record_of(found)) == found
+    assert record_of(found)["monitors"][0]["period"] == "20ms"
 
 
 @pytest.mark.seed("order a drill file's errors name line and field")
@@ -66,7 +66,7 @@ def test_a_good_file_has_every_default_and_says_the_same_when_written_again() ->
         ("choose: first", "host: n1", "5: fault.target: a mapping is not accepted;"),
         ("limit: 5s", "limit: 50s", "16: checks.0.limit: '50s' is not accepted; less than"),
         ("title: My own", "title: {a: *b}", "2: YAML: an alias (*) is not read"),
-        ("title: My own", "drill: other", "2: YAML: drill stands here twice"),
+        ("title: My own", "drill: other", "2: YAML: drill is listed twice here"),
         ("  - id: web", "  - id: [", "9: YAML: "),
         ("target: {service: web}", "target: {url: 'http://[::1'}", "10: monitors.0.target.url: 'http://["),
         ("target: {service: web}", "target: {url: 'tcp://n1'}", "10: monitors.0.target.url: 'tcp://n1'"),
@@ -168,39 +168,39 @@ def test_deep_nesting_is_a_problem_and_no_crash() -> None:
 
 @given(st.integers(1, 3_600_000))
 def test_a_span_in_words_is_the_same_span(ms: int) -> None:
-    assert span_ms(span_text(ms)) == ms
+    assert duration_ms(duration_text(ms)) == ms
 
 
 def test_every_shipped_file_is_good_and_its_name_is_its_id() -> None:
-    for each in catalogue().items:
+    for each in read_catalogue().items:
         assert each.file.name in (f"{each.found.id}.yaml", f"{each.found.id}.suite.yaml")
-    lab = catalogue().suite("lab").found
+    lab = read_catalogue().suite("lab").found
     assert isinstance(lab, Suite)
     here, cloud = SHIPPED
     shipped = {
         each.found.id
-        for each in catalogue().items
+        for each in read_catalogue().items
         if isinstance(each.found, Drill) and each.file.parent == here
     }
     assert set(lab.drills) == shipped
-    assert len([*here.glob("*.yaml"), *cloud.glob("*.yaml")]) == len(catalogue().items)
+    assert len([*here.glob("*.yaml"), *cloud.glob("*.yaml")]) == len(read_catalogue().items)
 
 
 @pytest.mark.seed("000 each test case is able to run independently, in sequence or shuffled")
 def test_a_suite_has_an_order_and_a_shuffled_one_by_seed() -> None:
-    lab = catalogue().suite("lab").found
+    lab = read_catalogue().suite("lab").found
     assert isinstance(lab, Suite)
-    assert tuple(order(lab)) == lab.drills
-    assert order(lab, 7) == order(lab, 7)
-    assert sorted(order(lab, 7)) == sorted(lab.drills)
-    assert len({tuple(order(lab, seed)) for seed in range(20)}) > 1
+    assert tuple(ordered_drills(lab)) == lab.drills
+    assert ordered_drills(lab, 7) == ordered_drills(lab, 7)
+    assert sorted(ordered_drills(lab, 7)) == sorted(lab.drills)
+    assert len({tuple(ordered_drills(lab, seed)) for seed in range(20)}) > 1
 
 
 @pytest.mark.seed("000 I1 a bare case number is refused with both candidates")
 @pytest.mark.parametrize("bare", ["tc003", "opnfv.ha.tc003"])
 def test_a_bare_number_names_every_candidate(bare: str) -> None:
     with pytest.raises(BadInput) as told:
-        catalogue().drill(bare)
+        read_catalogue().drill(bare)
     assert "opnfv.ha.tc003.keystone_service_down" in str(told.value)
     assert "opnfv.ha.tc003.neutron-server_service_down" in str(told.value)
 
@@ -217,17 +217,17 @@ def test_a_bare_number_names_every_candidate(bare: str) -> None:
     ],
 )
 def test_other_names_of_our_drills(alias: str, drill: str) -> None:
-    assert catalogue().drill(alias).found.id == drill
+    assert read_catalogue().drill(alias).found.id == drill
 
 
 def test_a_case_without_a_file_says_so() -> None:
     with pytest.raises(NotFound, match="rabbitmq-down has no drill file here"):
-        catalogue().drill("yardstick.ha.rabbitmq")
+        read_catalogue().drill("yardstick.ha.rabbitmq")
 
 
 def test_a_folder_of_ones_own_beside_the_shipped_ones(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD)
-    assert catalogue(tmp_path).drill("mine").file == tmp_path / "mine.yaml"
+    assert read_catalogue(tmp_path).drill("mine").file == tmp_path / "mine.yaml"
     (tmp_path / "too.yaml").write_text(GOOD.replace("drill: mine", "drill: service-down"))
     with pytest.raises(BadInput, match="another name"):
-        catalogue(tmp_path)
+        read_catalogue(tmp_path)

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 from played_run import shipped
 
-from homeostat.drills.progress import Silent
-from homeostat.drills.records.book import Book
-from homeostat.drills.records.facts import Plan, Undone
+from homeostat.drills.records.evidence import Ledger, RunRecorder, StderrProgress
+from homeostat.drills.records.facts import RunPlan, Undone
 from homeostat.drills.records.history import HISTORY, Recording, read_log
-from homeostat.drills.records.ledger import Ledger
-from homeostat.drills.running.breaking import Breaking, Late
-from homeostat.monitors.node_process_watch import WatchConfig
+from homeostat.drills.running.injection import FaultInjection, LateFenceCheck
+from homeostat.monitors.shipped.process_watch import WatchConfig
 from homeostat.monitors.supervision import MonitorCommand
 
 
@@ -61,11 +59,11 @@ class Rack:
 
 
 async def undone(rack: Rack, folder: Path, within_s: float) -> Undone:
-    plan = Plan("r-1", shipped("host-down"), 0, ("n2",), (), 0)
-    breaking = Breaking(rack, {"fault": "r-1", "injector": "node_power"})  # type: ignore[arg-type]
+    plan = RunPlan("r-1", shipped("host-down"), 0, ("n2",), (), 0)
+    breaking = FaultInjection(rack, {"fault": "r-1", "injector": "node_power"})  # type: ignore[arg-type]
     with Recording.begin(folder, plan) as recording, Ledger(folder) as ledger:
-        late = Late(rack.on_the_way, stays_s=0.1)
-        book = Book(recording, Silent())
+        late = LateFenceCheck(rack.on_the_way, stays_s=0.1)
+        book = RunRecorder(recording, StderrProgress())
         said = await breaking.undo(book, ledger, within_s, expected=True, late=late)
     assert [each.fact for each in read_log(folder / HISTORY)] == [said], "once, at its end"
     return said

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from broken_host import BrokenHost
 
-from homeostat.drills.injectors.record import healed
-from homeostat.drills.transports.local import LocalTransport
+from homeostat.drills.shipped.injectors.record import heal_fault
+from homeostat.drills.transports.connections import LocalTransport
 from homeostat.kernel.errors import BadInput
 
 
@@ -36,5 +36,5 @@ async def test_a_host_holds_its_own_addresses_only(transport: LocalTransport) ->
 
 
 def test_what_cannot_be_undone_now_stops_no_other(tmp_path: Path) -> None:
-    outcome = healed(tmp_path, "no name at all")
+    outcome = heal_fault(tmp_path, "no name at all")
     assert not outcome["undone"] and "'no name at all'" in outcome["reason"]

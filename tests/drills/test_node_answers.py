@@ -11,7 +11,7 @@ from typing import Any
 
 from broken_host import OURS, BrokenHost, state
 
-from homeostat.drills.transports.node_answers import DrillAnswers
+from homeostat.drills.node.responder import DrillResponder
 from real_parts import eventually
 
 VICTIM = f"{OURS}-answers"
@@ -24,14 +24,14 @@ def injectors() -> list[int]:
     return [
         pid
         for pid, words in commands.items()
-        if b"homeostat.drills.injectors" in words and b"inject" in words
+        if b"homeostat.drills.node.injector" in words and b"inject" in words
     ]
 
 
 async def test_no_undo_overtakes_its_inject(host: BrokenHost, tmp_path: Path) -> None:
     """A tool that was refused or gave up while the injector still loads undoes at once."""
     victim = host.victim(VICTIM)
-    answers = DrillAnswers("n1", host.config, tmp_path / "asked")
+    answers = DrillResponder("n1", host.config, tmp_path / "asked")
     given = host.order("node_freeze", {"command_line": f"^{VICTIM} 600$"})
     record: dict[str, Any] = json.loads(given.read_text())
 

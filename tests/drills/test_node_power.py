@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from broken_host import BrokenHost, identity, until
 
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import steps
 
 SWITCH = Path(__file__).with_name("power_switch.py")
 TOOL = Path(__file__).with_name("renewing_tool.py")
@@ -134,7 +134,7 @@ def test_what_is_not_permitted_is_refused_in_one_line(room: Room) -> None:
     refused({"host": "n9"}, 2, "drills.power")
     refused({**TARGET, "argv": "rm"}, 2, "argv")
     room.file("n2.off").touch()
-    refused(TARGET, 5, "let it start first")
+    refused(TARGET, 5, "power it on first")
     room.permit(programs={})
     refused(TARGET, 2, "drills.programs.power-state")
     room.permit(injectors=["node_kill"])
@@ -144,23 +144,23 @@ def test_what_is_not_permitted_is_refused_in_one_line(room: Room) -> None:
 
 def test_a_step_runs_only_what_is_permitted_there(room: Room) -> None:
     root = room.host.keeper
-    keeper.permit(root, {"touch": {"argv": ["touch", str(room.file("{host}.touched"))], "timeout_s": 5}})
-    step = keeper.step_program("rm", "n2", "rm", "on")
-    assert "not permitted" in keeper.undo_step(step, root=root)["reason"]
-    assert "only a keeper" in keeper.undo_step(step)["reason"]
-    assert keeper.verify_step(step, root)["undone"] is False
+    steps.permit(root, {"touch": {"argv": ["touch", str(room.file("{host}.touched"))], "timeout_s": 5}})
+    step = steps.step_program("rm", "n2", "rm", "on")
+    assert "not permitted" in steps.undo_step(step, root=root)["reason"]
+    assert "only a keeper" in steps.undo_step(step)["reason"]
+    assert steps.verify_step(step, root)["undone"] is False
     for host in ("../n2", "n2; true", "-n2", ""):
-        wrong = keeper.step_program("touch", host, "touch", "")
-        assert "not permitted" in keeper.undo_step(wrong, root=root)["reason"]
-    assert keeper.undo_step(keeper.step_program("touch", "n2", "touch", ""), root=root)["result"] == "undone"
+        wrong = steps.step_program("touch", host, "touch", "")
+        assert "not permitted" in steps.undo_step(wrong, root=root)["reason"]
+    assert steps.undo_step(steps.step_program("touch", "n2", "touch", ""), root=root)["result"] == "undone"
     assert room.file("n2.touched").exists()
 
 
 def test_a_program_that_hangs_has_failed_and_the_keeper_shows_life_meanwhile(room: Room) -> None:
     root, beats = room.host.keeper, []
     argv = [sys.executable, "-c", "import signal; signal.pause()"]
-    keeper.permit(root, {"hang": {"argv": argv, "timeout_s": 1.2}})
-    found = keeper.undo_step(keeper.step_program("hang", "n2", "hang", "on"), lambda: beats.append(1), root)
+    steps.permit(root, {"hang": {"argv": argv, "timeout_s": 1.2}})
+    found = steps.undo_step(steps.step_program("hang", "n2", "hang", "on"), lambda: beats.append(1), root)
     assert found["result"] == "failed" and "no end in 1.2 s" in found["reason"]
     assert len(beats) >= 3
 

@@ -16,13 +16,13 @@ from broken_host import OURS, state, until
 from drilled_node import Ground, NodeHost, real_ground
 
 from drill_reports import report
-from homeostat.drills import node_keeper as keeper
-from homeostat.drills.transports.by_node import NodeTransport
+from homeostat.drills.shipped.keeper import machine
 from homeostat.drills.transports.port import Verb
+from homeostat.drills.transports.remote import NodeTransport
 from homeostat.kernel.client import Client
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed, NotFound, RetryLater
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.supervision import Loss, Monitors
+from homeostat.monitors.shipped.process_watch import WatchConfig
+from homeostat.monitors.supervision import MonitorLoss, Monitors
 from real_parts import eventually
 
 TOOL = Path(__file__).with_name("node_tool.py")
@@ -99,7 +99,7 @@ async def test_another_life_of_the_node_process_does_not_begin_it(node: NodeHost
     with pytest.raises(GiveUp, match="started again since"):
         await transport.verb("inject", record)
     assert victim.poll() is None
-    assert keeper.Folder(node.keeper).open_faults() == []
+    assert machine.Folder(node.keeper).open_faults() == []
 
 
 @pytest.mark.seed("order what was given up is not done later")
@@ -117,7 +117,7 @@ async def test_a_node_that_thaws_does_not_begin_what_was_given_up(node: NodeHost
     }
     process.send_signal(signal.SIGSTOP)
     try:
-        while keeper.now_ns() <= words["until_ns"]:
+        while machine.now_ns() <= words["until_ns"]:
             told = node.server.client.call("POST", "/drills/hosts/n1/questions", words)
             assert told["state"] == "silent"
     finally:
@@ -182,14 +182,14 @@ async def test_a_host_without_a_drills_part_refuses(node: NodeHost, tmp_path: Pa
     record = node.announced("node_kill", PATTERN)
     node.permit(enabled=None)
     for verb in ("probe", "plan", "inject"):
-        with pytest.raises(NotAllowed, match=r"n1: drills.enabled is off in its node.yaml"):
+        with pytest.raises(NotAllowed, match=r"n1: drills.enabled is false in its node.yaml"):
             await transport.verb(verb, record)
-    with pytest.raises(NotAllowed, match=r"drills.enabled is off"):
+    with pytest.raises(NotAllowed, match=r"drills.enabled is false"):
         await transport.holds("haproxy", "address", "http://127.0.0.1:80")
     config = WatchConfig("processes", PATTERN["command_line"], str(tmp_path / "sightings"))
     async with Monitors([transport.watch(config, tmp_path)]) as monitors:
         assert not await monitors.ready(30)
-        assert monitors.lost == {"processes": Loss.DIED}
+        assert monitors.lost == {"processes": MonitorLoss.DIED}
     assert (await transport.status())["open"] == [] and victim.poll() is None
 
 
@@ -211,9 +211,9 @@ async def test_what_is_down_is_started_only_for_a_run_announced_there(node: Node
     transport = node.transport()
     with pytest.raises(NotAllowed, match="no run r-nobody was begun"):
         await transport.restart("it", "r-nobody")
-    node.announce("r-elsewhere", "n2")
+    node.announce("r-on-n2", "n2")
     with pytest.raises(NotAllowed, match="announced for n2, not for n1"):
-        await transport.restart("it", "r-elsewhere")
+        await transport.restart("it", "r-on-n2")
     assert not started.exists()
     node.victim(VICTIM)
     record = await planned(transport, node.announced("node_kill", {"profile": "it"}))
@@ -237,7 +237,7 @@ async def test_what_is_down_on_a_host_that_was_off_is_started(node: NodeHost) ->
 @pytest.mark.parametrize("injector", ["node_kill", "node_freeze"])
 async def test_a_node_process_is_seen_by_itself_and_never_hit(node: NodeHost, injector: str) -> None:
     process, transport = node.processes[-1], node.transport()
-    record = node.announced(injector, {"command_line": f".* -m homeostat.node {node.config}"})
+    record = node.announced(injector, {"command_line": f".* -m homeostat.node.main {node.config}"})
     with pytest.raises(NotAllowed, match="would be hit: init, who asks"):
         await transport.verb("plan", record)
     looks = {**record, "target": {**record["target"], "only_look": True}}
@@ -312,7 +312,9 @@ def config(folder: Path) -> WatchConfig:
 def watches(node: subprocess.Popen[bytes]) -> list[int]:
     """The watches of a node process: its children but for the runner."""
     children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"node_shipped" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        int(pid) for pid in children if b"drills.shipped.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 @pytest.mark.seed("order a watch on a host ends with the tool that asked for it")
@@ -324,7 +326,7 @@ async def test_a_watch_does_not_outlive_who_reads_it(node: NodeHost, tmp_path: P
         (there,) = watches(process)
         (ours,) = monitors.identities.values()
         os.kill(ours.pid, signal.SIGKILL)
-        await eventually(lambda: keeper.identify(there) is None, 30)
+        await eventually(lambda: machine.identify(there) is None, 30)
     assert watches(process) == []
 
 
@@ -338,8 +340,8 @@ async def test_a_watch_that_dies_is_lost(node: NodeHost, tmp_path: Path, who: st
         (there,) = watches(process)
         os.kill(there if who == "watch" else process.pid, signal.SIGKILL)
         await eventually(monitors.lost_one.is_set, 30)
-        assert monitors.lost["processes"] in (Loss.DIED, Loss.SILENT)
-    await eventually(lambda: keeper.identify(there) is None, 30)
+        assert monitors.lost["processes"] in (MonitorLoss.DIED, MonitorLoss.SILENT)
+    await eventually(lambda: machine.identify(there) is None, 30)
 
 
 async def test_a_tool_that_is_killed_is_healed_by_the_next_one(node: NodeHost) -> None:

@@ -15,7 +15,7 @@ from homeostat.contracts.events.resources import (
     ResourceUp,
 )
 from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, ResourceId, ResourceKind, Severity
-from homeostat.drills.leader.noticing import RaisedFault, Return, noticing
+from homeostat.drills.leader.runs import RaisedFault, Restored, reactions_of
 from homeostat.kernel.journal import Envelope, Seq
 
 BLUE = Owner("blue")
@@ -54,7 +54,7 @@ def act(name: str, action: str, outcome: str) -> list[tuple[str, object]]:
 def test_a_fault_on_the_host_is_ours_and_the_runner_gets_the_credit() -> None:
     delivered = NoticeDelivered("s/2:f-1:raised", "s", 1, offered_ns=1_000_000)
     later = NoticeDelivered("t:f-1:raised", "t", 1, offered_ns=0)
-    found = noticing(
+    found = reactions_of(
         told(
             down("web"),
             raised("f-1", "resource/web"),
@@ -68,7 +68,7 @@ def test_a_fault_on_the_host_is_ours_and_the_runner_gets_the_credit() -> None:
         [],
     )
     assert found.faults == (RaisedFault("f-1", "resource_down", "resource/web", 4.0),), "the first one told"
-    assert found.returns == (Return("web", "the runner on n1 (restart)"),)
+    assert found.returns == (Restored("web", "the runner on n1 (restart)"),)
 
 
 def test_what_is_elsewhere_is_not_the_drill_s() -> None:
@@ -76,19 +76,19 @@ def test_what_is_elsewhere_is_not_the_drill_s() -> None:
         down("web", "n2"), raised("f-1", "resource/web"), *act("web", "a-1", "ok"), up("web", "n2"),
         raised("f-2", "node/n2", FaultKind.AGENT_LOST),
     )  # fmt: skip
-    assert noticing(events, ["n1"], ["db"]) == noticing([], [], [])
-    assert [each.fault for each in noticing(events, [], ["web"]).faults] == ["f-1"]
-    assert [each.fault for each in noticing(events, ["n2"], []).faults] == ["f-1", "f-2"]
+    assert reactions_of(events, ["n1"], ["db"]) == reactions_of([], [], [])
+    assert [each.fault for each in reactions_of(events, [], ["web"]).faults] == ["f-1"]
+    assert [each.fault for each in reactions_of(events, ["n2"], []).faults] == ["f-1", "f-2"]
 
 
 def test_what_returns_without_an_act_of_ours_did_so_by_itself() -> None:
-    found = noticing(told(down("web"), *act("web", "a-1", "failed"), up("web"), up("web")), ["n1"], [])
-    assert found.returns == (Return("web", "itself: no act of ours"),)
+    found = reactions_of(told(down("web"), *act("web", "a-1", "failed"), up("web"), up("web")), ["n1"], [])
+    assert found.returns == (Restored("web", "itself: no act of ours"),)
 
 
 def test_a_moved_guest_a_host_and_a_node_process_are_told_apart() -> None:
     moved = GuestMoved(ResourceId("vm"), BLUE, HostId("n1"), HostId("n3"), 2)
-    found = noticing(
+    found = reactions_of(
         told(
             raised("f-1", "node/n1", FaultKind.HOST_DOWN),
             ("resource/vm", moved),

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeostat.drills.fault import Kill
-from homeostat.drills.language.aliases import CASES
-from homeostat.drills.language.catalogue import Catalogue, catalogue
-from homeostat.drills.language.reading import parse
+from homeostat.drills.actions import KillFault
+from homeostat.drills.language.catalogue import CASES, DrillCatalogue, read_catalogue
+from homeostat.drills.language.parser import parse
 from homeostat.drills.model import Drill, Monitor, ProcessRecovery, ServiceOutage, Suite, Weight
 from homeostat.drills.planning.preparation import check_fit
 from homeostat.drills.site import read_site
@@ -37,9 +36,9 @@ OF_EVERY_RUN = {"verdict", "undo", "site", "references"}
 
 
 @cache
-def shipped() -> Catalogue:
+def shipped() -> DrillCatalogue:
     """Read once."""
-    return catalogue()
+    return read_catalogue()
 
 
 def drill(name: str) -> Drill:
@@ -181,7 +180,7 @@ def test_what_the_document_asks_decides_strictly_and_nothing_else(name: str, ask
 @pytest.mark.parametrize("name", [*EIGHT[:5], "api-balancer-down", "api-balancer-down-standby"])
 def test_processes_are_killed_and_expected_back(name: str) -> None:
     found = drill(name)
-    assert isinstance(found.fault, Kill)
+    assert isinstance(found.fault, KillFault)
     assert (found.fault.signal, found.fault.collateral) == ("SIGKILL", False)
     checks = [each for each in found.checks if isinstance(each, ProcessRecovery)]
     step = [(20_000, "<", Weight.STEP)] if name == "keystone-down" else []

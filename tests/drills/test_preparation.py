@@ -13,30 +13,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_run import shipped
 
-from homeostat.drills.fault import Choice, Cpu, Disk, Freeze, HostOff, Kill, Network, Victim
-from homeostat.drills.injectors.node_matching import shown_line
-from homeostat.drills.model import Drill, Redundancy, Target
-from homeostat.drills.planning.guards import Serving, collateral, down_too_long, held, hit_services, last_ones
+from homeostat.drills.actions import (
+    CpuFault,
+    DiskFault,
+    FreezeFault,
+    KillFault,
+    NetworkFault,
+    PowerOffFault,
+    Victim,
+    VictimChoice,
+)
+from homeostat.drills.model import Drill, DrillTarget, Redundancy
+from homeostat.drills.planning.blast_radius import (
+    ServingHost,
+    collateral,
+    down_too_long,
+    enough_serve,
+    hit_services,
+    last_back_ends,
+)
+from homeostat.drills.planning.preflight import (
+    PERIOD_MIN_MS,
+    RunPlace,
+    can_be_denser,
+    command_pattern,
+    monitor_plans,
+    sampler_configs,
+)
 from homeostat.drills.planning.preparation import (
-    acting_host,
-    asked_at,
     check_fit,
-    order_of,
+    injector_host,
+    injector_order,
+    probe_url,
     resources_of,
-    undecidable,
+    undecidable_limits,
     url_of,
     victims,
 )
-from homeostat.drills.planning.sampling import (
-    PERIOD_MIN_MS,
-    Places,
-    can_be_denser,
-    monitor_plans,
-    pattern_of,
-    samplers,
+from homeostat.drills.running.injection import (
+    ClockExchange,
+    ObservedEffect,
+    bracket,
+    may_operate,
+    window_end_ns,
+    window_limit_ns,
 )
-from homeostat.drills.records.clocks import Exchange, bracket
-from homeostat.drills.running.window import Felt, longest_ns, may_operate, over_at_ns
+from homeostat.drills.shipped.injectors.matching import shown_line
 from homeostat.drills.site import Site, read_site
 from homeostat.kernel.errors import BadInput, NotFound
 
@@ -130,31 +152,33 @@ def test_the_same_seed_hits_the_same_host_whatever_the_order(
     hosts: list[str], seed: int, data: st.DataObject
 ) -> None:
     shuffled = data.draw(st.permutations(hosts))
-    chosen = victims(hosts, Choice.SEEDED, seed)
-    assert chosen == victims(shuffled, Choice.SEEDED, seed) and chosen[0] in hosts
-    assert victims(shuffled, Choice.FIRST, seed) == (hosts[0],)
-    assert victims(shuffled, Choice.EACH, seed) == tuple(hosts)
+    chosen = victims(hosts, VictimChoice.SEEDED, seed)
+    assert chosen == victims(shuffled, VictimChoice.SEEDED, seed) and chosen[0] in hosts
+    assert victims(shuffled, VictimChoice.FIRST, seed) == (hosts[0],)
+    assert victims(shuffled, VictimChoice.EACH, seed) == tuple(hosts)
     holder = data.draw(st.sampled_from(hosts))
-    assert victims(shuffled, Choice.HOLDER, seed, [holder]) == (holder,)
+    assert victims(shuffled, VictimChoice.HOLDER, seed, [holder]) == (holder,)
     if len(hosts) > 1:
-        (other,) = victims(shuffled, Choice.NON_HOLDER, seed, [holder])
-        assert other != holder and (other,) == victims(hosts, Choice.NON_HOLDER, seed, [holder])
+        (other,) = victims(shuffled, VictimChoice.NON_HOLDER, seed, [holder])
+        assert other != holder and (other,) == victims(hosts, VictimChoice.NON_HOLDER, seed, [holder])
 
 
 def test_every_host_can_be_chosen_by_some_seed() -> None:
-    assert {victims(["a", "b", "c"], Choice.SEEDED, seed)[0] for seed in range(50)} == {"a", "b", "c"}
+    assert {victims(["a", "b", "c"], VictimChoice.SEEDED, seed)[0] for seed in range(50)} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize(
     ("choose", "holders"),
     [
-        (Choice.HOLDER, []),
-        (Choice.HOLDER, ["a", "b"]),
-        (Choice.NON_HOLDER, []),
-        (Choice.NON_HOLDER, ["a", "b"]),
+        (VictimChoice.HOLDER, []),
+        (VictimChoice.HOLDER, ["a", "b"]),
+        (VictimChoice.NON_HOLDER, []),
+        (VictimChoice.NON_HOLDER, ["a", "b"]),
     ],
 )
-def test_nobody_is_hit_when_it_is_not_clear_who_holds_the_address(choose: Choice, holders: list[str]) -> None:
+def test_nobody_is_hit_when_it_is_not_clear_who_holds_the_address(
+    choose: VictimChoice, holders: list[str]
+) -> None:
     with pytest.raises(NotFound):
         victims(["a", "b"], choose, 1, holders)
 
@@ -165,71 +189,76 @@ WEB = Victim(service="web")
 @pytest.mark.parametrize(
     ("fault", "kind", "target"),
     [
-        (Kill("kill", WEB), "node_kill", {"profile": "web", "signal": "SIGKILL"}),
+        (KillFault("kill", WEB), "node_kill", {"profile": "web", "signal": "SIGKILL"}),
         (
-            Kill("kill", WEB, "SIGTERM", collateral=True),
+            KillFault("kill", WEB, "SIGTERM", collateral=True),
             "node_kill",
             {"profile": "web", "signal": "SIGTERM", "allow_collateral": True},
         ),
-        (Freeze("freeze", WEB, 1000), "node_freeze", {"profile": "web"}),
-        (Cpu("cpu", WEB, 1000), "node_cpu", {}),
+        (FreezeFault("freeze", WEB, 1000), "node_freeze", {"profile": "web"}),
+        (CpuFault("cpu", WEB, 1000), "node_cpu", {}),
         (
-            Disk("disk", WEB, 1000, "/data", 64, 1.5),
+            DiskFault("disk", WEB, 1000, "/data", 64, 1.5),
             "node_disk",
             {"folder": "/data", "size_mib": 64, "floor_mib": 1536},
         ),
-        (Disk("disk", WEB, 1000), "node_disk", {"size_mib": 1024, "floor_mib": 1024}),
+        (DiskFault("disk", WEB, 1000), "node_disk", {"size_mib": 1024, "floor_mib": 1024}),
         (
-            Network("network", WEB, 1000, device="eth0", ports=(80,)),
+            NetworkFault("network", WEB, 1000, device="eth0", ports=(80,)),
             "node_network",
             {"does": "cut", "device": "eth0", "ports": [80]},
         ),
         (
-            Network("network", WEB, 1000, "latency", 50, "eth0"),
+            NetworkFault("network", WEB, 1000, "latency", 50, "eth0"),
             "node_network",
             {"does": "latency", "device": "eth0", "delay_ms": 50},
         ),
-        (HostOff("host_off", WEB, 1000), "node_power", {"host": "n1"}),
+        (PowerOffFault("host_off", WEB, 1000), "node_power", {"host": "n1"}),
     ],
 )
 def test_what_the_injector_is_told(site: Site, fault: Any, kind: str, target: dict[str, Any]) -> None:
-    order = order_of(site, fault, "n1", "r-1", 30)
+    order = injector_order(site, fault, "n1", "r-1", 30)
     assert order == {"fault": "r-1", "injector": kind, "deadline_s": 30, "target": target}
 
 
 def test_a_host_is_switched_off_elsewhere(site: Site) -> None:
-    off = HostOff("host_off", WEB, 1000)
-    assert acting_host(site, off, "n1") == "up"
-    assert acting_host(site, Kill("kill", WEB), "n1") == "n1"
+    off = PowerOffFault("host_off", WEB, 1000)
+    assert injector_host(site, off, "n1") == "up"
+    assert injector_host(site, KillFault("kill", WEB), "n1") == "n1"
     with pytest.raises(BadInput, match=r"hosts\.n2\.power"):
-        acting_host(site, off, "n2")
+        injector_host(site, off, "n2")
 
 
 def test_our_fault_manager_is_told_what_may_suffer(site: Site) -> None:
-    assert resources_of(site, Kill("kill", WEB), "n1") == ("web-n1",)
-    assert resources_of(site, Kill("kill", Victim(service="balancer")), "n1") == ()
-    assert resources_of(site, Cpu("cpu", Victim(host="n2"), 1), "n2") == ("web-n2",)
+    assert resources_of(site, KillFault("kill", WEB), "n1") == ("web-n1",)
+    assert resources_of(site, KillFault("kill", Victim(service="balancer")), "n1") == ()
+    assert resources_of(site, CpuFault("cpu", Victim(host="n2"), 1), "n2") == ("web-n2",)
 
 
 @pytest.mark.parametrize(
     ("target", "url"),
     [
-        (Target(service="web"), "http://127.0.0.1:8080"),
-        (Target(service="web", on="victim"), "http://127.0.0.1:8802"),
-        (Target(host="up"), "tcp://10.0.0.9:22"),
-        (Target(host="n3"), "tcp://10.0.0.3:22"),
-        (Target(url="http://elsewhere:1"), "http://elsewhere:1"),
+        (DrillTarget(service="web"), "http://127.0.0.1:8080"),
+        (DrillTarget(service="web", on="victim"), "http://127.0.0.1:8802"),
+        (DrillTarget(host="up"), "tcp://10.0.0.9:22"),
+        (DrillTarget(host="n3"), "tcp://10.0.0.3:22"),
+        (DrillTarget(url="http://elsewhere:1"), "http://elsewhere:1"),
     ],
 )
-def test_where_a_target_answers(site: Site, target: Target, url: str) -> None:
+def test_where_a_target_answers(site: Site, target: DrillTarget, url: str) -> None:
     assert url_of(site, target, "n2", "monitors.x.target") == url
 
 
 @pytest.mark.parametrize(
     "target",
-    [Target(host="n1"), Target(service="nova"), Target(service="mail", on="victim"), Target(host="x")],
+    [
+        DrillTarget(host="n1"),
+        DrillTarget(service="nova"),
+        DrillTarget(service="mail", on="victim"),
+        DrillTarget(host="x"),
+    ],
 )
-def test_what_answers_nowhere_is_refused(site: Site, target: Target) -> None:
+def test_what_answers_nowhere_is_refused(site: Site, target: DrillTarget) -> None:
     with pytest.raises(BadInput):
         url_of(site, target, "n1", "monitors.x.target")
 
@@ -246,19 +275,19 @@ def test_what_answers_nowhere_is_refused(site: Site, target: Target) -> None:
     ],
 )
 def test_what_is_asked(url: str, kind: str, path: str, asked: str) -> None:
-    assert asked_at(url, kind, path) == asked
+    assert probe_url(url, kind, path) == asked
 
 
 def test_what_cannot_be_asked_in_that_way_is_refused() -> None:
     for url, kind in (("tcp://a:1", "http"), ("tcp://a", "tcp")):
         with pytest.raises(BadInput):
-            asked_at(url, kind, "/")
+            probe_url(url, kind, "/")
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=250)))
 def test_a_watch_finds_exactly_the_command_lines_that_were_matched(lines: list[str]) -> None:
     shown = [line[:200] for line in lines] or ["x"]
-    pattern = re.compile(pattern_of(shown))
+    pattern = re.compile(command_pattern(shown))
     for line, cut in zip(lines, shown, strict=False):
         assert pattern.search(line)
         if len(cut) < 200:
@@ -267,7 +296,7 @@ def test_a_watch_finds_exactly_the_command_lines_that_were_matched(lines: list[s
 
 
 def test_what_a_match_list_hides_may_be_anything() -> None:
-    pattern = re.compile(pattern_of(["app --db sql://u:(hidden)@h/x --port 1"]))
+    pattern = re.compile(command_pattern(["app --db sql://u:(hidden)@h/x --port 1"]))
     assert pattern.search("app --db sql://u:secret@h/x --port 1")
     assert not pattern.search("app --db sql://u:secret@h/x --port 12")
 
@@ -281,8 +310,8 @@ def test_no_secret_of_a_command_line_is_shown_and_it_is_found_again(words: str, 
     line = "app ".ljust(room, "x") + " " + words.format("s3cr3t-s3cr3t") + " --port 1"
     shown = shown_line(line)
     assert "s3cr" not in shown
-    assert re.search(pattern_of([shown]), line)
-    assert room > 100 or not re.search(pattern_of([shown]), line + "2")
+    assert re.search(command_pattern([shown]), line)
+    assert room > 100 or not re.search(command_pattern([shown]), line + "2")
 
 
 def test_a_file_with_a_secret_is_no_secret() -> None:
@@ -303,7 +332,7 @@ def test_monitors_are_shifted_and_become_denser(site: Site) -> None:
         assert {plan.period_ms for plan in monitor_plans(drill, denser)} == {period}
     assert can_be_denser(drill, 1) and not can_be_denser(drill, 2)
     plans = {plan.id: plan for plan in monitor_plans(drill, 1)}
-    configs = samplers(Places(site, "n2", Path("/run")), drill, plans, None)
+    configs = sampler_configs(RunPlace(site, "n2", Path("/run")), drill, plans, None)
     assert [(each.name, each.phase_ms, each.period_ms) for each in configs] == [
         ("web", 0.0, 10.0),
         ("web-there", 5.0, 10.0),
@@ -315,16 +344,16 @@ def test_monitors_are_shifted_and_become_denser(site: Site) -> None:
 
 def test_the_resolution_is_judged_against_each_binding_limit() -> None:
     drill = shipped("service-down")
-    assert undecidable(drill, {"web": 250.0, "web-there": 1500.0}) == []
-    (only,) = undecidable(drill, {"web": 251.0, "web-there": 1500.0})
+    assert undecidable_limits(drill, {"web": 250.0, "web-there": 1500.0}) == []
+    (only,) = undecidable_limits(drill, {"web": 251.0, "web-there": 1500.0})
     assert only.startswith("web: its bounds would be 251 ms apart")
 
 
 # ---- guards -------------------------------------------------------------------------------------
 
 
-def serving(**hosts: bool) -> list[Serving]:
-    return [Serving(host, serves, "200" if serves else "refused") for host, serves in hosts.items()]
+def serving(**hosts: bool) -> list[ServingHost]:
+    return [ServingHost(host, serves, "200" if serves else "refused") for host, serves in hosts.items()]
 
 
 @pytest.mark.parametrize(
@@ -344,22 +373,22 @@ def test_the_last_back_end_and_the_quorum_are_protected(
     services = dict(site.services)
     services["web"] = services["web"].model_copy(update={"quorum": quorum})
     asked = site.model_copy(update={"services": services})
-    found = last_ones(asked, "n1", {"web": serving(**hosts)}, ["web"])
+    found = last_back_ends(asked, "n1", {"web": serving(**hosts)}, ["web"])
     assert bool(found) == refused
 
 
 def test_redundancy_is_counted() -> None:
     asked = Redundancy("redundancy", "R0.1", "web", 2)
-    assert held(asked, serving(n1=True, n2=True)) == (True, "2 of 2 back ends serve")
-    assert held(asked, serving(n1=True, n2=False)) == (False, "1 of 2 back ends serve (n2: refused)")
+    assert enough_serve(asked, serving(n1=True, n2=True)) == (True, "2 of 2 back ends serve")
+    assert enough_serve(asked, serving(n1=True, n2=False)) == (False, "1 of 2 back ends serve (n2: refused)")
 
 
 @pytest.mark.seed("000 more than one controller")
 def test_a_host_that_is_switched_off_takes_what_nobody_asks_by_a_url_too(site: Site) -> None:
     drill = shipped("host-down")
     assert hit_services(site, drill, "n1") == ("balancer", "web")
-    alone = {"balancer": [Serving("n1", True, "2 processes")], "web": serving(n1=True, n2=True)}
-    (refused,) = last_ones(site, "n1", alone, hit_services(site, drill, "n1"))
+    alone = {"balancer": [ServingHost("n1", True, "2 processes")], "web": serving(n1=True, n2=True)}
+    (refused,) = last_back_ends(site, "n1", alone, hit_services(site, drill, "n1"))
     assert refused.startswith("balancer: without n1, no host would serve")
 
 
@@ -391,7 +420,11 @@ def test_collateral_may_be_down_for_a_while() -> None:
 # ---- when to operate, when it is over ---------------------------------------------------------------
 
 KILLED: Drill = shipped("service-down")
-FINE, OUT, BACK = Felt(False, False, None), Felt(True, True, None), Felt(True, False, 5_000 * MS)
+FINE, OUT, BACK = (
+    ObservedEffect(False, False, None),
+    ObservedEffect(True, True, None),
+    ObservedEffect(True, False, 5_000 * MS),
+)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +440,7 @@ FINE, OUT, BACK = Felt(False, False, None), Felt(True, True, None), Felt(True, F
 )
 @pytest.mark.seed("000 operate when the list returns")
 def test_one_operates_after_a_failure_or_once_it_could_be_felt(
-    felt: list[Felt], undone_ms: int | None, at_ms: int, may: bool
+    felt: list[ObservedEffect], undone_ms: int | None, at_ms: int, may: bool
 ) -> None:
     undone_ns = None if undone_ms is None else undone_ms * MS
     assert may_operate(KILLED, 1_000 * MS, undone_ns, felt, at_ms * MS) is may
@@ -419,9 +452,9 @@ def test_one_operates_after_a_failure_or_once_it_could_be_felt(
     st.lists(st.sampled_from([FINE, OUT, BACK]), max_size=4),
 )
 def test_the_window_ends_settled_after_everything(
-    injected_ns: int, undone_ns: int | None, felt: list[Felt]
+    injected_ns: int, undone_ns: int | None, felt: list[ObservedEffect]
 ) -> None:
-    over = over_at_ns(KILLED, injected_ns, undone_ns, felt)
+    over = window_end_ns(KILLED, injected_ns, undone_ns, felt)
     if undone_ns is None or OUT in felt:
         assert over is None
         return
@@ -434,8 +467,8 @@ def test_the_window_ends_settled_after_everything(
 
 def test_a_fault_that_lasts_is_measured_while_it_lasts() -> None:
     drill = shipped("cpu-overload")
-    assert over_at_ns(drill, 0, 1, []) == (15_000 + 3_000) * MS
-    assert longest_ns(drill, 7) == 40_000 * MS + 7
+    assert window_end_ns(drill, 0, 1, []) == (15_000 + 3_000) * MS
+    assert window_limit_ns(drill, 7) == 40_000 * MS + 7
 
 
 # ---- clocks -----------------------------------------------------------------------------------------
@@ -454,13 +487,21 @@ def test_the_moments_of_a_host_are_bracketed_whatever_its_clock_says(
     began_ns = 10**12
     fault = began_ns + lead_ns, began_ns + lead_ns + took_ns
     called = began_ns, fault[1] + tail_ns
-    exchanges = [Exchange(began_ns - out - back, began_ns - back + ahead_ns, began_ns) for out, back in trips]
+    exchanges = [
+        ClockExchange(began_ns - out - back, began_ns - back + ahead_ns, began_ns) for out, back in trips
+    ]
     before, after = bracket(exchanges, called, (fault[0] + ahead_ns, fault[1] + ahead_ns))
     assert called[0] <= before <= fault[0] <= fault[1] <= after <= called[1]
 
 
+def test_of_several_exchanges_the_widest_holds() -> None:
+    """The host's clock was set forward between two of them, and nobody knows on which side the fault lies."""
+    exchanges = [ClockExchange(0, 0, 10), ClockExchange(20, 520, 30)]
+    assert bracket(exchanges, (0, 10_000), (2_000, 2_000)) == (1_500, 2_010)
+
+
 def test_stamps_that_contradict_the_call_are_not_believed() -> None:
-    same = [Exchange(0, 0, 0)]
+    same = [ClockExchange(0, 0, 0)]
     assert bracket(same, (100, 200), (900, 950)) == (100, 200)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.drills.verdicts.repeats import Repeats, failure_upper, quantile_upper, runs_needed, statement
+from homeostat.drills.reports.trends import RepeatedRow, failure_upper, quantile_upper, runs_needed, statement
 from homeostat.monitors.verdicts import Verdict
 
 
@@ -16,7 +16,7 @@ def test_fifty_nine_clean_runs() -> None:
     assert runs_needed() == 59
     assert quantile_upper(uppers) == 59.0
     assert quantile_upper(uppers[:58]) is None
-    said = statement(Repeats("d", "outage", 5_000, (Verdict.PASS,) * 59, tuple(uppers)))
+    said = statement(RepeatedRow("d", "outage", 5_000, (Verdict.PASS,) * 59, tuple(uppers)))
     assert said == (
         "all 59 runs passed; the 95th percentile is at most 59 ms, "
         "below the limit of 5000 ms, with 95 % confidence"
@@ -45,10 +45,10 @@ def test_an_outage_that_never_ended_bounds_nothing() -> None:
 
 def test_what_did_not_all_pass_claims_no_percentile() -> None:
     results = (Verdict.PASS,) * 58 + (Verdict.INCONCLUSIVE,)
-    said = statement(Repeats("d", "outage", 5_000, results, (1.0,) * 59))
+    said = statement(RepeatedRow("d", "outage", 5_000, results, (1.0,) * 59))
     assert "58 of 59 runs passed" in said
     assert "percentile" not in said
-    few = statement(Repeats("d", "outage", 5_000, (Verdict.PASS,) * 10, (1.0,) * 10))
+    few = statement(RepeatedRow("d", "outage", 5_000, (Verdict.PASS,) * 10, (1.0,) * 10))
     assert "at most 25.9% do not" in few
     assert "needs 59 runs" in few
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
-import pytest
 from played_run import Played, finished, sampled
 from playwright.sync_api import Page, sync_playwright
 
-from homeostat.drills.reports.html import html
+from engines import CHROMIUM, needs
 from homeostat.drills.reports.model import report_of
-from homeostat.drills.reports.together import repeats_of
-from homeostat.drills.verdicts.verification import verify
+from homeostat.drills.reports.renderings import html_page
+from homeostat.drills.reports.trends import repeats_of
+from homeostat.drills.verdicts.evaluation import verify
 
-CHROMIUM = "/usr/bin/chromium"
 HIDDEN_TEXT = """() => [...document.querySelectorAll('svg text, h1, td')].filter(each => {
   const box = each.getBoundingClientRect();
   return box.width > 0 && (box.left < 0 || box.right > innerWidth);
@@ -38,15 +35,13 @@ def contrast(page: Page, selector: str) -> float:
     return found
 
 
-@pytest.mark.skipif(
-    shutil.which(CHROMIUM) is None and os.environ.get("REQUIRE_ENGINES") != "all", reason="no Chromium"
-)
+@needs("chromium")
 def test_nothing_overflows_and_everything_can_be_read(tmp_path: Path) -> None:
     endless = Played(samples={"web": sampled(3_000, 8_100), "web-there": sampled(3_000, 99_000)})
     reports = [
         report_of(verify(finished(tmp_path / str(at), each))) for at, each in enumerate((Played(), endless))
     ]
-    (tmp_path / "page.html").write_text(html(reports, repeats_of(reports)))
+    (tmp_path / "page.html").write_text(html_page(reports, repeats_of(reports)))
     said: list[str] = []
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(

@@ -15,14 +15,11 @@ from typer.testing import CliRunner
 from homeostat.cli import app
 from homeostat.drills.records.facts import BroughtBack, EffectSeen, FaultNoticed
 from homeostat.drills.records.history import read_cleanup
-from homeostat.drills.reports.drawing import picture
-from homeostat.drills.reports.html import html
-from homeostat.drills.reports.junit import junit
 from homeostat.drills.reports.model import DrillReport, report_of, schema
-from homeostat.drills.reports.together import repeats_of
-from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.reports.renderings import html_page, junit_xml, outage_chart
+from homeostat.drills.reports.trends import repeats_of
+from homeostat.drills.verdicts.evaluation import judge, verify
 from homeostat.drills.verdicts.judgement import judgement_record
-from homeostat.drills.verdicts.verification import verify
 from homeostat.monitors.verdicts import Verdict
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -121,7 +118,7 @@ def check_element(element: Xml.Element) -> None:
 def test_junit_keeps_the_rules_of_the_common_schema(tmp_path: Path) -> None:
     odd = Played().changed(EffectSeen, lambda _: EffectSeen(False, "</error>\x00\x1b & more"))
     reports = [reported(tmp_path / str(at), each) for at, each in enumerate((Played(), FAILED, odd))]
-    text = junit(reports)
+    text = junit_xml(reports)
     root = Xml.fromstring(text)
     check_element(root)
     assert "\x1b" not in text
@@ -137,7 +134,7 @@ def test_junit_is_never_green_when_the_verdict_is_not(tmp_path: Path) -> None:
         (Played(samples={"web": near, "web-there": near}), Played().without(FaultNoticed))
     ):
         report = reported(tmp_path / str(at), played)
-        root = Xml.fromstring(junit([report]))
+        root = Xml.fromstring(junit_xml([report]))
         bad = int(root.get("failures", "")) + int(root.get("errors", ""))
         assert (bad == 0) == (report.verdict is Verdict.PASS)
         assert int(root.get("skipped", "")) == sum(
@@ -150,7 +147,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     report = reported(
         tmp_path / "r", Played().changed(EffectSeen, lambda _: EffectSeen(True, "<script>alert(1)"))
     )
-    page = html([report])
+    page = html_page([report])
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert not re.search(r"(src|href)=|url\(|@import", page)
@@ -160,7 +157,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 
 def test_the_picture_draws_bounds_where_they_are(tmp_path: Path) -> None:
-    drawn = picture(reported(tmp_path / "r", FAILED))
+    drawn = outage_chart(reported(tmp_path / "r", FAILED))
     assert [lane.layer for lane in drawn.lanes] == ["service", "backend", "process"]
     (band,) = drawn.lanes[0].bands
     assert band.x <= band.sure_x
@@ -175,10 +172,10 @@ def test_the_picture_draws_bounds_where_they_are(tmp_path: Path) -> None:
 
 def test_a_flawless_run_has_a_picture_too(tmp_path: Path) -> None:
     quiet = Played(samples={"web": sampled(0, 0), "web-there": sampled(0, 0)})
-    drawn = picture(reported(tmp_path / "r", quiet))
+    drawn = outage_chart(reported(tmp_path / "r", quiet))
     assert drawn.lanes[0].words == "never seen out"
     assert (
-        picture(reported(tmp_path / "e", Played(facts=[], samples={}, sightings={}))).lanes[0].words
+        outage_chart(reported(tmp_path / "e", Played(facts=[], samples={}, sightings={}))).lanes[0].words
         == "no samples"
     )
 
@@ -210,7 +207,7 @@ def test_verify_of_changed_evidence_exits_as_an_error(tmp_path: Path) -> None:
     rewritten(folder / "samples/web.jsonl", "")
     code, said = run("verify", str(folder))
     assert code == 12
-    assert "NOT SOUND" in said
+    assert "EVIDENCE NOT VALID" in said
 
 
 def test_a_report_goes_into_a_file(tmp_path: Path) -> None:

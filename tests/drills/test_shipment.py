@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from homeostat.drills.transports.node_boot import digest_of
-from homeostat.drills.transports.shipment import BOOT, MODULES, PACKAGE, shipment
+from engines import leave_out
+from homeostat.drills.shipped.boot import digest_of
+from homeostat.drills.transports.ssh_link import BOOT, MODULES, PACKAGE, shipment
 
 OLD = [f"python3.{minor}" for minor in range(9, 14)]
 TOO_NEW = {("dataclass", "slots"), ("dataclass", "kw_only"), ("zip", "strict")}
@@ -25,7 +26,7 @@ def working(python: str) -> str:
     """The program, or the test is left out; a stand-in that only says what to install is none."""
     program = shutil.which(python)
     if program is None or subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode:
-        pytest.skip(f"no {python} here")
+        leave_out("other-pythons", why=python)
     return program
 
 
@@ -104,7 +105,7 @@ def test_it_runs_on_every_python_that_is_here(python: str, tmp_path: Path) -> No
     (answer,) = tell("verb", json.dumps({"verb": "plan", "record": cpu}))
     assert answer["answer"]["cpus"]  # type: ignore[index]
     asked = [{"ask": "clock"}, {"ask": "status"}, {"ask": "holds", "profile": "haproxy", "how": "listens"}]
-    asked[2] |= {"name": "127.0.0.1", "port": 9}  # type: ignore[dict-item]
+    asked[2] |= {"endpoint": "tcp://127.0.0.1:9"}
     clock, status, holds = tell("serve", "".join(f"{json.dumps(each)}\n" for each in asked))
     assert int(str(clock["answer"])) > 0 and status["answer"] and holds == {"answer": False}
     watch = {"name": "w", "cmdline": "hd-nobody", "sightings_file": "unused"}

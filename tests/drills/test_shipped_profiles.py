@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from homeostat.drills.node_settings import shipped_words
+from homeostat.drills.node.settings import shipped_profiles
 
 UWSGI = "/usr/bin/uwsgi_python3 --ini /etc/{project}/{name}-uwsgi.ini"
 VENV = "/opt/openstack/bin/python3.11 /opt/openstack/bin/uwsgi --ini /etc/{project}/{name}-uwsgi.ini"
@@ -23,7 +23,7 @@ APIS = {
 
 def found_by(line: str) -> list[str]:
     """The profiles that a whole command line belongs to."""
-    return [name for name, words in shipped_words().items() if re.fullmatch(words["command_line"], line)]
+    return [name for name, words in shipped_profiles().items() if re.fullmatch(words["command_line"], line)]
 
 
 @pytest.mark.seed("000 I23 processes are found by the whole command line: uwsgi, apache, eventlet")
@@ -123,4 +123,4 @@ def test_what_only_looks_like_a_service_is_none(line: str) -> None:
 
 def test_whoever_serves_others_too_is_shared() -> None:
     assert found_by("/usr/sbin/apache2 -k start") == ["keystone-in-apache", "apache"]
-    assert all(shipped_words()[name]["shared"] for name in ("keystone-in-apache", "apache"))
+    assert all(shipped_profiles()[name]["shared"] for name in ("keystone-in-apache", "apache"))

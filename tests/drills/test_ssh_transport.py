@@ -18,12 +18,13 @@ import pytest
 from broken_host import identity, state, until
 from real_sshd import SshHost, hop, key_pair, needs_sshd, real_sshd, ssh_host
 
-from homeostat.drills import node_keeper as keeper
+from engines import needs
+from homeostat.drills.shipped.keeper import machine, orders
+from homeostat.drills.site import SshAccess
 from homeostat.drills.transports.port import HostTransport
-from homeostat.drills.transports.ssh import SshTransport
-from homeostat.drills.transports.ssh_settings import SshAccess
+from homeostat.drills.transports.remote import SshTransport
 from homeostat.kernel.errors import BadInput, GiveUp, NotAllowed, NotFound, RetryLater
-from homeostat.lab.leftovers import end_all, keepers
+from homeostat.lab.children import end_all, undo_keepers
 
 TOOL = Path(__file__).with_name("ssh_tool.py")
 VICTIM = f"hd-{uuid4().hex}"
@@ -53,16 +54,16 @@ async def test_a_set_is_killed_on_a_host_that_has_only_python3(ssh: SshHost) -> 
     victims = [ssh.broken.victim(VICTIM) for _ in range(2)]
     bystander = ssh.broken.victim(f"{VICTIM}-not")
     record = ssh.order("node_kill", {"command_line": f"{VICTIM} 600"})
-    began_ns = keeper.now_ns()
+    began_ns = machine.now_ns()
     for verb in ("probe", "plan", "inject", "prove"):
         record = await transport.verb(verb, record)
     assert {each["pid"] for each in record["plan"]["matched"]} == {victim.pid for victim in victims}
-    assert began_ns < record["inject"]["before_ns"] <= record["inject"]["after_ns"] < keeper.now_ns()
+    assert began_ns < record["inject"]["before_ns"] <= record["inject"]["after_ns"] < machine.now_ns()
     assert record["prove"]["proven"] and record["inject"]["signalled"] == 2
     assert [victim.wait(10) for victim in victims] == [-signal.SIGKILL] * 2
     assert bystander.poll() is None
     assert (await transport.status())["open"] == [record["fault"]]
-    before_ns, there_ns, after_ns = keeper.now_ns(), await transport.clock_ns(), keeper.now_ns()
+    before_ns, there_ns, after_ns = machine.now_ns(), await transport.clock_ns(), machine.now_ns()
     assert before_ns < there_ns < after_ns
     (outcome,) = await transport.heal()
     assert (outcome["fault"], outcome["undone"]) == (record["fault"], True)
@@ -82,7 +83,7 @@ async def test_what_was_frozen_goes_on(ssh: SshHost) -> None:
     await ssh.transport.close()
     for verb in ("undo", "verify_undone"):
         record = await ssh.transport.verb(verb, record)
-    with pytest.raises(NotAllowed, match=r"drills.enabled is off"):
+    with pytest.raises(NotAllowed, match=r"drills.enabled is false"):
         await ssh.transport.verb("plan", ssh.order("node_freeze", {"command_line": f"{VICTIM} 600"}))
     assert record["undo"]["reason"] == "asked" and record["verify_undone"]["undone"]
     assert state(victim) == "S"
@@ -142,10 +143,10 @@ async def test_the_host_decides_what_may_be_broken(ssh: SshHost) -> None:
     victim = ssh.broken.victim(VICTIM)
     record = ssh.order("node_kill", {"command_line": f"{VICTIM} 600"})
     ssh.permitted.unlink()
-    with pytest.raises(NotAllowed, match=r"drills are off: no .*drills.json there"):
+    with pytest.raises(NotAllowed, match=r"drills are not permitted there: it has no .*drills.json"):
         await ssh.transport.verb("plan", record)
     ssh.permit(enabled=False)
-    with pytest.raises(NotAllowed, match=r"drills.enabled is off"):
+    with pytest.raises(NotAllowed, match=r"drills.enabled is false"):
         await ssh.transport.verb("plan", record)
     assert not ssh.state.exists()  # nothing is written on a host that does not want it
     ssh.permit(injectors=["node_cpu"])
@@ -166,10 +167,10 @@ async def test_the_host_decides_what_may_be_broken(ssh: SshHost) -> None:
     ssh.permitted.chmod(0o600)
     record = await ssh.transport.verb("plan", record)
     ssh.permit(enabled=False)
-    with pytest.raises(NotAllowed, match=r"drills.enabled is off"):
+    with pytest.raises(NotAllowed, match=r"drills.enabled is false"):
         await ssh.transport.verb("inject", record)
     ssh.permit()
-    keeper.halt(ssh.broken.keeper)
+    orders.halt(ssh.broken.keeper)
     with pytest.raises(NotAllowed, match=r"halted"):
         await ssh.transport.verb("inject", record)
     assert victim.poll() is None
@@ -206,7 +207,7 @@ async def test_a_host_key_that_is_not_known_is_refused(ssh: SshHost, tmp_path: P
 
 async def test_who_has_no_key_is_not_let_in(ssh: SshHost, tmp_path: Path) -> None:
     stranger = SshTransport("c1", ssh.access(key_file=key_pair(tmp_path / "strange")))
-    with pytest.raises(NotAllowed, match=r"lets us not in; .*authorized_keys"):
+    with pytest.raises(NotAllowed, match=r"refuses the login; .*authorized_keys"):
         await stranger.clock_ns()
     for wrong, word in ((tmp_path / "none", "a file that is there"), (ssh.permitted, "a private key")):
         with pytest.raises(BadInput, match=f"ssh.key_file: .*{word}"):
@@ -248,10 +249,7 @@ async def test_sudo_that_is_missing_or_refuses_is_named(ssh: SshHost, tmp_path: 
         await SshTransport("c1", ssh.access(sudo=True, sudo_program=str(refusing))).clock_ns()
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not (shutil.which("sudo") or os.environ.get("REQUIRE_ENGINES") == "all"),
-    reason="needs root, and sudo",
-)
+@needs("root", "sudo")
 async def test_with_sudo_everything_runs_below_it(ssh: SshHost) -> None:
     ssh.permitted.chmod(0o644)
     transport = SshTransport("c1", ssh.access(sudo=True))
@@ -345,16 +343,16 @@ async def test_a_keeper_that_is_gone_is_started_by_the_next_word_to_that_host(ss
         record = await ssh.transport.verb(verb, record)
     await ssh.transport.close()
     # What a reboot leaves: neither keeper nor writer, and a ledger of another boot.
-    assert {each.killed for each in end_all(lambda: keepers(ssh.broken.root), grace_s=0.0)} == {True}
+    assert {each.killed for each in end_all(lambda: undo_keepers(ssh.broken.root), grace_s=0.0)} == {True}
     writer = record["inject"]["writer"]
     os.kill(writer["pid"], signal.SIGKILL)
-    ledger = keeper.Folder(ssh.broken.keeper).ledger(record["fault"])
+    ledger = machine.Folder(ssh.broken.keeper).ledger(record["fault"])
     ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"boot_id": "another"}))
     path = Path(record["plan"]["path"])
-    assert path.exists() and keeper.status(ssh.broken.keeper)["keeper"] is None
+    assert path.exists() and orders.status(ssh.broken.keeper)["keeper"] is None
     ssh.permit(enabled=False)  # what is permitted now changes nothing
     await ssh.transport.clock_ns()
-    until(lambda: keeper.outcome(ssh.broken.keeper, record["fault"]) is not None, "the undo")
+    until(lambda: orders.outcome(ssh.broken.keeper, record["fault"]) is not None, "the undo")
     assert not path.exists() and (await ssh.transport.status())["open"] == []
 
 
@@ -363,14 +361,14 @@ async def test_a_person_on_that_host_can_use_the_keeper_that_was_sent(ssh: SshHo
     record = ssh.order("node_freeze", {"command_line": f"{VICTIM} 600"})
     for verb in ("plan", "inject"):
         record = await ssh.transport.verb(verb, record)
-    (program,) = ssh.state.glob("shipped/*/homeostat/drills/node_keeper")
+    (program,) = ssh.state.glob("shipped/*/homeostat/drills/shipped/keeper")
     argv = ["/usr/bin/python3", str(program), "halt", "--state", str(ssh.broken.keeper)]
     await asyncio.to_thread(subprocess.run, argv, check=True, stdout=subprocess.DEVNULL)
-    assert state(victim) == "S" and keeper.lives(identity(victim))
+    assert state(victim) == "S" and machine.lives(identity(victim))
 
 
 def test_the_library_is_imported_with_the_first_connection_only() -> None:
-    look = "import sys, homeostat.drills.transports.ssh; sys.exit('asyncssh' in sys.modules)"
+    look = "import sys, homeostat.drills.transports.remote; sys.exit('asyncssh' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 

@@ -13,13 +13,13 @@ from uuid import uuid4
 import pytest
 from real_sshd import SshHost, needs_sshd, ssh_host
 
-from homeostat.drills import node_keeper as keeper
-from homeostat.drills.transports.ssh import SshTransport
-from homeostat.drills.transports.ssh_settings import SshAccess
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.process_outage import ProcessPlan, ProcessState, process_outage
-from homeostat.monitors.sightings import Change, read_sightings
-from homeostat.monitors.supervision import Loss, Monitors
+from homeostat.drills.shipped.keeper import machine
+from homeostat.drills.site import SshAccess
+from homeostat.drills.transports.remote import SshTransport
+from homeostat.monitors.shipped.process_watch import WatchConfig
+from homeostat.monitors.shipped.statements import ProcessChange, read_sightings
+from homeostat.monitors.supervision import MonitorLoss, Monitors
+from homeostat.monitors.verdicts import ProcessPlan, ProcessState, process_outage
 
 WITHIN_S = 30.0
 VICTIM = f"hd-{uuid4().hex}"
@@ -45,7 +45,7 @@ def config(folder: Path) -> WatchConfig:
     return WatchConfig("processes", f"^{VICTIM} 600$", str(folder / "sightings.jsonl"), 10.0)
 
 
-def seen(folder: Path, change: Change) -> int:
+def seen(folder: Path, change: ProcessChange) -> int:
     return sum(each.change is change for each in read_sightings(folder / "sightings.jsonl"))
 
 
@@ -60,14 +60,14 @@ async def test_death_and_birth_are_seen_over_ssh(ssh: SshHost, tmp_path: Path) -
         for verb in ("plan", "inject"):
             record = await ssh.transport.verb(verb, record)
         victim.wait()
-        dead_ns = keeper.now_ns()
-        await until(lambda: seen(tmp_path, Change.GONE))
-        born_before_ns = keeper.now_ns()
+        dead_ns = machine.now_ns()
+        await until(lambda: seen(tmp_path, ProcessChange.GONE))
+        born_before_ns = machine.now_ns()
         again = ssh.broken.victim(VICTIM)
-        born_after_ns = keeper.now_ns()
-        await until(lambda: seen(tmp_path, Change.PRESENT) == 2)
-        stable_ns = keeper.now_ns() + 200_000_000
-        await until(lambda: keeper.now_ns() > stable_ns)
+        born_after_ns = machine.now_ns()
+        await until(lambda: seen(tmp_path, ProcessChange.PRESENT) == 2)
+        stable_ns = machine.now_ns() + 200_000_000
+        await until(lambda: machine.now_ns() > stable_ns)
         (found,) = await monitors.stop()
     assert found.lost is None and found.ready is not None and found.ended is not None
     before_ns = record["inject"]["before_ns"]
@@ -77,7 +77,7 @@ async def test_death_and_birth_are_seen_over_ssh(ssh: SshHost, tmp_path: Path) -
     assert [each.pid for each in outage.recovered] == [again.pid]
     assert outage.lower_ms <= (born_after_ns - before_ns) / 1e6
     assert outage.upper_ms >= (born_before_ns - dead_ns) / 1e6
-    assert keeper.identify(found.ready.pid) is None
+    assert machine.identify(found.ready.pid) is None
     assert not command.config_file.exists()
     await ssh.transport.heal()
 
@@ -109,8 +109,8 @@ async def test_a_watch_that_dies_is_lost(ssh: SshHost, tmp_path: Path, who: str)
         for pid in [there] if who == "watch" else ssh.server.sessions():
             os.kill(pid, signal.SIGKILL)
         await asyncio.wait_for(monitors.lost_one.wait(), WITHIN_S)
-        assert monitors.lost == {"processes": Loss.DIED}
-    await until(lambda: keeper.identify(there) is None)
+        assert monitors.lost == {"processes": MonitorLoss.DIED}
+    await until(lambda: machine.identify(there) is None)
 
 
 async def test_a_watch_does_not_outlive_who_asked_for_it(ssh: SshHost, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_watch_does_not_outlive_who_asked_for_it(ssh: SshHost, tmp_path:
         there = await started(ssh, tmp_path, monitors)
         (ours,) = monitors.identities.values()
         os.kill(ours.pid, signal.SIGKILL)
-        await until(lambda: keeper.identify(there) is None)
+        await until(lambda: machine.identify(there) is None)
 
 
 async def test_a_watch_that_does_not_get_there_is_lost_with_a_line(
@@ -128,8 +128,8 @@ async def test_a_watch_that_does_not_get_there_is_lost_with_a_line(
     ssh.permit(enabled=False)
     async with Monitors([ssh.transport.watch(config(tmp_path), tmp_path)]) as monitors:
         assert not await monitors.ready(WITHIN_S)
-        assert monitors.lost == {"processes": Loss.DIED}
-    assert "homeostat: c1: drills.enabled is off" in capfd.readouterr().err
+        assert monitors.lost == {"processes": MonitorLoss.DIED}
+    assert "homeostat: c1: drills.enabled is false" in capfd.readouterr().err
 
 
 def test_what_is_watched_is_no_argument(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import HostId, ResourceId
-from homeostat.drills.tags import Span, TagIndex
-from homeostat.kernel.journal import Local, Seq
+from homeostat.drills.leader.runs import FaultTagIndex, RunSpan
+from homeostat.kernel.journal import EventIndex, Seq
 
 HOSTS = ("n1", "n2")
 RESOURCES = ("web", "db")
 
 
-def span(run: str, began: int, ended: int | None = None, **more: object) -> Span:
-    plain = Span(
+def span(run: str, began: int, ended: int | None = None, **more: object) -> RunSpan:
+    plain = RunSpan(
         run, "infrastructure", (HostId("n1"),), (), Seq(began), None if ended is None else Seq(ended)
     )
     return replace(plain, **more)  # type: ignore[arg-type]
@@ -25,29 +25,29 @@ def span(run: str, began: int, ended: int | None = None, **more: object) -> Span
 
 @pytest.mark.seed("order drills are tagged faults: by host or resource, between its beginning and its end")
 def test_a_fault_is_the_drill_s_from_its_beginning_to_its_end() -> None:
-    tags = TagIndex([span("r-1", 10, 20)])
+    tags = FaultTagIndex([span("r-1", 10, 20)])
     found = {seq: tags.run_of("resource/x", "n1", "blue", Seq(seq)) for seq in (9, 10, 11, 20, 21)}
     assert found == {9: "", 10: "", 11: "r-1", 20: "r-1", 21: ""}
-    assert tags.run_of("resource/x", "n1", "blue", Local(0)) == "", "it is over"
+    assert tags.run_of("resource/x", "n1", "blue", EventIndex(0)) == "", "it is over"
     assert tags.run_of("resource/x", "n2", "blue", Seq(15)) == ""
     assert tags.run_of("node/n1", "n1", "infrastructure", Seq(15)) == "r-1"
     assert tags.run_of("fleet", "", "infrastructure", Seq(15)) == ""
 
 
 def test_a_running_drill_has_what_is_raised_now_until_it_ends() -> None:
-    tags = TagIndex()
+    tags = FaultTagIndex()
     tags.add(span("r-1", 10, hosts=(), resources=(ResourceId("web"),)))
-    assert tags.run_of("resource/web", "n3", "blue", Local(4)) == "r-1"
-    assert tags.run_of("resource/db", "n3", "blue", Local(4)) == ""
+    assert tags.run_of("resource/web", "n3", "blue", EventIndex(4)) == "r-1"
+    assert tags.run_of("resource/db", "n3", "blue", EventIndex(4)) == ""
     tags.end("r-1", Seq(30))
-    assert tags.run_of("resource/web", "n3", "blue", Local(4)) == ""
+    assert tags.run_of("resource/web", "n3", "blue", EventIndex(4)) == ""
     assert tags.run_of("resource/web", "n3", "blue", Seq(30)) == "r-1"
     tags.end("r-1", Seq(40))
     assert tags.run_of("resource/web", "n3", "blue", Seq(31)) == "", "an end stays"
 
 
 def test_a_project_s_drill_has_only_faults_of_that_project() -> None:
-    tags = TagIndex([span("r-1", 10, owner="blue")])
+    tags = FaultTagIndex([span("r-1", 10, owner="blue")])
     assert tags.run_of("resource/x", "n1", "blue", Seq(11)) == "r-1"
     assert tags.run_of("resource/y", "n1", "green", Seq(11)) == ""
     assert tags.run_of("node/n1", "n1", "infrastructure", Seq(11)) == ""
@@ -82,9 +82,9 @@ _spans = st.lists(
     st.none() | st.integers(0, 70),
 )
 def test_the_index_says_what_a_look_at_every_run_would(
-    spans: list[Span], resource: str, host: str, owner: str, at: int | None
+    spans: list[RunSpan], resource: str, host: str, owner: str, at: int | None
 ) -> None:
-    raised = Local(0) if at is None else Seq(at)
+    raised = EventIndex(0) if at is None else Seq(at)
     fitting = [
         each
         for each in spans
@@ -93,8 +93,8 @@ def test_the_index_says_what_a_look_at_every_run_would(
         and (each.ended is None if at is None else each.began < at <= (each.ended or 10**9))
     ]
     expected = max(fitting, key=lambda each: each.began).run if fitting else ""
-    assert TagIndex(spans).run_of(f"resource/{resource}", host, owner, raised) == expected
-    grown = TagIndex()  # as a server lives through it
+    assert FaultTagIndex(spans).run_of(f"resource/{resource}", host, owner, raised) == expected
+    grown = FaultTagIndex()  # as a server lives through it
     for each in sorted(spans, key=lambda each: each.began):
         grown.add(replace(each, ended=None))
     for each in spans:

@@ -16,14 +16,14 @@ from broken_host import OURS, BrokenHost, broken_host, state, until
 from drilled_node import Ground, real_ground
 from real_sshd import needs_sshd, ssh_host
 
-from homeostat.drills import node_keeper as keeper
-from homeostat.drills.transports.local import LocalTransport
+from homeostat.drills.shipped.keeper import machine, orders
+from homeostat.drills.transports.connections import LocalTransport
 from homeostat.drills.transports.port import HostTransport, Verb
 from homeostat.kernel.errors import GiveUp, NotAllowed, NotFound
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.process_outage import ProcessPlan, ProcessState, process_outage
-from homeostat.monitors.sightings import Change, read_sightings
+from homeostat.monitors.shipped.process_watch import WatchConfig
+from homeostat.monitors.shipped.statements import ProcessChange, read_sightings
 from homeostat.monitors.supervision import Monitors
+from homeostat.monitors.verdicts import ProcessPlan, ProcessState, process_outage
 from real_parts import eventually
 
 LISTENER = """
@@ -80,11 +80,11 @@ async def there(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def test_a_fault_from_its_plan_to_its_undo(there: Reached) -> None:
     victim, transport = there.host.victim(VICTIM), there.transport
     record = there.order("node_freeze", PATTERN)
-    began_ns = keeper.now_ns()
+    began_ns = machine.now_ns()
     for verb in FORWARD:
         record = await transport.verb(verb, record)
     assert record["prove"]["proven"] and state(victim) == "T"
-    assert began_ns < record["inject"]["before_ns"] <= record["inject"]["after_ns"] < keeper.now_ns()
+    assert began_ns < record["inject"]["before_ns"] <= record["inject"]["after_ns"] < machine.now_ns()
     assert (await transport.status())["open"] == [record["fault"]]
     await transport.renew(record["fault"])
     assert [each["undone"] for each in await transport.heal()] == [True]
@@ -109,7 +109,7 @@ async def test_a_whole_set_is_killed_and_nobody_else(there: Reached) -> None:
 
 
 async def test_the_clock_is_the_hosts_between_ours(there: Reached) -> None:
-    before_ns, there_ns, after_ns = keeper.now_ns(), await there.transport.clock_ns(), keeper.now_ns()
+    before_ns, there_ns, after_ns = machine.now_ns(), await there.transport.clock_ns(), machine.now_ns()
     assert before_ns < there_ns < after_ns
 
 
@@ -118,7 +118,7 @@ async def test_the_clock_is_the_hosts_between_ours(there: Reached) -> None:
     ("permitted", "target", "error", "words"),
     [
         ({}, {"command_line": "nobody at all"}, NotFound, "nothing would be hit"),
-        ({"enabled": False}, PATTERN, NotAllowed, "drills.enabled is off"),
+        ({"enabled": False}, PATTERN, NotAllowed, "drills.enabled is false"),
         ({"injectors": ["node_cpu"]}, PATTERN, NotAllowed, "allows node_cpu; not node_kill"),
         ({}, {"profile": "unheard-of"}, GiveUp, "unheard-of"),
     ],
@@ -136,7 +136,7 @@ async def test_errors_are_what_the_host_means(
 async def test_a_halted_host_refuses(there: Reached) -> None:
     victim = there.host.victim(VICTIM)
     record = await there.transport.verb("plan", there.order("node_kill", PATTERN))
-    keeper.halt(there.host.keeper)
+    orders.halt(there.host.keeper)
     assert (await there.transport.status())["halted"]
     with pytest.raises(NotAllowed, match="halted"):
         await there.transport.verb("inject", record)
@@ -166,7 +166,7 @@ async def test_death_and_birth_are_seen_with_the_hosts_own_stamps(there: Reached
     assert not any(VICTIM in word for word in command.argv)
     assert command.config_file.stat().st_mode & 0o777 == 0o600
 
-    def seen(change: Change) -> int:
+    def seen(change: ProcessChange) -> int:
         return sum(each.change is change for each in read_sightings(Path(config.sightings_file)))
 
     async with Monitors([command]) as monitors:
@@ -175,11 +175,11 @@ async def test_death_and_birth_are_seen_with_the_hosts_own_stamps(there: Reached
         for verb in FORWARD:
             record = await there.transport.verb(verb, record)
         victim.wait()
-        await eventually(lambda: seen(Change.GONE))
+        await eventually(lambda: seen(ProcessChange.GONE))
         again = there.host.victim(VICTIM)
-        born_ns = keeper.now_ns()
-        await eventually(lambda: seen(Change.PRESENT) == 2)
-        await eventually(lambda: keeper.now_ns() > born_ns + 300_000_000)
+        born_ns = machine.now_ns()
+        await eventually(lambda: seen(ProcessChange.PRESENT) == 2)
+        await eventually(lambda: machine.now_ns() > born_ns + 300_000_000)
         (found,) = await monitors.stop()
     assert found.lost is None and found.ready is not None and found.ended is not None
     before_ns = record["inject"]["before_ns"]
@@ -187,5 +187,5 @@ async def test_death_and_birth_are_seen_with_the_hosts_own_stamps(there: Reached
     assert outage.state is ProcessState.RECOVERED
     assert [each.pid for each in outage.died] == [victim.pid]
     assert [each.pid for each in outage.recovered] == [again.pid]
-    assert keeper.identify(found.ready.pid) is None
+    assert machine.identify(found.ready.pid) is None
     assert not command.config_file.exists()

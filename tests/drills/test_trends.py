@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from played_run import Played, finished, sampled
 
+from homeostat.drills.cli import sparkline, trend_lines
 from homeostat.drills.records.history import read_cleanup
 from homeostat.drills.reports.model import DrillReport, report_of
-from homeostat.drills.reports.trends import Trend, trends_of
-from homeostat.drills.runs_cli import sparkline, trend_lines
-from homeostat.drills.verdicts.verification import verify
+from homeostat.drills.reports.trends import Trend, trend_picture, trends_of
+from homeostat.drills.verdicts.evaluation import verify
 from homeostat.monitors.verdicts import Verdict
-from homeostat.web.trend_picture import trend_picture
 
 
 def reports(folder: Path, *outs_ms: int) -> list[DrillReport]:

@@ -5,9 +5,7 @@ The long form prints what `docs/evidence/undo.md` says.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +14,14 @@ from broken_host import BrokenHost
 from control_groups import control_group
 from undo_campaign import ALL, WAYS, Came, one_round
 
+from engines import leave_out, needs
+
 MOMENTS, SEED = 5, 7
 UNTIL_S = 8.0
 """Moments lie between the begin of the tools and this: before, in and after the injections."""
 
 pytestmark = [
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not (shutil.which("nft") or os.environ.get("REQUIRE_ENGINES") == "all"),
-        reason="needs root and nft to cut a network",
-    ),
+    needs("root", "nftables"),
     pytest.mark.seed(
         "order tool and node process die in six ways at random moments: all undone within the deadline"
     ),
@@ -49,13 +46,14 @@ def able(way: str) -> None:
     """Skip where the kernel kills nobody for memory at our wish."""
     with control_group("memory") as group:
         if way.startswith("OOM") and group is None:
-            pytest.skip("needs a control group for memory")
+            leave_out("control-group", why="memory")
 
 
 @pytest.mark.parametrize(
     "way",
     [pytest.param(way, marks=[] if "OOM" in way else pytest.mark.slow) for way in WAYS],
 )
+@pytest.mark.slow
 def test_once_everything_is_broken(host: BrokenHost, way: str) -> None:
     able(way)
     came = one_round(host, way, None)

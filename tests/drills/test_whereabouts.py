@@ -14,17 +14,18 @@ from broken_host import BrokenHost
 from drilled_site import free_port
 from played_run import Played
 
-from homeostat.drills.fault import Disk, Victim
+from engines import needs
+from homeostat.drills.actions import DiskFault, Victim
 from homeostat.drills.model import Dependant, HolderMoved
-from homeostat.drills.planning.asking import Asker
-from homeostat.drills.planning.depending import dependants_in, depended_on, used_by
-from homeostat.drills.planning.looking import HOLDERS_HELD_S, Looking
-from homeostat.drills.planning.preparation import order_of
+from homeostat.drills.planning.blast_radius import dependants_in, services_used_by, verdict_services
+from homeostat.drills.planning.preflight import HOLDERS_HELD_S, Preflight
+from homeostat.drills.planning.preparation import injector_order
+from homeostat.drills.planning.service_client import ServiceClient
 from homeostat.drills.records.facts import DependantsSeen, Fact, HolderSeen
 from homeostat.drills.site import Site, read_site
-from homeostat.drills.transports.opening import Transports
-from homeostat.drills.verdicts.checkers import judge
-from homeostat.drills.verdicts.judgement import Row, Why
+from homeostat.drills.transports.connections import Transports
+from homeostat.drills.verdicts.evaluation import judge
+from homeostat.drills.verdicts.judgement import RowReason, VerdictRow
 from homeostat.kernel.errors import BadInput
 from homeostat.monitors.verdicts import Verdict
 
@@ -57,24 +58,24 @@ def services(data: str | None = "/var/lib/mysql") -> dict[str, Any]:
 @pytest.mark.seed("000 I16 the disk that is hit is the one of the service's data")
 def test_a_disk_is_hit_where_the_data_of_the_target_lies_or_of_what_it_uses(tmp_path: Path) -> None:
     site = site_of(tmp_path, services())
-    fault = Disk("disk", Victim(service="web"), 1000)
-    assert used_by(site, ["web"]) == ("web", "token", "database")
-    order = order_of(site, fault, "n1", "r-1", 30)
+    fault = DiskFault("disk", Victim(service="web"), 1000)
+    assert services_used_by(site, ["web"]) == ("web", "token", "database")
+    order = injector_order(site, fault, "n1", "r-1", 30)
     assert list(order["target"]["data"].items()) == [("database", "/var/lib/mysql"), ("mail", "/var/mail")]
-    assert "data" not in order_of(site, fault, "n2", "r-1", 30)["target"]
+    assert "data" not in injector_order(site, fault, "n2", "r-1", 30)["target"]
 
 
 def test_services_may_use_each_other_in_a_ring(tmp_path: Path) -> None:
     given = services()
     given["database"]["uses"] = ["web"]
-    assert used_by(site_of(tmp_path, given), ["token"]) == ("token", "database", "web")
+    assert services_used_by(site_of(tmp_path, given), ["token"]) == ("token", "database", "web")
 
 
 def test_only_what_decides_and_what_it_uses_counts(tmp_path: Path) -> None:
     drill = Played().drill
-    assert depended_on(site_of(tmp_path, services()), drill) == ("web", "token", "database")
+    assert verdict_services(site_of(tmp_path, services()), drill) == ("web", "token", "database")
     shown = replace(drill, checks=tuple(each for each in drill.checks if each.kind != "service_outage"))
-    assert depended_on(site_of(tmp_path, services()), shown) == ()
+    assert verdict_services(site_of(tmp_path, services()), shown) == ()
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_a_host_says_whose_data_lies_on_the_disk(host: BrokenHost) -> None:
     assert ":" in seen.device
 
 
+@needs("shared-memory")
 def test_the_first_data_that_can_be_hit_decides_which_disk(host: BrokenHost) -> None:
     shared = Path("/dev/shm")
     host.permit(writable_paths=[str(host.root), str(shared)])
@@ -130,7 +132,7 @@ def test_the_first_data_that_can_be_hit_decides_which_disk(host: BrokenHost) -> 
 # ---- rows ----------------------------------------------------------------------------------------------
 
 
-def row(check: Dependant | HolderMoved, *facts: tuple[float, Fact]) -> tuple[Row, Verdict]:
+def row(check: Dependant | HolderMoved, *facts: tuple[float, Fact]) -> tuple[VerdictRow, Verdict]:
     """The row of one more check in a clean run, and the verdict."""
     played = Played()
     played.drill = replace(played.drill, checks=(*played.drill.checks, check))
@@ -150,16 +152,16 @@ BESIDE = DependantsSeen("7:0 (loop0)", (), ("database in /var/lib/mysql",))
 @pytest.mark.parametrize(
     ("facts", "verdict", "why"),
     [
-        ([(2_000, ON)], Verdict.PASS, Why.DEPENDANT),
-        ([(2_000, BESIDE)], Verdict.INCONCLUSIVE, Why.NO_DEPENDANT),
-        ([(2_000, DependantsSeen("7:0", (), ()))], Verdict.INCONCLUSIVE, Why.NO_DEPENDANT),
-        ([(2_000, BESIDE), (2_100, ON)], Verdict.PASS, Why.DEPENDANT),
-        ([], Verdict.ERROR, Why.NOT_LOOKED),
-        ([(5_000, ON)], Verdict.ERROR, Why.NOT_LOOKED),
+        ([(2_000, ON)], Verdict.PASS, RowReason.DEPENDANT),
+        ([(2_000, BESIDE)], Verdict.INCONCLUSIVE, RowReason.NO_DEPENDANT),
+        ([(2_000, DependantsSeen("7:0", (), ()))], Verdict.INCONCLUSIVE, RowReason.NO_DEPENDANT),
+        ([(2_000, BESIDE), (2_100, ON)], Verdict.PASS, RowReason.DEPENDANT),
+        ([], Verdict.ERROR, RowReason.NOT_LOOKED),
+        ([(5_000, ON)], Verdict.ERROR, RowReason.NOT_LOOKED),
     ],
 )
 def test_a_disk_without_a_dependant_does_not_count(
-    facts: list[tuple[float, Fact]], verdict: Verdict, why: Why
+    facts: list[tuple[float, Fact]], verdict: Verdict, why: RowReason
 ) -> None:
     found, whole = row(DEPENDANT, *facts)
     assert (found.result, found.why, whole) == (verdict, why, verdict)
@@ -176,42 +178,50 @@ MOVED = HolderMoved("holder_moved", "R8.1", "balancer")
 @pytest.mark.parametrize(
     ("facts", "verdict", "why"),
     [
-        ([seen("before", "n1"), seen("during", "n2"), seen("after", "n1")], Verdict.PASS, Why.HOLDER_MOVED),
-        ([seen("before", "n1"), seen("after", "n2")], Verdict.PASS, Why.HOLDER_MOVED),
-        ([seen("before", "n1"), seen("during"), seen("after", "n1")], Verdict.FAIL, Why.HOLDER_STAYED),
-        ([seen("before", "n1"), seen("after", "n1")], Verdict.FAIL, Why.HOLDER_STAYED),
-        ([seen("before", "n1"), seen("after", "n1", "n2")], Verdict.INCONCLUSIVE, Why.HOLDER_UNKNOWN),
-        ([seen("before", "n1"), seen("after", silent=("n2",))], Verdict.INCONCLUSIVE, Why.HOLDER_UNKNOWN),
+        (
+            [seen("before", "n1"), seen("during", "n2"), seen("after", "n1")],
+            Verdict.PASS,
+            RowReason.HOLDER_MOVED,
+        ),
+        ([seen("before", "n1"), seen("after", "n2")], Verdict.PASS, RowReason.HOLDER_MOVED),
+        ([seen("before", "n1"), seen("during"), seen("after", "n1")], Verdict.FAIL, RowReason.HOLDER_STAYED),
+        ([seen("before", "n1"), seen("after", "n1")], Verdict.FAIL, RowReason.HOLDER_STAYED),
+        ([seen("before", "n1"), seen("after", "n1", "n2")], Verdict.INCONCLUSIVE, RowReason.HOLDER_UNKNOWN),
+        (
+            [seen("before", "n1"), seen("after", silent=("n2",))],
+            Verdict.INCONCLUSIVE,
+            RowReason.HOLDER_UNKNOWN,
+        ),
         (
             [seen("before", "n1", silent=("n2",)), seen("after", "n2", silent=("n1",))],
             Verdict.INCONCLUSIVE,
-            Why.HOLDER_UNKNOWN,
+            RowReason.HOLDER_UNKNOWN,
         ),
         (
             [seen("before", "n1", silent=("n2",)), seen("after", "n2")],
             Verdict.INCONCLUSIVE,
-            Why.HOLDER_UNKNOWN,
+            RowReason.HOLDER_UNKNOWN,
         ),
         (
             [seen("before", "n1"), seen("after", "n2", silent=("n1",))],
             Verdict.INCONCLUSIVE,
-            Why.HOLDER_UNKNOWN,
+            RowReason.HOLDER_UNKNOWN,
         ),
-        ([seen("before", "n1"), seen("after", "n2", silent=("n3",))], Verdict.PASS, Why.HOLDER_MOVED),
+        ([seen("before", "n1"), seen("after", "n2", silent=("n3",))], Verdict.PASS, RowReason.HOLDER_MOVED),
         (
             [seen("before", "n1"), seen("during", "n2", silent=("n1",)), seen("after", "n2")],
             Verdict.PASS,
-            Why.HOLDER_MOVED,
+            RowReason.HOLDER_MOVED,
         ),
-        ([seen("before", "n1", "n2"), seen("after", "n2")], Verdict.ERROR, Why.HOLDER_UNKNOWN),
-        ([seen("before"), seen("after", "n2")], Verdict.ERROR, Why.HOLDER_UNKNOWN),
-        ([seen("before", "n1")], Verdict.ERROR, Why.NOT_LOOKED),
-        ([seen("after", "n2")], Verdict.ERROR, Why.NOT_LOOKED),
+        ([seen("before", "n1", "n2"), seen("after", "n2")], Verdict.ERROR, RowReason.HOLDER_UNKNOWN),
+        ([seen("before"), seen("after", "n2")], Verdict.ERROR, RowReason.HOLDER_UNKNOWN),
+        ([seen("before", "n1")], Verdict.ERROR, RowReason.NOT_LOOKED),
+        ([seen("after", "n2")], Verdict.ERROR, RowReason.NOT_LOOKED),
     ],
 )
 @pytest.mark.seed("order the address really moves: who holds it is asked of the hosts, before and after")
 def test_an_address_has_moved_only_when_another_host_says_so(
-    facts: list[HolderSeen], verdict: Verdict, why: Why
+    facts: list[HolderSeen], verdict: Verdict, why: RowReason
 ) -> None:
     found, whole = row(MOVED, *((2_000 + number, fact) for number, fact in enumerate(facts)))
     assert (found.result, found.why, whole) == (verdict, why, verdict)
@@ -230,8 +240,8 @@ async def test_who_holds_an_address_is_asked_of_every_host(host: BrokenHost, tmp
     balancer = {"endpoint": f"tcp://127.0.0.1:{free_port()}", "holder": "address", "hosts": on}
     config = {"n1": {"config": str(host.config)}, "n2": {"config": str(tmp_path / "none.yaml")}}
     site = site_of(tmp_path, {"balancer": balancer}, config)
-    async with Asker() as asker, Transports(site, tmp_path) as transports:
-        looking = Looking(site, transports, asker)
+    async with ServiceClient() as asker, Transports(site, tmp_path) as transports:
+        looking = Preflight(site, transports, asker)
         found = await looking.holder("balancer", "before")
         assert (found.hosts, found.silent) == (("n1",), ("n2",))
         assert await looking.holder("balancer", "during", ["n1", "n2"]) == seen("during")
@@ -256,9 +266,9 @@ async def test_a_host_that_says_nothing_holds_no_fault_up(tmp_path: Path) -> Non
     balancer = {"endpoint": "tcp://127.0.0.1:80", "holder": "address", "hosts": {"n1": {"profile": "web"}}}
     site = site_of(tmp_path, {"balancer": balancer}, {"n1": {"ssh": ssh}})
     try:
-        async with Asker() as asker, Transports(site, tmp_path) as transports:
-            asking = Looking(site, transports, asker).holder("balancer", "during")
-            assert await asyncio.wait_for(asking, 2.5 * HOLDERS_HELD_S) == seen("during", silent=("n1",))
+        async with ServiceClient() as asker, Transports(site, tmp_path) as transports:
+            asking = Preflight(site, transports, asker).holder("balancer", "during")
+            assert await asyncio.wait_for(asking, 10 * HOLDERS_HELD_S) == seen("during", silent=("n1",))
             assert taken.is_set()
     finally:
         endless.set()

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.drills.injectors.permitted import KINDS, read_permitted, read_profile
-from homeostat.drills.injectors.words import Words
-from homeostat.drills.node_settings import DrilledNode, InjectorKind
-from homeostat.kernel.config import checked
+from homeostat.drills.node.settings import DrilledNodeSettings, InjectorKind
+from homeostat.drills.shipped.permissions import KINDS, FieldReader, read_permissions, read_profile
+from homeostat.kernel.config import validate
 from homeostat.kernel.errors import BadInput
 
 ANYTHING = st.recursive(
@@ -25,7 +24,9 @@ WRITTEN = st.dictionaries(st.sampled_from(KNOWN) | st.text(), ANYTHING)
 
 
 def test_good_words_are_taken_as_they_are_meant() -> None:
-    words = Words({"a": "x", "n": 2, "w": 3, "c": [0, 1], "p": ["10.0.0.1", "::1"], "f": True, "m": {"i": 1}})
+    words = FieldReader(
+        {"a": "x", "n": 2, "w": 3, "c": [0, 1], "p": ["10.0.0.1", "::1"], "f": True, "m": {"i": 1}}
+    )
     assert (words.needed("a", "x|y"), words.text("none"), words.number("n", 1, 0, 9)) == ("x", None, 2.0)
     assert (words.whole("w", 1, 1, 3), words.whole("none", 7, 1)) == (3, 7)
     assert (words.wholes("c"), words.wholes("none"), words.texts("none")) == ((0, 1), None, ())
@@ -62,7 +63,7 @@ def test_good_words_are_taken_as_they_are_meant() -> None:
 )
 def test_a_wrong_word_is_named_with_what_is_accepted(given_words: dict[str, object], line: str) -> None:
     with pytest.raises(BadInput) as error:
-        words = Words(given_words)
+        words = FieldReader(given_words)
         words.text("text")
         words.number("number", 1, 0, 5)
         words.whole("whole", 1, 1, 5)
@@ -78,7 +79,7 @@ def test_a_wrong_word_is_named_with_what_is_accepted(given_words: dict[str, obje
 @given(ANYTHING | WRITTEN)
 def test_whatever_a_host_has_written_is_read_or_refused(written: object) -> None:
     try:
-        found = read_permitted("c1", "drills.json", Path("/state"), Words(written))
+        found = read_permissions("c1", "drills.json", Path("/state"), FieldReader(written))
     except BadInput as error:
         assert error.accepted
     else:
@@ -102,12 +103,12 @@ def test_a_profile_means_the_same_in_both_files(words: dict[str, object]) -> Non
     """The JSON of a host that is reached by SSH, and the node.yaml of one with a node process."""
     node = {"host": "n1", "state_dir": "/x", "drills": {"profiles": {"web": words}}}
     try:
-        there = read_profile(Words(words))
+        there = read_profile(FieldReader(words))
     except BadInput:
         with pytest.raises(BadInput):
-            checked(DrilledNode, node)
+            validate(DrilledNodeSettings, node)
     else:
-        assert checked(DrilledNode, node).permitted().own == {"web": there}
+        assert validate(DrilledNodeSettings, node).permitted().own == {"web": there}
 
 
 def test_both_files_know_the_same_kinds() -> None:

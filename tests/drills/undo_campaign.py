@@ -21,7 +21,7 @@ from control_groups import ControlGroup, control_group
 from test_abandoned_faults import AllKinds, gone, tool_of
 from test_node_power import TARGET, Room
 
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import machine, orders
 
 LASTS_S = 10.0
 """A deadline with a margin of 1 s for the undo; with 4 s (0.4 s) a starved keeper was 10 ms late once."""
@@ -179,17 +179,17 @@ def _emptied(group: ControlGroup, host: BrokenHost) -> Callable[[], bool]:
     """The keeper was started from the group, and stays for a while."""
 
     def ask() -> bool:
-        life = keeper.status(host.keeper)["keeper"]
+        life = orders.status(host.keeper)["keeper"]
         if life is not None:
-            found = keeper.Process(life["pid"], life["start_ticks"], life["boot_id"])
-            keeper.send(found, signal.SIGTERM)
+            found = machine.Process(life["pid"], life["start_ticks"], life["boot_id"])
+            machine.send(found, signal.SIGTERM)
         return not (group.folder / "cgroup.procs").read_text().strip()
 
     return ask
 
 
 def _came(host: BrokenHost, kind: str, way: str, plan: Path) -> Came:
-    outcome = keeper.outcome(host.keeper, plan.stem)
+    outcome = orders.outcome(host.keeper, plan.stem)
     if outcome is None:
         assert "inject" not in json.loads(plan.read_text())
         return Came(kind, way, None, None)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from playwright.sync_api import Browser as Driven
 from playwright.sync_api import Page, sync_playwright
 from running_lab import Lab
 
+from engines import CHROMIUM, need
 from homeostat.kernel.client import Client
 
-PROGRAM = "/usr/bin/chromium"
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -26,11 +23,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-
-
-def is_there() -> bool:
-    """Whether tests can use it; with REQUIRE_ENGINES=all they must, and fail where it is missing."""
-    return shutil.which(PROGRAM) is not None or os.environ.get("REQUIRE_ENGINES") == "all"
 
 
 def link(lab: Lab, token: str | None = None) -> str:
@@ -77,9 +69,9 @@ class Browser:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start it, and end it."""
-    assert Path(PROGRAM).exists(), f"{PROGRAM} is missing: apt-get install chromium"
+    need("chromium")
     with sync_playwright() as playwright:
-        driven = playwright.chromium.launch(executable_path=PROGRAM, args=list(FLAGS))
+        driven = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         try:
             yield Browser(driven)
         finally:

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import is_there
 from running_lab import Lab, running
-
-collect_ignore = [] if is_there() else ["test_dashboard.py"]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ import psutil
 from homeostat.kernel.client import Client
 from homeostat.kernel.processes import Identity, die_with_parent, is_alive, send_signal
 from homeostat.lab.plan import PREFERRED_PORTS
-from homeostat.lab.ports import is_free
+from homeostat.lab.preparation import is_free
+from real_parts import PATIENCE
 
 T = TypeVar("T")
 START_WITHIN_S = 90.0
@@ -29,7 +30,7 @@ START_WITHIN_S = 90.0
 
 def eventually(check: Callable[[], T], within_s: float, what: str) -> T:
     """The first true answer of `check`; fails with `what` when there is none in time."""
-    end_s = time.monotonic() + within_s
+    end_s = time.monotonic() + PATIENCE * within_s
     while True:
         answer = check()
         if answer:
@@ -56,6 +57,10 @@ class Lab:
             return self.client.call("GET", path, **query)
         except Exception:
             return None
+
+    def read(self, path: str, **query: str) -> Any:
+        """An answer of a server that is there, though it may take its time on a busy machine."""
+        return eventually(lambda: self.get(path, **query), 10, f"GET {path} is answered")
 
     def child(self, name: str) -> Identity:
         """The identity of one of the supervisor's children."""

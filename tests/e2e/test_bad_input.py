@@ -21,6 +21,7 @@ from running_lab import Lab, choose_ports, eventually, running
 
 from homeostat.contracts.wire import MESSAGE_BYTES_MAX
 from real_parts import NatsServer, free_port
+from small_disk import fill, small_disk
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +63,7 @@ def malformed(lab: Lab) -> Iterator[tuple[str, bytes, str]]:
     yield "heartbeat", bent(seq=HUGE), "Heartbeat.seq"
     yield "heartbeat", bent(boot="a\x00b"), "Heartbeat.boot"
     yield "goodbye", b'{"host":"n2","incarnation":"i"}', "Goodbye.host"
-    yield "levels", b'{"host":"n1"}', "Levels.boot"
+    yield "levels", b'{"host":"n1"}', "Snapshot.boot"
     yield "observations", b" " * (MESSAGE_BYTES_MAX + 1), f"{MESSAGE_BYTES_MAX + 1} bytes"
     for path, value, says in (
         (("host",), "n2", "Observations.host"),
@@ -287,6 +288,7 @@ def test_up_refuses_corrupt_ports_and_secrets_and_leaves_them(tmp_path: Path, na
 
 
 @pytest.mark.seed("order corrupt state file: what can be made anew is set aside, what cannot stops the start")
+@pytest.mark.slow
 def test_up_sets_caches_aside_and_never_overwrites_the_journal(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with running(state) as lab:
@@ -301,7 +303,7 @@ def test_up_sets_caches_aside_and_never_overwrites_the_journal(tmp_path: Path) -
             assert [each.read_bytes() for each in aside] == [rubbish], file
         assert lab.output().count("children.json: not readable as JSON") == 1
         log = (state / "logs" / "node-n1.log").read_text()
-        assert log.count("observations were unreadable and are begun anew") == 1
+        assert log.count("observations were unreadable, begun anew") == 1
         guest = lab.service("guest-n1-a")
         assert guest is not None
         lab.kill(guest)
@@ -319,6 +321,7 @@ def test_up_sets_caches_aside_and_never_overwrites_the_journal(tmp_path: Path) -
 
 
 @pytest.mark.seed("order corrupt state file: `up` says which, and nothing is overwritten")
+@pytest.mark.slow
 def test_up_with_a_corrupt_journal_says_so_and_leaves_it(tmp_path: Path) -> None:
     journal = tmp_path / "state" / "server" / "homeostat.db"
     journal.parent.mkdir(parents=True)
@@ -334,6 +337,7 @@ def test_up_with_a_corrupt_journal_says_so_and_leaves_it(tmp_path: Path) -> None
 
 
 @pytest.mark.seed("order port taken: one line that names it, exit code 3")
+@pytest.mark.slow
 def test_a_taken_port_is_named(lab: Lab, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -360,33 +364,9 @@ def test_a_taken_port_is_named(lab: Lab, tmp_path: Path) -> None:
 
 
 @contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of `size`, in memory; skips where nobody may mount."""
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if made.returncode != 0:
-        pytest.skip(f"no small disk can be mounted here: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Take every byte that is left."""
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-
-
-@contextmanager
-def server_on(disk: Path, folder: Path, nats: NatsServer) -> Iterator[Reader]:
+def server_on(
+    disk: Path, folder: Path, nats: NatsServer, log: Path | None = None, *, healthy: bool = True
+) -> Iterator[Reader]:
     """A server with all that it keeps on a disk of its own, and its administrator."""
     port = free_port()
     (folder / "admin.token").write_text("hs_" + "a" * 43)
@@ -407,18 +387,19 @@ def server_on(disk: Path, folder: Path, nats: NatsServer) -> Iterator[Reader]:
             }
         )
     )
-    log = folder / "server.log"
+    log = log or folder / "server.log"
 
     def listens() -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "homeostat.server", str(file)], stderr=out)
+        process = subprocess.Popen([sys.executable, "-m", "homeostat.server.main", str(file)], stderr=out)
     try:
         eventually(listens, 60, f"the server listens:\n{log.read_text()}")
         with closing(Reader(f"http://127.0.0.1:{port}", "hs_" + "a" * 43)) as admin:
-            eventually(lambda: admin.call("GET", "/healthz")[0] == 200, 10, "healthy")
+            if healthy:
+                eventually(lambda: admin.call("GET", "/healthz")[0] == 200, 10, "healthy")
             yield admin
         assert process.poll() is None
     finally:
@@ -443,10 +424,57 @@ def test_a_full_disk_is_told_by_health_even_when_nothing_happens(tmp_path: Path,
             return str(json.loads(text)["reason"]) if status == 503 else ""
 
         eventually(reason, 20, "health says that something is wrong")
-        assert reason().startswith("the term cannot be renewed: ")
-        assert reason().endswith("the disk is full; make room")
+        assert reason().startswith(f"{disk}: ")
+        assert reason().endswith("the store is read-only until more than 8 MiB are free; make room")
+        assert not (disk / "ballast").exists(), "the renewal of the term gave it back"
         (disk / "filler").unlink()
         eventually(lambda: admin.call("GET", "/healthz")[0] == 200, 10, "healthy by itself")
+        assert (disk / "ballast").exists()
+
+
+@pytest.mark.seed("order full disk: the server stays leader, and no log line that cannot be written ends it")
+def test_a_server_whose_log_is_on_the_full_disk_too_stays_leader(tmp_path: Path, nats: NatsServer) -> None:
+    with small_disk(tmp_path / "disk", "24m") as disk:
+        log = disk / "server.log"
+        with server_on(disk, tmp_path, nats, log) as admin:
+            fill(disk / "filler")
+
+            def health() -> tuple[int, str]:
+                status, text = admin.call("GET", "/healthz")
+                return status, str(json.loads(text).get("reason", ""))
+
+            eventually(lambda: health()[0] == 503, 20, "health says that something is wrong")
+            fill(disk / "filler-2")  # what the ballast gave back is somebody else's now
+            for number in range(30):  # each of them is refused, and says so in the log
+                status, text = admin.call(
+                    "PUT", f"/api/v1/tokens/t-{number}", {"role": "viewer", "project": "p"}
+                )
+                assert status == 503, text
+            eventually(lambda: "MiB free" in health()[1], 20, "one clear line")
+            assert admin.get("/api/v1/tokens")["items"], "it can be read all the time"
+            (disk / "filler").unlink()
+            (disk / "filler-2").unlink()
+            eventually(lambda: health()[0] == 200, 20, "healthy by itself")
+            status, _ = admin.call("PUT", "/api/v1/tokens/after", {"role": "viewer", "project": "p"})
+            assert status == 200
+        assert log.read_text().count("leading") == 1, "it never led anew"
+
+
+@pytest.mark.seed("order full disk: a server that starts on one is read-only until there is room")
+def test_a_server_starts_on_a_full_disk(tmp_path: Path, nats: NatsServer) -> None:
+    with small_disk(tmp_path / "disk", "24m") as disk:
+        with server_on(disk, tmp_path, nats) as admin:
+            assert admin.call("PUT", "/api/v1/tokens/before", {"role": "viewer", "project": "p"})[0] == 200
+        assert (disk / "ballast").exists()
+        fill(disk / "filler")
+        with server_on(disk, tmp_path, nats, healthy=False) as admin:
+            status, text = admin.call("GET", "/healthz")
+            assert (status, "make room" in text) == (503, True)
+            names = {row["name"] for row in admin.get("/api/v1/tokens")["items"]}
+            assert names == {"admin", "before"}
+            (disk / "filler").unlink()
+            eventually(lambda: admin.call("GET", "/healthz")[0] == 200, 20, "healthy by itself")
+            assert admin.call("PUT", "/api/v1/tokens/after", {"role": "viewer", "project": "p"})[0] == 200
 
 
 def _fill_and_free(disk: Path, admin: Reader, log: Path) -> None:

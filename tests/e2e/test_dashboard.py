@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +14,9 @@ from browser import Browser, chromium, link
 from playwright.sync_api import Page, expect
 from running_lab import Lab, eventually
 
-pytestmark = pytest.mark.e2e
+from engines import needs
+
+pytestmark = [pytest.mark.e2e, needs("chromium")]
 
 PAGES = ("", "faults", "drills", "journal", "subscriptions", "silences")
 
@@ -55,7 +59,7 @@ def fault_of(lab: Lab, name: str) -> str:
     """The newest fault of a resource; there is one."""
 
     def found() -> str:
-        rows = [row for row in lab.get("/faults")["items"] if row["about"] == f"resource/{name}"]
+        rows = [row for row in lab.read("/faults")["items"] if row["about"] == f"resource/{name}"]
         return str(rows[0]["id"]) if rows else ""
 
     return eventually(found, 10, f"{name} had a fault")
@@ -126,7 +130,7 @@ def test_a_fault_is_a_picture_and_sentences(lab: Lab, browser: Browser) -> None:
     with browser.visit(lab) as page:
         page.goto(f"{home(lab)}faults/{fault_of(lab, 'web-n2')}")
         labels = page.locator("svg.chain .label")
-        expect(labels.filter(has_text="platform is told: cleared")).to_have_count(1, timeout=15_000)
+        expect(labels.filter(has_text="notice to platform: cleared")).to_have_count(1, timeout=15_000)
         words = labels.all_text_contents()
         for wanted in ("node/n2 sees web-n2 down", "the fault is open", "node/n2: restart", "over"):
             assert wanted in words
@@ -158,7 +162,7 @@ def test_the_journal_is_searched_and_grows_by_itself(lab: Lab, browser: Browser)
         assert seqs == sorted(set(seqs), reverse=True)
         page.get_by_label("subject").fill("nothing has this name")
         page.get_by_role("button", name="Search").click()
-        expect(page.get_by_text("Nothing fits.")).to_be_visible()
+        expect(page.get_by_text("No events found.")).to_be_visible()
 
 
 @pytest.mark.seed("order subscriptions with a test button")
@@ -189,7 +193,7 @@ def test_something_is_silenced_and_told_again_from_the_page(lab: Lab, browser: B
         page.locator("select[name=scope]").select_option("resource")
         page.locator("input[name=name]").fill("web-n9")
         page.locator("input[name=reason]").fill("a new disk")
-        page.get_by_role("button", name="Silence it").click()
+        page.get_by_role("button", name="Create silence").click()
         expect(page.get_by_text("web-n9")).to_be_visible()  # the problem names it
         browser.errors.clear()  # Chromium tells of the 422
         page.goto(f"{home(lab)}silences")
@@ -205,7 +209,7 @@ def test_something_is_silenced_and_told_again_from_the_page(lab: Lab, browser: B
         row.get_by_role("button", name="End the silence of resource guest-n2-a").click()
         expect(row.locator("td .state")).to_have_text("over")
         page.goto(f"{home(lab)}faults/{fault}")
-        expect(page.locator("table.explain")).to_contain_text("is not told: silence s-")
+        expect(page.locator("table.explain")).to_contain_text("held back by silence s-")
 
 
 def test_endpoints_and_expiry_are_shown_and_every_endpoint_is_tried(lab: Lab, browser: Browser) -> None:
@@ -276,7 +280,7 @@ def test_a_viewer_of_blue_sees_nothing_of_the_others(lab: Lab, browser: Browser)
             assert "blue" in source
         assert page.request.get(f"{home(lab)}faults/{fault_of(lab, 'web-n3')}").status == 404
         shown = set(page.request.get(f"{home(lab)}figures").json()["fault"])
-        rows = lab.get("/faults", limit="1000")["items"]
+        rows = lab.read("/faults", limit="1000")["items"]
         assert shown <= {row["id"] for row in rows if row["owner"] == "blue"}
         csrf = page.locator("input[name=csrf]").get_attribute("value") or ""
         for name in ("blue", "green"):
@@ -339,9 +343,9 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(lab: Lab, browser
 @pytest.mark.seed("order the dashboard works at 400 and 1600 px, light and dark")
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (400, "dark"), (1600, "dark")])
 def test_nothing_is_wider_than_the_window(lab: Lab, browser: Browser, width: int, scheme: str) -> None:
-    if not lab.get("/faults")["items"]:
+    if not lab.read("/faults")["items"]:
         kill(lab, "web-n1")
-    fault = eventually(lambda: lab.get("/faults")["items"], 10, "there was a fault")[0]["id"]
+    fault = eventually(lambda: lab.read("/faults")["items"], 10, "there was a fault")[0]["id"]
     with browser.visit(lab, width=width, scheme=scheme) as page:
         for path in (*PAGES, f"faults/{fault}"):
             page.goto(home(lab) + path)
@@ -361,3 +365,19 @@ def test_an_open_page_outlives_a_kill_of_the_server(lab: Lab, browser: Browser) 
         kill(lab, "guest-n1-b")
         expect(page.locator(f"#r-{fault_of(lab, 'guest-n1-b')}")).to_be_visible(timeout=20_000)
     browser.errors.clear()  # Chromium tells of each connection that was refused
+
+
+@pytest.mark.seed("order an open page says that its server hears nothing")
+def test_an_open_page_says_so_while_its_server_hears_nothing(lab: Lab, browser: Browser) -> None:
+    nats = lab.child("nats")
+    with browser.visit(lab) as page:
+        page.goto(f"{home(lab)}faults")
+        is_live(page)
+        said = page.locator("#health .impaired")
+        expect(said).to_have_count(0)
+        os.kill(nats.pid, signal.SIGSTOP)
+        try:
+            expect(said).to_contain_text("the server cannot hear", timeout=60_000)
+        finally:
+            os.kill(nats.pid, signal.SIGCONT)
+        expect(said).to_have_count(0, timeout=60_000)

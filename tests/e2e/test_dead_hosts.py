@@ -16,15 +16,15 @@ from running_lab import Lab, eventually
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.errors import Conflict
 from homeostat.kernel.processes import is_alive
-from homeostat.lab.machines import switch_off
-from homeostat.lab.settings import StateDirectory
+from homeostat.lab.plan import StateDirectory
+from homeostat.lab.power import switch_off
 
 pytestmark = pytest.mark.e2e
 
 
 def carried(lab: Lab, name: str = "n2") -> dict[str, list[str]]:
     """What runs on a host now, by who would hear of its death: guests may have moved in an earlier test."""
-    rows = sorted((row["id"], row["owner"]) for row in lab.get("/resources")["items"] if row["host"] == name)
+    rows = sorted((row["id"], row["owner"]) for row in lab.read("/resources")["items"] if row["host"] == name)
     found = {"on-call": [each for each, _ in rows]}
     for each, owner in rows:
         found.setdefault(owner, []).append(each)
@@ -48,6 +48,11 @@ def host(lab: Lab, name: str = "n2") -> dict[str, Any]:
     answer = lab.get("/hosts")
     rows = [] if not answer else [row for row in answer["items"] if row["host"] == name]
     return rows[0] if rows else {}
+
+
+def ended(lab: Lab, fault: str) -> set[str]:
+    """Who heard that it is over, or that all that was its own runs elsewhere."""
+    return {name for end in ("cleared", "recovered") for name in host_notices(lab, end, fault)}
 
 
 def host_notices(lab: Lab, transition: str, fault: str) -> dict[str, list[str]]:
@@ -105,14 +110,14 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
         eventually(lambda: len(host_notices(lab, "raised", fault["id"])) == len(hit), 10, "all were told")
         assert host_notices(lab, "raised", fault["id"]) == hit
         eventually(lambda: carried(lab) == {"on-call": ["web-n2"], "platform": ["web-n2"]}, 10, "guests left")
-        dead = {row["id"]: row["state"] for row in lab.get("/resources")["items"] if row["host"] == "n2"}
+        dead = {row["id"]: row["state"] for row in lab.read("/resources")["items"] if row["host"] == "n2"}
         assert dead == {"web-n2": "error"}
         assert host(lab)["marked_at"] and host(lab)["error_at"]
-        states = {row["id"]: row["state"] for row in lab.get("/resources")["items"]}
+        states = {row["id"]: row["state"] for row in lab.read("/resources")["items"]}
         assert "error" not in {states[each] for each in hit["on-call"] if each != "web-n2"}, "they left it"
-        kinds = [row["kind"] for row in lab.get("/faults", state="open")["items"]]
+        kinds = [row["kind"] for row in lab.read("/faults", state="open")["items"]]
         assert kinds == ["host_down"], "neither agent_lost nor the guests are told beside it"
-        story = [row["kind"] for row in lab.get(f"/explain/{fault['id']}")["items"]]
+        story = [row["kind"] for row in lab.read(f"/explain/{fault['id']}")["items"]]
         order = ["HostDown", "FaultRaised", "HostFenced"]
         assert [kind for kind in story if kind in order] == order
         assert story.index("FaultRaised") < story.index("ActionIntended") < story.index("HostMarked")
@@ -121,11 +126,14 @@ def test_a_dead_host_does_exactly_what_what_if_said(lab: Lab) -> None:
     finally:
         command(lab, "lab", "start-host", "n2")
     eventually(lab.all_up, 60, "the host is back")
-    eventually(lambda: len(host_notices(lab, "cleared", fault["id"])) == len(hit), 20, "all were told so")
-    assert host_notices(lab, "cleared", fault["id"]) == hit
+    stayed = {name: carried_ for name, carried_ in hit.items() if "web-n2" in carried_}
+    eventually(lambda: len(host_notices(lab, "cleared", fault["id"])) == len(stayed), 20, "they were told")
+    assert host_notices(lab, "cleared", fault["id"]) == stayed
+    left = {name: carried_ for name, carried_ in hit.items() if name not in stayed}
+    assert host_notices(lab, "recovered", fault["id"]) == left, "whose guests ran elsewhere knew that"
     assert (host(lab)["state"], host(lab)["fenced"]) == ("up", "")
     assert (host(lab)["marked_at"], host(lab)["error_at"]) == (None, None)
-    others = [row for row in lab.get("/faults")["items"] if row["raised_at"] >= fault["raised_at"]]
+    others = [row for row in lab.read("/faults")["items"] if row["raised_at"] >= fault["raised_at"]]
     assert [row["id"] for row in others] == [fault["id"]], "one fault told it all"
 
 
@@ -153,7 +161,7 @@ def test_a_frozen_agent_on_a_living_host_is_only_agent_lost(lab: Lab) -> None:
 @pytest.mark.seed("order observe mode decides, writes down and does not act")
 def test_an_unarmed_room_writes_down_what_it_would_do_and_a_person_gives_the_receipt(lab: Lab) -> None:
     eventually(lab.all_up, 30, "everything is up")
-    command(lab, "arm", "faults", "--off")
+    command(lab, "arm", "recovery", "--off")
     try:
         command(lab, "lab", "kill-host", "n1")
         eventually(lambda: host(lab, "n1").get("state") == "down", 15, "it is down")
@@ -161,17 +169,17 @@ def test_an_unarmed_room_writes_down_what_it_would_do_and_a_person_gives_the_rec
         assert fault is not None
 
         def story() -> list[str]:
-            return [row["kind"] for row in lab.get(f"/explain/{fault['id']}")["items"]]
+            return [row["kind"] for row in lab.read(f"/explain/{fault['id']}")["items"]]
 
         eventually(lambda: "ActRefused" in story(), 10, "the refusal is written down")
         command(lab, "host", "fenced", "n1", "--receipt", "I pulled the plug")
         assert host(lab, "n1")["fenced"] == "I pulled the plug"
-        eventually(lambda: story().count("ActRefused") == 2, 10, "once an act")
-        states = {row["state"] for row in lab.get("/resources")["items"] if row["host"] == "n1"}
+        eventually(lambda: story().count("ActRefused") in (2, 3), 10, "once an act")
+        states = {row["state"] for row in lab.read("/resources")["items"] if row["host"] == "n1"}
         assert (states, host(lab, "n1")["marked_at"]) == ({"unknown"}, None), "nobody shows it in error"
         assert "ActionIntended" not in story()
     finally:
-        command(lab, "arm", "faults")
+        command(lab, "arm", "recovery")
         command(lab, "lab", "start-host", "n1")
     eventually(lab.all_up, 60, "the host is back")
     eventually(lambda: (the_fault(lab, "host_down") or {}).get("state") == "cleared", 20, "cleared")
@@ -194,9 +202,9 @@ def test_the_server_dies_while_a_host_is_down_and_nobody_hears_twice(lab: Lab) -
         eventually(lambda: len(host_notices(lab, "raised", fault["id"])) == len(hit), 20, "all were told")
     finally:
         command(lab, "lab", "start-host", "n2")
-    eventually(lambda: len(host_notices(lab, "cleared", fault["id"])) == len(hit), 60, "all were told so")
+    eventually(lambda: ended(lab, fault["id"]) == set(hit), 60, "all were told so")
     assert host_notices(lab, "raised", fault["id"]) == hit
-    rows = lab.get("/status")["items"]
+    rows = lab.read("/status")["items"]
     assert next(row["value"] for row in rows if row["promise"] == "acts past their deadline") == 0
 
 
@@ -216,15 +224,12 @@ def test_two_of_three_hosts_at_once_are_not_believed(lab: Lab) -> None:
         assert fault is not None
         assert "2 of 3" in fault["reason"]
         eventually(lambda: lab.told("on-call", "fleet") == ["raised"], 10, "once")
-        assert {row["state"] for row in lab.get("/hosts")["items"]} == {"unknown"}
-        assert not any(row["fenced"] for row in lab.get("/hosts")["items"])
-        assert {row["host"]: row["agent"] for row in lab.get("/hosts")["items"]} == {
-            "n1": "present",
-            "n2": "unknown",
-            "n3": "unknown",
-        }
-        states = {(row["host"], row["state"]) for row in lab.get("/resources")["items"]}
-        assert states == {("n1", "up"), ("n2", "unknown"), ("n3", "unknown")}, "nobody sees what runs there"
+        assert {row["state"] for row in lab.read("/hosts")["items"]} == {"unknown"}
+        assert not any(row["fenced"] for row in lab.read("/hosts")["items"])
+        assert {row["agent"] for row in lab.read("/hosts")["items"]} == {"unknown"}
+        assert {row["state"] for row in lab.read("/resources")["items"]} == {"unknown"}, (
+            "of nothing is it known"
+        )
     finally:
         for name in ("n2", "n3"):
             command(lab, "lab", "start-host", name)
@@ -240,7 +245,7 @@ def test_a_host_that_is_not_there_is_one_line(lab: Lab, tmp_path: Path) -> None:
             [sys.executable, "-m", "homeostat.cli", *words, "--dir", str(lab.directory)],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
         assert done.returncode == 4
         assert done.stderr.count("\n") == 1

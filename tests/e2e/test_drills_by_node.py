@@ -10,7 +10,7 @@ import yaml
 from lab_drilled import Tool, rows, said
 from running_lab import Lab, eventually
 
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import machine, orders
 
 pytestmark = pytest.mark.e2e
 DRILL = """
@@ -54,6 +54,7 @@ def test_a_web_process_dies_on_the_lab_through_the_node_process(lab: Lab, site: 
 
 @pytest.mark.seed("order the undo needs neither the server nor the tool: each killed, undone in time")
 @pytest.mark.parametrize("who", ["tool", "server"])
+@pytest.mark.slow
 def test_a_fault_on_the_lab_is_undone_whoever_is_killed(lab: Lab, site: Path, who: str) -> None:
     tool, before = Tool(lab), len(Tool(lab).runs())
     mine = site.parent / f"mine-{who}"
@@ -64,14 +65,14 @@ def test_a_fault_on_the_lab_is_undone_whoever_is_killed(lab: Lab, site: Path, wh
     run = tool.injected(before)
     (fact,) = tool.facts(run, "Injected")
     host = str(fact["hit"][0]).split(":")[0]
-    folder = keeper.Folder(lab.directory / "hosts" / host / "keeper")
+    folder = machine.Folder(lab.directory / "hosts" / host / "keeper")
     assert folder.open_faults() == [run.name]
     if who == "tool":
         process.kill()
     else:
         lab.kill_child("server")
     eventually(lambda: folder.open_faults() == [], 40, "the fault is undone")
-    outcome = keeper.outcome(folder.root, run.name)
+    outcome = orders.outcome(folder.root, run.name)
     assert outcome is not None and outcome["undone"] and outcome["within_deadline"], outcome
     assert who != "tool" or outcome["reason"] == "lapsed"
     process.communicate(timeout=60)

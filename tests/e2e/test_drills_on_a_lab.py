@@ -21,6 +21,7 @@ def drill(lab: Lab, *words: str) -> tuple[int, Any, str]:
 
 
 @pytest.mark.seed("000 tc001 on the lab")
+@pytest.mark.slow
 def test_a_web_process_dies_on_the_lab(lab: Lab) -> None:
     code, report, said = drill(lab, "run", "service-down", "--seed", "1")
     assert (code, report["verdict"]) == (0, "PASS"), (report["because"], said)

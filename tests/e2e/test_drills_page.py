@@ -12,11 +12,12 @@ from browser import Browser, chromium
 from playwright.sync_api import Page, expect
 
 from drill_reports import report
+from engines import needs
 from homeostat.kernel.client import Client
 from real_parts import NatsServer
 from running_server import RunningServer, running_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, needs("chromium")]
 
 FOCUSABLE = "a[href], button, select, input:not([type=hidden])"
 DEVIATION = "nova's driver is its own fake one"
@@ -84,7 +85,7 @@ def test_the_list_leads_to_a_run_with_its_rows_bounds_and_layers(
         expect(page.locator(".layers svg rect.sure")).to_have_count(2)
         expect(page.locator(".layers")).to_contain_text("noticed by us 44 ms")
         page.goto(f"{server.url}/console/drills/r-now")
-        expect(page.locator("#live")).to_contain_text("its report comes when it ends")
+        expect(page.locator("#live")).to_contain_text("The report appears when it ends")
 
 
 def test_an_open_page_shows_the_halt_and_the_verdict_without_reload(
@@ -101,11 +102,29 @@ def test_an_open_page_shows_the_halt_and_the_verdict_without_reload(
         assert page.evaluate("window.same"), "the page was loaded again"
 
 
+def test_the_keyboard_stays_where_it_was_when_the_list_is_redrawn(
+    server: RunningServer, browser: Browser
+) -> None:
+    with visit(browser, server) as page:
+        page.goto(f"{server.url}/console/drills")
+        expect(page.locator("#link")).to_have_attribute("data-state", "on")
+        without_an_id = page.locator(".trend a").first
+        without_an_id.focus()
+        page.evaluate("window.before = document.activeElement")
+        server.client.call("POST", "/drills/halt", {"why": "smoke in rack 4"})
+        expect(page.locator(".headline")).to_contain_text("smoke in rack 4")
+        assert not page.evaluate("window.before.isConnected"), "nothing was redrawn"
+        expect(without_an_id).to_be_focused()
+        server.client.call("POST", "/drills/resume")
+        expect(page.locator(".headline")).to_have_count(0)
+        expect(without_an_id).to_be_focused()
+
+
 def test_a_tenant_sees_its_own_drills_only(server: RunningServer, browser: Browser) -> None:
     made = server.client.call("PUT", "/tokens/eyes", {"role": "viewer", "project": "blue"})["token"]
     with visit(browser, server, token=made) as page:
         page.goto(f"{server.url}/console/drills")
-        expect(page.locator("#live")).to_contain_text("No drill ran yet")
+        expect(page.locator("#live")).to_contain_text("No runs yet")
         assert page.request.get(f"{server.url}/console/drills/r-now").status == 404
     assert Client(server.url, made).call("GET", "/drills/trends")["items"] == []
 
@@ -152,7 +171,7 @@ def test_a_person_halts_all_drills_and_lets_them_begin_again(
         told = server.client.call("POST", f"/drills/runs/{run}/renew")
         assert told == {"stop": "halted by admin: smoke in rack 4"}
         assert server.client.call("GET", "/drills/runs")["halt"]["why"] == "smoke in rack 4"
-        page.get_by_role("button", name="Let drills begin again").click()
+        page.get_by_role("button", name="Resume drills").click()
         expect(page.locator(".headline")).to_have_count(0)
         assert server.client.call("GET", "/drills/runs")["halt"] is None
         for act in ("halt", "resume"):
@@ -173,9 +192,11 @@ def test_who_may_only_look_has_no_button_and_what_another_halted_stays(
         for role, halts in (("viewer", 0), ("operator", 1)):
             with visit(browser, server, token=tokens[role]) as page:
                 page.goto(f"{server.url}/console/drills")
-                expect(page.locator(".headline")).to_contain_text("or who halted them, lets them begin again")
+                expect(page.locator(".headline")).to_contain_text(
+                    "or the token that halted them, can resume them"
+                )
                 expect(page.get_by_role("button", name="Halt all drills")).to_have_count(halts)
-                expect(page.get_by_role("button", name="Let drills begin again")).to_have_count(0)
+                expect(page.get_by_role("button", name="Resume drills")).to_have_count(0)
                 expect(page.locator("#live")).not_to_contain_text("secret reasons")
                 csrf = page.locator("input[name=csrf]").first.input_value()
                 answer = page.request.post(f"{server.url}/console/drills/resume", form={"csrf": csrf})

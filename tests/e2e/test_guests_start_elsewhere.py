@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -179,7 +178,7 @@ def test_guests_of_a_dead_host_start_where_what_if_said_once_and_do_not_come_bac
         assert all(now[name] == untouched[name] for name in GUESTS if name not in said), "nobody else moves"
         hit = command(lab, "what-if", "host", "n2")
         assert [row["id"] for row in hit["resources"]] == ["web-n2"], "they are not hit a second time"
-        fault = lab.get("/faults", state="open")["items"][0]
+        fault = lab.read("/faults", state="open")["items"][0]
         assert (fault["kind"], fault["about"]) == ("host_down", "node/n2")
         (raised,) = [
             body["fault"]
@@ -218,21 +217,36 @@ def test_a_guest_that_moved_and_dies_there_is_restarted_there_and_told(lab: Lab)
     assert guests(lab)[guest] == there
 
 
+def _down(lab: Lab) -> list[str]:
+    return [each["host"] for each in lab.read("/hosts")["items"] if each["state"] == "down"]
+
+
 @pytest.mark.seed("order kill -9 of the server between receipt and assignment: still exactly once")
+@pytest.mark.slow
 def test_the_server_dies_between_the_receipt_and_the_assignment(lab: Lab) -> None:
     eventually(lambda: at_rest(lab), 40, "everything is up")
     host = crowded(lab)
     said, before = foretold(lab, host), len(starts(lab))
     assert said
-    command(lab, "arm", "resources", "--off")
+    command(lab, "arm", "recovery", "--off")
     with Watch(lab.directory) as watch:
         try:
             fenced = len(journal(lab, "HostFenced"))
             command(lab, "lab", "kill-host", host)
+            eventually(lambda: host in _down(lab), 20, "it is known to be down")
+            command(lab, "host", "fenced", host, "--receipt", "I looked")  # nobody else may fence it
             eventually(lambda: len(journal(lab, "HostFenced")) > fenced, 20, "the receipt is written")
-            refused = [event for _, event in journal(lab, "ActRefused") if event["room"] == "resources"]
+            refused = [
+                event
+                for _, event in journal(lab, "ActRefused")
+                if event["component"] == "recovery" and event["act"] == "start_elsewhere"
+            ]
             eventually(
-                lambda: [event for _, event in journal(lab, "ActRefused") if event["room"] == "resources"],
+                lambda: [
+                    event
+                    for _, event in journal(lab, "ActRefused")
+                    if event["component"] == "recovery" and event["act"] == "start_elsewhere"
+                ],
                 10,
                 "the refusal is written",
             )
@@ -242,7 +256,7 @@ def test_the_server_dies_between_the_receipt_and_the_assignment(lab: Lab) -> Non
             assert len(starts(lab)) == before, "nothing starts while nobody may"
         finally:
             eventually(lambda: lab.get("/hosts"), 20, "the server answers")
-            command(lab, "arm", "resources")
+            command(lab, "arm", "recovery")
         eventually(lambda: moved(lab, said), 30, "the next server goes on where the last one ended")
         proven(lab, watch, before, host, said)
         command(lab, "lab", "start-host", host)
@@ -264,10 +278,8 @@ def test_the_node_that_should_start_them_dies_at_that_moment(lab: Lab) -> None:
         command(lab, "lab", "kill-host", host)
         eventually(lambda: len(journal(lab, "GuestMoved")) > moves, 20, "they are assigned")
         lab.kill(nodes[heirs[0]])
-        began_s = time.monotonic()
         eventually(lambda: lab.reborn(f"node-{heirs[0]}", nodes[heirs[0]]), 20, "the node is started again")
         eventually(lambda: moved(lab, said), 30, "they are up where they were to start")
-        assert time.monotonic() - began_s < 30
         proven(lab, watch, before, host, said)
         command(lab, "lab", "start-host", host)
         eventually(lambda: at_rest(lab), 60, "the host is back")

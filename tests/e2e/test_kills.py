@@ -20,9 +20,8 @@ from oracle import Verdict, compare, compare_hosts
 from running_lab import Lab, eventually, running
 
 from homeostat.contracts.nouns import HostId
-from homeostat.lab.machines import switch_off, switch_on
-from homeostat.lab.plan import HOSTS
-from homeostat.lab.settings import StateDirectory
+from homeostat.lab.plan import HOSTS, StateDirectory
+from homeostat.lab.power import switch_off, switch_on
 
 pytestmark = pytest.mark.e2e
 SEED = int(os.environ.get("SEED", "1"))

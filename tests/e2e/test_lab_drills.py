@@ -41,7 +41,7 @@ def test_a_service_dies_is_noticed_and_brought_back(drill: Tool) -> None:
     assert there["lower_ms"] > 0, "on its host it was out"
     code, out, err = drill("verify", report["run"])
     assert code == 0, out + err
-    listed = drill.lab.get("/drills/runs")["items"]
+    listed = drill.lab.read("/drills/runs")["items"]
     assert [(row["run"], row["verdict"]) for row in listed[:1]] == [(report["run"], "PASS")]
 
 
@@ -83,4 +83,4 @@ def test_a_second_one_is_refused_and_the_server_halts_the_first(drill: Tool) -> 
     (undone,) = drill.facts(run, "Undone")
     assert undone["proven"], undone
     assert len(drill.runs()) == before + 1
-    assert drill("heal")[1].strip() == "nothing was left"
+    assert drill("heal")[1].strip() == "Nothing to undo."

@@ -13,7 +13,7 @@ import pytest
 from lab_drilled import DOCS, Tool, said
 from running_lab import eventually, running
 
-from homeostat.drills.injectors.block_device import device_of
+from homeostat.drills.shipped.injectors.node_disk import device_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -45,7 +45,7 @@ def test_the_whole_suite(tmp_path: Path) -> None:
             assert each["verdict"] == ("ERROR" if unseen else "PASS"), said(each)
         assert code == (0 if has_a_disk else 12)
         eventually(lab.all_up, 60, "everything is up afterwards")
-        assert drill("heal")[1].strip() == "nothing was left"
+        assert drill("heal")[1].strip() == "Nothing to undo."
 
 
 def page(reports: list[dict[str, Any]]) -> str:

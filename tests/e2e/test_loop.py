@@ -19,7 +19,7 @@ def cli(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "homeostat.cli", *words, "--dir", str(lab.directory)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -63,6 +63,7 @@ def test_a_killed_service_is_back_its_owner_was_told_and_explain_says_why(lab: L
 
 @pytest.mark.seed("order kill -9 of a node process: agent_lost to administrators only, nothing restarted")
 def test_a_killed_node_process_is_told_to_administrators_only_and_its_guests_live_on(lab: Lab) -> None:
+    eventually(lambda: all(row["cleared_at"] for row in lab.read("/faults")["items"]), 60, "no fault is left")
     running = {name: lab.service(name) for name in ("web-n2", "guest-n2-a", "guest-n2-b")}
     admins = len(lab.told("on-call", "node/n2"))
     tenants = {name: len(lab.heard(name)) for name in ("platform", "blue", "green")}
@@ -141,8 +142,9 @@ def test_status_lists_every_promise_and_its_exit_code_says_whether_all_are_kept(
     rows = json.loads(machines.stdout)
     broken = any(row["standing"] == "broken" for row in rows["items"])
     assert (rows["standing"] == "broken") is broken
-    assert machines.returncode == int(broken)
-    assert {"room", "promise", "limit", "unit", "value", "standing", "detail"} == set(rows["items"][0])
+    assert machines.returncode == int(broken or bool(rows["reason"]))
+    fields = {"component", "promise", "project", "limit", "unit", "value", "standing", "detail"}
+    assert fields == set(rows["items"][0])
 
 
 @pytest.mark.parametrize("noun", ["node", "resource", "fault", "subscription"])

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.seed("order SIGTERM and Ctrl-C leave no process and no listening port")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stop_leaves_no_process_and_no_listening_port(tmp_path: Path, number: signal.Signals) -> None:
     lab = start(tmp_path / "state")
     during = footprint(lab.directory)
@@ -29,6 +29,7 @@ def test_a_stop_leaves_no_process_and_no_listening_port(tmp_path: Path, number: 
 
 
 @pytest.mark.seed("order kill -9 of up: the next up takes over what lives and loses nothing")
+@pytest.mark.slow
 def test_after_kill_9_of_up_the_next_one_takes_over_the_living_and_tells_of_the_dead(tmp_path: Path) -> None:
     first = start(tmp_path / "state")
     services = {name: first.service(name) for name in ("web-n1", "web-n2", "guest-n3-a")}
@@ -62,7 +63,7 @@ def test_a_second_up_on_the_same_directory_is_refused(tmp_path: Path) -> None:
             [sys.executable, "-m", "homeostat.cli", "up", "--dir", str(lab.directory)],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
             env=dict(os.environ),
         )

@@ -12,31 +12,33 @@ from test_fault_path import Running, join, running
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     AssignmentGiven,
+    Candidate,
     Heartbeat,
-    Levels,
-    Offer,
-    ResourceLevel,
+    ResourceStatus,
+    Snapshot,
     Subjects,
     assigned_digest,
+    candidates_digest,
     decode,
     digest,
-    offers_digest,
 )
-from homeostat.faults.entry import Entry
-from homeostat.fleet.assignment import Assignment, Placement
-from homeostat.fleet.gate import Asked, Refusal, Why
+from homeostat.faults.hosts import on_host_down
+from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
+from homeostat.fleet.model import Assignment, Placement
 from homeostat.fleet.settings import FleetSettings, HostSettings
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Death
+from homeostat.ingest.entry import Decision
 from homeostat.kernel.clock import SystemClock
-from homeostat.placing import placing_of
-from homeostat.resources.loop import Placing
+from homeostat.recovery.acts import on_fenced
+from homeostat.recovery.placement import on_placement
+from homeostat.recovery.placement_loop import PlacementLoop, create_placement_loop
 from store_parts import Store, until
 
 N1, N2, G = HostId("n1"), HostId("n2"), ResourceId("g")
 HOSTS = [HostSettings(host=host, address="127.0.0.1") for host in (N1, N2)]
 SITE = FleetSettings(sweep_s=0.02, hosts=HOSTS, lost_after_s=60)
-OFFER = Offer(G, ResourceKind.GUEST, Owner("blue"), "ocf:x:y", "n1")
+OFFER = Candidate(G, ResourceKind.GUEST, Owner("blue"), "ocf:x:y", "n1")
 
 
 def given(here: Running, host: HostId) -> list[AssignmentGiven]:
@@ -45,7 +47,7 @@ def given(here: Running, host: HostId) -> list[AssignmentGiven]:
 
 
 def beat(here: Running, host: HostId, assigned: str = "", incarnation: str = "i1") -> bool:
-    offers = offers_digest([OFFER])
+    offers = candidates_digest([OFFER])
     here.bus.say(
         Subjects(host).heartbeat, Heartbeat(host, "b1", incarnation, 0, digest({}), 0, offers, assigned)
     )
@@ -53,10 +55,10 @@ def beat(here: Running, host: HostId, assigned: str = "", incarnation: str = "i1
 
 
 def levels(here: Running, host: HostId) -> None:
-    here.bus.say(Subjects(host).levels, Levels(host, "b1", "i1", 0, (), 0, (OFFER,)))
+    here.bus.say(Subjects(host).levels, Snapshot(host, "b1", "i1", 0, (), 0, (OFFER,)))
 
 
-class Looking(Placing):
+class Looking(PlacementLoop):
     """Says when it has looked through everything."""
 
     looks = 0
@@ -71,9 +73,9 @@ class Looking(Placing):
 
 
 @asynccontextmanager
-async def placing(here: Running, *said: Refusal | None) -> AsyncIterator[Looking]:
+async def placing(here: Running, *said: GateRefusal | None) -> AsyncIterator[Looking]:
     """The loop that gives guests to hosts, with a gate that says this first and is open then."""
-    loop = placing_of(here.path, Open(*said), 1, SystemClock(), Looking)  # type: ignore[arg-type]
+    loop = create_placement_loop(here.path, Open(*said), 1, SystemClock(), Looking)  # type: ignore[arg-type]
     assert isinstance(loop, Looking)
     task = asyncio.create_task(loop.run())
     try:
@@ -86,21 +88,23 @@ async def placing(here: Running, *said: Refusal | None) -> AsyncIterator[Looking
 class Open:
     """A gate that says what it is told to say, then is open."""
 
-    def __init__(self, *said: Refusal | None) -> None:
+    def __init__(self, *said: GateRefusal | None) -> None:
         self._said = list(said)
 
-    def ask(self, asked: Asked) -> Refusal | None:
-        assert (asked.room, asked.act) == ("resources", "start_elsewhere")
+    def ask(self, asked: GateRequest) -> GateRefusal | None:
+        assert (asked.component, asked.act) == ("recovery", "start_elsewhere")
         return self._said.pop(0) if self._said else None
 
 
 async def place(here: Running, assignment: Assignment) -> int:
-    return await here.path.record(lambda entry: entry.placed(Placement((assignment,))))
+    return await here.path.record(lambda state, now: on_placement(state, Placement((assignment,)), now))
 
 
-def died_and_fenced(entry: Entry) -> None:
-    entry.host_down(N1, Death("silent", entry.wall_ns, entry.mono_ns))
-    entry.fenced(N1, "manual", "unplugged")
+async def died_and_fenced(here: Running) -> int:
+    await here.path.record(
+        lambda state, now: on_host_down(state, N1, Death("silent", now.wall_ns, now.mono_ns), now)
+    )
+    return await here.path.record(lambda state, now: on_fenced(state, N1, ("manual", "unplugged"), now))
 
 
 async def test_a_guest_is_assigned_moved_and_told_and_a_new_server_knows_it(store: Store) -> None:
@@ -115,7 +119,7 @@ async def test_a_guest_is_assigned_moved_and_told_and_a_new_server_knows_it(stor
         await until(lambda: bool(given(here, N1)))
         assert given(here, N1)[-1].mine == {G: 1}
         assert given(here, N1)[-1].incarnation == "i1"
-        receipt = await here.path.record(died_and_fenced)
+        receipt = await died_and_fenced(here)
         assert await place(here, Assignment(OFFER, N2, 2, N1))
         assert await place(here, Assignment(OFFER, N2, 2, N1)) == 0, "once"
         await until(lambda: bool(given(here, N2)) and given(here, N2)[-1].mine == {G: 2})
@@ -173,14 +177,14 @@ async def test_nobody_is_given_a_guest_before_all_have_said_what_they_run(store:
         assert not here.path.knows_guests
         await loop.looked()
         beat(here, N1)
-        await here.path.record(lambda entry: entry.assign.add(N1))
+        await here.path.record(lambda _, now: Decision(now.base, assign={N1}))
         assert not given(here, N1)
         await join(here, "n2")
         beat(here, N2)
-        level = ResourceLevel(
+        level = ResourceStatus(
             G, ResourceKind.GUEST, Owner("blue"), "ocf:x:y", ResourceState.UP, "", 1, 0, None, 2
         )
-        here.bus.say(Subjects(N2).levels, Levels(N2, "b1", "i1", 0, (level,), 0, (OFFER,)))
+        here.bus.say(Subjects(N2).levels, Snapshot(N2, "b1", "i1", 0, (level,), 0, (OFFER,)))
         await until(lambda: bool(given(here, N1)))
         await loop.looked()
         assert [each.mine for each in given(here, N1)] == [{}]
@@ -204,8 +208,8 @@ async def test_who_never_speaks_is_waited_for_only_so_long_unless_nobody_knows_h
         sweep_s=0.02, hosts=[*HOSTS, HostSettings(host="n9", address="127.0.0.1")], lost_after_s=1
     )
     async with running(store, fleet=empty) as here, placing(here) as loop:
-        other = Offer(ResourceId("h"), ResourceKind.GUEST, Owner("blue"), "ocf:x:y", "n1")
-        here.bus.say(Subjects(N1).levels, Levels(N1, "b1", "i1", 0, (), 0, (other,)))
+        other = Candidate(ResourceId("h"), ResourceKind.GUEST, Owner("blue"), "ocf:x:y", "n1")
+        here.bus.say(Subjects(N1).levels, Snapshot(N1, "b1", "i1", 0, (), 0, (other,)))
         await until(
             lambda: beat(here, N1) or (here.path.knows_guests and N1 in here.path.world.topology.offers)
         )
@@ -220,8 +224,8 @@ async def test_a_gate_that_shuts_between_the_decision_and_the_entry_is_heeded(st
         levels(here, N2)
         await until(lambda: set(here.path.world.topology.offers) == {N1, N2})
         assert await place(here, Assignment(OFFER, N1, 1))
-        await here.path.record(died_and_fenced)
-        shut = Refusal(Why.HELD, "disks")
+        await died_and_fenced(here)
+        shut = GateRefusal(GateReason.HELD, "disks")
         async with placing(here, None, shut, shut):
             await until(lambda: here.path.world.topology.resources[G].host == N2)
         kinds = text("SELECT kind FROM journal WHERE kind IN ('ActRefused', 'GuestMoved') ORDER BY seq")

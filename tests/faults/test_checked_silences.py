@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_fault_path import DOWN, UP, enrolment, join, listener, running, seen
+from test_fault_path import DOWN, UP, enrol, enrolment, join, listener, running, seen
 from test_silenced_faults import end, kinds, silence, state
 
-from homeostat.sim.checkers import told, told_once
-from homeostat.sim.checkers.evidence import Evidence, read_record
+from homeostat.sim.checkers.evidence import CheckerEvidence, read_database
+from homeostat.sim.checkers.faults import check_faults_notified, check_notified_once
 from store_parts import Store, until
 
 
 def found(store: Store) -> list[str]:
-    evidence = Evidence(read_record(store.reading))
-    return [str(each) for checker in (told, told_once) for each in checker.check(evidence)]
+    evidence = CheckerEvidence(read_database(store.reading))
+    return [str(each) for check in (check_faults_notified, check_notified_once) for each in check(evidence)]
 
 
 @pytest.mark.parametrize("is_ended", [False, True])
@@ -45,7 +45,7 @@ async def test_a_stream_that_begins_while_a_fault_is_open_is_no_violation(
             await silence(here, host="n1")
         row = listener("reads")
         row = replace(row, endpoints=tuple(replace(each, url="") for each in row.endpoints))
-        await here.path.enrol(enrolment(row))
+        await enrol(here, enrolment(row))
         here.see("n1", seen("web", 2, UP))
         await until(lambda: "FaultCleared" in kinds(store))
     assert found(store) == []

@@ -12,25 +12,32 @@ import pytest
 from sqlalchemy import Connection, select, update
 from test_fault_path import DOWN, UP, Running, join, running, seen
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.contracts.nouns import HostId, Owner
 from homeostat.drills import store as drill_store
-from homeostat.drills.claims import LAPSE_NS
-from homeostat.drills.leader.known import KnownDrills
-from homeostat.drills.leader.register import Register, RegisterParts
-from homeostat.drills.store import Run
-from homeostat.faults.entry import Entry
-from homeostat.faults.herald import recall
+from homeostat.drills.leader.register import DrillRegister, KnownDrills, RegisterDependencies
+from homeostat.drills.leader.runs import LAPSE_NS
+from homeostat.drills.store import RunRow
+from homeostat.faults.hosts import on_injected
+from homeostat.faults.notice_bridge import load_pictures
 from homeostat.faults.store import fault_table
-from homeostat.journal_check import Replay
+from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Conflict, StoreUnavailable
-from homeostat.kernel.journal import Local, Receipt, Seq, Submission
-from homeostat.kernel.reader import Journal, opened, stream
-from homeostat.notices.body import Frame
-from homeostat.notices.model import Format, Transition
-from homeostat.notices.renderers import render
+from homeostat.kernel.journal import (
+    EventIndex,
+    Journal,
+    Receipt,
+    Seq,
+    Submission,
+    decode_event,
+    stream_events,
+)
+from homeostat.notices.content import RenderContext
+from homeostat.notices.formats import render
+from homeostat.notices.model import NoticeFormat, NoticeTransition
+from homeostat.server.replay import Replay
 from store_parts import Store, until
 
 ADMIN = Caller("admin", Role.ADMIN, "infrastructure")
@@ -53,12 +60,12 @@ class Drilled:
 
     path: Running
     known: KnownDrills
-    register: Register
+    register: DrillRegister
     clock: Later
     store: Store
 
     async def kinds(self) -> list[str]:
-        events = await Journal(self.store.readers, CATALOGUE).read(Seq(0))
+        events = await Journal(self.store.readers, catalogue()).read(Seq(0))
         return [each.kind for each in events if each.kind.startswith("Drill")]
 
     async def verified(self) -> str:
@@ -66,16 +73,16 @@ class Drilled:
 
         def look(connection: Connection) -> str:
             replay = Replay()
-            wrong = [replay.take(opened(row, CATALOGUE)) for row in stream(connection, 0)]
+            wrong = [replay.take(decode_event(row, catalogue())) for row in stream_events(connection, 0)]
             assert not any(wrong)
             return "; ".join(each for each in replay.differences(connection) if each.startswith("drill"))
 
         return await self.store.readers.read(look)
 
 
-def run(name: str = "r-1", **more: Any) -> Run:
-    plain = Run(
-        name, "service-down", "", "lab", (HostId("n1"),), (), 7, "infrastructure", "admin", 1, Local(0)
+def run(name: str = "r-1", **more: Any) -> RunRow:
+    plain = RunRow(
+        name, "service-down", "", "lab", (HostId("n1"),), (), 7, "infrastructure", "admin", 1, EventIndex(0)
     )
     return replace(plain, **more)
 
@@ -85,8 +92,8 @@ async def drilled(store: Store) -> AsyncIterator[Drilled]:
     clock = Later()
     known = KnownDrills(store.readers, clock)
     async with running(store, tags=known) as path:
-        parts = RegisterParts(known, path.path.add, path.appender, store.readers, clock)
-        yield Drilled(path, known, Register(parts), clock, store)
+        parts = RegisterDependencies(known, path.path.add, path.appender, store.readers, clock)
+        yield Drilled(path, known, DrillRegister(parts), clock, store)
 
 
 @pytest.mark.seed("order one drill at a time per cluster: the second is refused and told who has it")
@@ -139,8 +146,8 @@ async def test_a_claim_that_lapses_while_the_database_takes_its_time_is_not_rene
                 return await here.path.appender.append(submission)
 
         await here.register.begin(run(), ADMIN)
-        parts = RegisterParts(here.known, here.path.path.add, Slow(), store.readers, here.clock)
-        assert "lapsed" in (await Register(parts).renew("r-1") or "")
+        parts = RegisterDependencies(here.known, here.path.path.add, Slow(), store.readers, here.clock)
+        assert "lapsed" in (await DrillRegister(parts).renew("r-1") or "")
 
 
 @pytest.mark.seed("order a claim is durable: another server takes it over, and it lapses there")
@@ -217,20 +224,20 @@ async def test_a_fault_of_a_drill_says_so_in_its_notice_for_ever(store: Store) -
         assert {name: each.drill for name, each in told.items()} == {
             "before": "", "web": "r-1", "far": "", "after": "",
         }  # fmt: skip
-        frame = Frame("s", "s", Owner("blue"), 10**6)
+        frame = RenderContext("s", "s", Owner("blue"), 10**6)
         bodies = {
-            shape: [render(shape, frame, told[name], Transition.RAISED) for name in ("web", "far")]
-            for shape in Format
+            shape: [render(shape, frame, told[name], NoticeTransition.RAISED) for name in ("web", "far")]
+            for shape in NoticeFormat
         }
-    for shape in (Format.JSON, Format.ALERTMANAGER):
+    for shape in (NoticeFormat.JSON, NoticeFormat.ALERTMANAGER):
         assert [b'"drill":"r-1"' in body for body in bodies[shape]] == [True, False]
-    assert not any(b"drill" in body or b"r-1" in body for body in bodies[Format.DOCTOR])
+    assert not any(b"drill" in body or b"r-1" in body for body in bodies[NoticeFormat.DOCTOR])
     known = KnownDrills(store.readers, SystemClock())  # another server, later
     await known.reload()
-    again = await recall(store.readers, known, [told["web"].id, told["far"].id])
+    again = await load_pictures(store.readers, known, [told["web"].id, told["far"].id])
     for shape, (web, far) in bodies.items():
-        assert render(shape, frame, again[told["web"].id], Transition.RAISED) == web
-        assert render(shape, frame, again[told["far"].id], Transition.RAISED) == far
+        assert render(shape, frame, again[told["web"].id], NoticeTransition.RAISED) == web
+        assert render(shape, frame, again[told["far"].id], NoticeTransition.RAISED) == far
 
 
 async def test_faults_of_the_entry_in_which_a_drill_begins_or_ends_are_tagged_as_after_a_restart(
@@ -300,12 +307,12 @@ async def _busy(here: Drilled) -> AsyncIterator[None]:
         await go_on.wait()
         return await append(submission)
 
-    def note(entry: Entry) -> None:
-        entry.injected(HostId("n1"), "x", entry.wall_ns, "test")
+    def note(_: IngestState, now: Moment) -> Decision:
+        return on_injected(HostId("n1"), ("x", now.wall_ns, "test"), now)
 
     parts.appender.append = held  # type: ignore[method-assign]
     blocker = asyncio.create_task(here.path.path.record(note))
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from entry_parts import PlayedEntry
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,58 +12,57 @@ from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, R
 from homeostat.contracts.wire import (
     Heartbeat,
     Intent,
-    Levels,
     Observations,
-    ResourceLevel,
-    Transition,
+    ResourceStatus,
+    ResourceTransition,
+    Snapshot,
     digest,
 )
-from homeostat.faults.decision import World
-from homeostat.faults.entry import Entry
 from homeostat.fleet.model import AgentState
+from homeostat.ingest.entry import IngestState
 from homeostat.kernel.journal import Seq
+from set_clock import SECOND, node_mono, server_mono, wall
 
-SECOND = 1_000_000_000
 N1 = HostId("n1")
 WEB = ResourceId("web")
 UP, DOWN, STOPPED = ResourceState.UP, ResourceState.DOWN, ResourceState.STOPPED
 
 
-def level(seq: int, state: ResourceState, resource: ResourceId = WEB) -> ResourceLevel:
-    return ResourceLevel(
-        resource, ResourceKind.SERVICE, Owner("blue"), "ocf:x:y", state, "because", seq * SECOND, seq
+def level(seq: int, state: ResourceState, resource: ResourceId = WEB) -> ResourceStatus:
+    return ResourceStatus(
+        resource, ResourceKind.SERVICE, Owner("blue"), "ocf:x:y", state, "because", wall(seq), seq
     )
 
 
-def message(*transitions: Transition, boot: str = "b1", first: int = 1) -> Observations:
-    return Observations(N1, boot, 1000 * SECOND, first, transitions)
+def message(*transitions: ResourceTransition, boot: str = "b1", first: int = 1) -> Observations:
+    return Observations(N1, boot, node_mono(1000), first, transitions)
 
 
-def seen(seq: int, state: ResourceState, intended: Intent | None = None) -> Transition:
-    return Transition(level(seq, state), seq * SECOND, intended)
+def seen(seq: int, state: ResourceState, intended: Intent | None = None) -> ResourceTransition:
+    return ResourceTransition(level(seq, state), node_mono(seq), intended)
 
 
-def an_entry(world: World) -> Entry:
-    return Entry(world, wall_ns=2000 * SECOND, mono_ns=2000 * SECOND, clear_after_s=0.5)
+def an_entry(world: IngestState, at_s: float = 2000) -> PlayedEntry:
+    return PlayedEntry(world, wall_ns=wall(at_s), mono_ns=server_mono(at_s))
 
 
-def settled(entry: Entry) -> Entry:
+def settled(entry: PlayedEntry) -> PlayedEntry:
     entry.world.settle([Seq(number + 1) for number in range(len(entry.events))])
     return entry
 
 
-def joined() -> World:
-    world = World()
+def joined() -> IngestState:
+    world = IngestState()
     settled_entry = an_entry(world)
     settled_entry.heartbeat(Heartbeat(N1, "b1", "i1", 0, digest({})))
     settled(settled_entry)
     return world
 
 
-def take(world: World, *messages: Observations) -> Entry:
+def take(world: IngestState, *messages: Observations) -> PlayedEntry:
     entry = an_entry(world)
     for each in messages:
-        entry.observations(each, received_ns=2000 * SECOND)
+        entry.observations(each, received_ns=server_mono(2000))
     return settled(entry)
 
 
@@ -106,12 +106,12 @@ def test_what_was_lost_for_good_does_not_excuse_a_gap_behind_it() -> None:
 
 
 def test_an_idle_node_is_known_again_to_a_server_with_a_new_database() -> None:
-    world = World()
+    world = IngestState()
     entry = an_entry(world)
     entry.heartbeat(Heartbeat(N1, "b1", "i1", 500, digest({WEB: UP}), first=501))
     assert N1 in entry.resync
     entry = an_entry(world)
-    entry.levels(Levels(N1, "b1", "i1", 500, (level(500, UP),), first=501))
+    entry.levels(Snapshot(N1, "b1", "i1", 500, (level(500, UP),), first=501))
     assert world.topology.resources[WEB].state is UP
     entry = settled(an_entry(world))
     entry.heartbeat(Heartbeat(N1, "b1", "i1", 500, digest({WEB: UP}), first=501))
@@ -123,7 +123,7 @@ def test_an_idle_node_with_a_store_of_a_new_name_is_followed_again() -> None:
     world = joined()
     take(world, message(seen(1, UP)))
     entry = an_entry(world)
-    entry.levels(Levels(N1, "b2", "i1", 9, (level(8, DOWN),), first=10))
+    entry.levels(Snapshot(N1, "b2", "i1", 9, (level(8, DOWN),), first=10))
     assert world.topology.nodes[N1].boot == "b2"
     assert world.topology.nodes[N1].acked_seq == 9
     assert [telling.transition for telling in entry.tellings] == ["raised"]
@@ -146,29 +146,29 @@ def test_a_node_does_not_speak_of_what_another_one_watches() -> None:
     take(world, message(seen(1, UP)))
     entry = an_entry(world)
     entry.heartbeat(Heartbeat(n2, "c1", "j1", 0, digest({})))
-    entry.observations(Observations(n2, "c1", 1000 * SECOND, 1, (seen(1, DOWN),)), 2000 * SECOND)
-    entry.levels(Levels(n2, "c1", "j1", 1, (level(1, DOWN),), first=2))
+    entry.observations(Observations(n2, "c1", node_mono(1000), 1, (seen(1, DOWN),)), server_mono(2000))
+    entry.levels(Snapshot(n2, "c1", "j1", 1, (level(1, DOWN),), first=2))
     assert not entry.tellings
     assert (world.topology.resources[WEB].host, world.topology.resources[WEB].state) == (N1, UP)
     assert entry.acknowledge == {n2: ("c1", 1)}, "it would come for ever"
-    assert "n2 speaks of web" in entry.refused[0]
+    assert "n2 reports web" in entry.refused[0]
     world.topology.nodes[N1] = replace(world.topology.nodes[N1], agent=AgentState.LOST)
-    entry.observations(Observations(n2, "c1", 1000 * SECOND, 1, (seen(2, UP),)), 2000 * SECOND)
+    entry.observations(Observations(n2, "c1", node_mono(1000), 1, (seen(2, UP),)), server_mono(2000))
     assert world.topology.resources[WEB].host == n2, "a resource may move away from a node that is gone"
 
 
 def test_a_node_nobody_knows_is_asked_for_everything() -> None:
-    assert N1 in take(World(), message(seen(1, UP))).resync
+    assert N1 in take(IngestState(), message(seen(1, UP))).resync
 
 
 def test_a_resync_corrects_only_what_no_transition_will_tell() -> None:
     world = joined()
     take(world, message(seen(1, UP)))
     entry = an_entry(world)
-    entry.levels(Levels(N1, "b1", "i1", 2, (level(2, DOWN),)))
+    entry.levels(Snapshot(N1, "b1", "i1", 2, (level(2, DOWN),)))
     assert not entry.events, "transition 2 is still to come"
     world.topology.resources[WEB] = replace(world.topology.resources[WEB], state=DOWN)
-    entry.levels(Levels(N1, "b1", "i1", 1, (level(1, UP),)))
+    entry.levels(Snapshot(N1, "b1", "i1", 1, (level(1, UP),)))
     assert world.topology.resources[WEB].state is UP
 
 
@@ -176,9 +176,31 @@ def test_a_resource_that_is_no_longer_configured_is_stopped_not_forgotten() -> N
     world = joined()
     take(world, message(seen(1, DOWN)))
     entry = an_entry(world)
-    entry.levels(Levels(N1, "b1", "i1", 1, ()))
+    entry.levels(Snapshot(N1, "b1", "i1", 1, ()))
     assert world.topology.resources[WEB].state is STOPPED
     assert [telling.transition for telling in entry.tellings] == ["cleared"]
+
+
+def test_what_is_missing_in_a_later_snapshot_is_left_to_the_transitions_before_it() -> None:
+    """Transition 2 is on its way, and may say why the resource went away, and under which act."""
+    world = joined()
+    take(world, message(seen(1, DOWN)))
+    entry = an_entry(world)
+    entry.levels(Snapshot(N1, "b1", "i1", 2, ()))
+    assert world.topology.resources[WEB].state is DOWN
+    assert not entry.tellings
+
+
+def test_only_the_acts_about_a_removed_resource_are_closed_with_it() -> None:
+    world, db = joined(), ResourceId("db")
+    began = Intent("db-1", "restart", 20, "died")
+    other = ResourceTransition(level(2, DOWN, db), node_mono(2), began)
+    take(world, message(seen(1, DOWN, Intent("web-1", "restart", 20, "died")), other))
+    entry = an_entry(world)
+    entry.levels(Snapshot(N1, "b1", "i1", 2, (level(2, DOWN, db),)))
+    ends = [draft.event.action for draft in entry.events if isinstance(draft.event, ActionFinished)]
+    assert ends == ["web-1"]
+    assert set(world.topology.actions) == {"db-1"}
 
 
 def test_a_different_digest_asks_for_a_resync_and_the_same_one_does_not() -> None:
@@ -219,6 +241,24 @@ def test_an_answer_to_a_resync_that_was_overtaken_changes_nothing() -> None:
     world = joined()
     take(world, message(seen(1, DOWN), seen(2, UP)))
     entry = an_entry(world)
-    entry.levels(Levels(N1, "b1", "i1", 1, (level(1, DOWN),)))
+    entry.levels(Snapshot(N1, "b1", "i1", 1, (level(1, DOWN),)))
     assert entry.events == []
     assert world.topology.resources[WEB].state is UP
+
+
+def test_how_long_ago_it_was_seen_is_counted_back_from_when_it_came_in() -> None:
+    """It waited for 998 s at its node: what has been right since then is over at once."""
+    world = joined()
+    entry = take(world, message(seen(1, DOWN), seen(2, UP)))
+    entry.tick()
+    assert [telling.transition for telling in entry.tellings] == ["raised", "cleared"]
+
+
+def test_a_stamp_of_the_boot_before_does_not_lie_in_the_future() -> None:
+    """The node was booted after it had seen this: its clock is now behind the stamp."""
+    world = joined()
+    booted = Observations(N1, "b1", 3 * SECOND, 1, (seen(1, DOWN), seen(2, UP)))
+    assert not [each for each in take(world, booted).tellings if each.transition == "cleared"]
+    later = an_entry(world, 2000.6)
+    later.tick()
+    assert [telling.transition for telling in later.tellings] == ["cleared"]

@@ -6,10 +6,10 @@ from sqlalchemy import select
 from test_fault_path import DOWN, join, running, seen
 from test_silenced_faults import kinds
 
+from homeostat.components import journal_view
 from homeostat.contracts.events.resources import GuestMoved, ResourceUp
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
-from homeostat.faults.api import _locate
-from homeostat.faults.explanation import arrivals, explained
+from homeostat.faults.api import _locate, arrivals, explain_events
 from homeostat.faults.store import fault_table
 from homeostat.kernel.journal import Envelope, Seq
 from store_parts import Store, until
@@ -50,7 +50,7 @@ def test_the_story_of_a_guest_that_moved_ends_where_it_runs_again() -> None:
     ups = [up(5, "a", "n3"), up(12, "b", "n3"), up(14, "a", "n3"), up(13, "c", "n3"), up(20, "a", "n3")]
     found = arrivals(chain, ups)
     assert [each.seq for each in found] == [14], "b did not come up where it was moved to, c did not move"
-    assert explained([*chain, *found])[-1].what == "a on n3 is up: it answers"
+    assert explain_events([*chain, *found], journal_view().sentence)[-1].what == "a on n3 is up: it answers"
 
 
 def test_a_guest_that_moved_twice_is_up_after_its_last_move_and_said_once() -> None:

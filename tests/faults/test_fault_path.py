@@ -7,44 +7,49 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.contracts.events.notices import SubscriptionCreated
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     Heartbeat,
     Intent,
     Observations,
-    ResourceLevel,
+    ResourceStatus,
+    ResourceTransition,
     Subjects,
-    Transition,
     digest,
     encode,
 )
-from homeostat.faults.herald import NO_TAGS, Herald
-from homeostat.faults.loop import FaultPath
-from homeostat.faults.parts import Parts
+from homeostat.faults.deciders import FaultDeciders
+from homeostat.faults.notice_bridge import NO_DRILL_TAGS, DrillTags, NoticeBridge
 from homeostat.faults.settings import FaultsSettings
 from homeostat.faults.store import fault_table
-from homeostat.faults.tags import Tags
 from homeostat.fleet.settings import FleetSettings
+from homeostat.fleet.suspicion import Probed
+from homeostat.ingest.entry import IngestDependencies
+from homeostat.ingest.loop import IngestLoop
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Deposed, StoreFull, StoreUnavailable
-from homeostat.kernel.journal import Draft, Receipt, Submission
-from homeostat.notices.enrolment import Enrolment
+from homeostat.kernel.journal import NewEvent, Receipt, Submission
 from homeostat.notices.model import Endpoint, Notice, Subscription
-from homeostat.notices.silences import Silences
 from homeostat.notices.store import insert_subscription, outbox, replace_subscription
 from homeostat.notices.store import subscription as subscription_table
-from homeostat.notices.subscriptions import Subscriptions
+from homeostat.notices.subscriptions import (
+    Silences,
+    SubscriptionChange,
+    Subscriptions,
+    on_subscription_change,
+)
 from store_parts import Store, until
 
 FLEET = FleetSettings(sweep_s=0.02)
@@ -109,7 +114,7 @@ class Running:
 
     bus: StandInBus
     offers: Offers
-    path: FaultPath
+    path: IngestLoop
     task: asyncio.Task[None]
     silences: Silences
     appender: Appender
@@ -117,7 +122,7 @@ class Running:
     def beat(self, host: str) -> None:
         self.bus.say(Subjects(HostId(host)).heartbeat, Heartbeat(HostId(host), "b1", "i1", 0, digest({})))
 
-    def see(self, host: str, *transitions: Transition) -> None:
+    def see(self, host: str, *transitions: ResourceTransition) -> None:
         message = Observations(HostId(host), "b1", 10**12, 1, transitions)
         self.bus.say(Subjects(HostId(host)).observations, message)
 
@@ -128,11 +133,16 @@ class Running:
         return [f"{each.transition} {each.fault[:1]}" for each in self.offers.offered]
 
 
-def seen(resource: str, seq: int, state: ResourceState, action: str | None = None) -> Transition:
-    level = ResourceLevel(
+def seen(resource: str, seq: int, state: ResourceState, action: str | None = None) -> ResourceTransition:
+    level = ResourceStatus(
         ResourceId(resource), ResourceKind.SERVICE, Owner("blue"), "ocf:x:y", state, "because", seq, seq
     )
-    return Transition(level, seq * 10**9, None if action is None else Intent(action, "restart", 20.0, "died"))
+    return ResourceTransition(
+        level,
+        seq * 10**9,
+        None if action is None else Intent(action, "restart", 20.0, "died"),
+        before_mono_ns=seq * 10**9,
+    )
 
 
 @asynccontextmanager
@@ -141,9 +151,13 @@ async def running(
     *errors: Exception,
     term_left_s: Callable[[], float] = lambda: math.inf,
     fleet: FleetSettings = FLEET,
-    tags: Tags = NO_TAGS,
+    tags: DrillTags = NO_DRILL_TAGS,
+    deciders: FaultDeciders | None = None,
+    probed: Callable[[], Mapping[HostId, Probed]] = dict,
 ) -> AsyncIterator[Running]:
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     appender.start()
     subscription = Subscription("s", Owner("blue"), (Endpoint(1, "http://127.0.0.1/"),), "x" * 16, "k", 0)
     if not store.rows(select(subscription_table.c.name)):
@@ -152,19 +166,20 @@ async def running(
     await subscriptions.reload()
     bus, offers, silences = StandInBus(), Offers(store), Silences(store.readers)
     await silences.reload()
-    parts = Parts(
+    parts = IngestDependencies(
         appender=Stubborn(appender, *errors),  # type: ignore[arg-type]
         readers=store.readers,
         bus=bus,  # type: ignore[arg-type]
         clock=SystemClock(),
-        herald=Herald(subscriptions, offers, store.readers, silences, tags),  # type: ignore[arg-type]
-        faults=FaultsSettings(clear_after_s=0.1),
+        herald=NoticeBridge(subscriptions, offers, store.readers, silences, tags),  # type: ignore[arg-type]
+        deciders=deciders or FaultDeciders(FaultsSettings(clear_after_s=0.1)),
         fleet=fleet,
         epoch=1,
         own_lag_s=lambda: 0.0,
+        probed=probed,
         term_left_s=term_left_s,
     )
-    path = FaultPath(parts)
+    path = IngestLoop(parts)
     await path.listen()
     task = asyncio.create_task(path.run())
     try:
@@ -173,6 +188,10 @@ async def running(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await appender.close()
+
+
+async def enrol(here: Running, change: SubscriptionChange) -> None:
+    await here.path.record(partial(on_subscription_change, change))
 
 
 async def join(here: Running, *hosts: str) -> None:
@@ -250,15 +269,15 @@ async def test_a_deposed_server_stops(store: Store) -> None:
     async with running(store, Deposed("another server leads")) as here:
         here.beat("n1")
         with pytest.raises(Deposed):
-            await asyncio.wait_for(here.task, 10)
+            await asyncio.wait_for(here.task, 60)
         assert here.told() == []
 
 
-def enrolment(row: Subscription, *, is_new: bool = True) -> Enrolment:
+def enrolment(row: Subscription, *, is_new: bool = True) -> SubscriptionChange:
     event = SubscriptionCreated(row.name, row.owner, "")
-    draft = Draft(event, f"subscription/{row.name}", SystemClock().wall_ns(), "test", f"trace-{row.name}")
+    draft = NewEvent(event, f"subscription/{row.name}", SystemClock().wall_ns(), "test", f"trace-{row.name}")
     change = insert_subscription(row) if is_new else replace_subscription(row)
-    return Enrolment(row.name, row, draft, change)
+    return SubscriptionChange(row.name, row, draft, change)
 
 
 def listener(name: str, **more: Any) -> Subscription:
@@ -271,11 +290,11 @@ async def test_who_subscribes_among_faults_misses_none_and_hears_none_twice(stor
     """Thirty subscriptions are made while a hundred faults are raised and some cleared, in one loop."""
     async with running(store) as here:
         await join(here, "n1")
-        made: list[Enrolment] = []
+        made: list[SubscriptionChange] = []
 
         async def subscribe(number: int) -> None:
             made.append(enrolment(listener(f"late-{number}")))
-            await here.path.enrol(made[-1])
+            await enrol(here, made[-1])
 
         tasks = []
         for seq in range(1, 101):
@@ -311,11 +330,11 @@ async def test_what_a_late_subscriber_was_told_at_once_is_taken_back_when_it_cle
         here.see("n1", seen("web", 1, UP), seen("web", 2, DOWN))
         await until(lambda: here.told() == ["raised f"])
         row = listener("late")
-        await here.path.enrol(enrolment(row))
+        await enrol(here, enrolment(row))
         assert [each.key.split(":")[0] for each in here.offers.offered] == ["s", "late"]
         both = replace(row, endpoints=(*row.endpoints, Endpoint(2, "http://127.0.0.1/2")))
         again = enrolment(both, is_new=False)
-        await here.path.enrol(again)
+        await enrol(here, again)
         assert [each.destination for each in here.offers.offered[2:]] == ["late/2"], "only who missed it"
         assert [each.id for each in again.current] == [here.offers.offered[0].fault]
         here.see("n1", seen("web", 3, UP))
@@ -328,12 +347,12 @@ async def test_an_extended_subscription_is_told_what_it_missed(store: Store) -> 
         await join(here, "n1")
         over = listener("late", expires_ns=SystemClock().wall_ns() - 1)
         first = enrolment(over)
-        await here.path.enrol(first)
+        await enrol(here, first)
         here.see("n1", seen("web", 1, DOWN))
         await until(lambda: here.told() == ["raised f"])
         assert first.current == ()
         longer = enrolment(replace(over, expires_ns=SystemClock().wall_ns() + 10**12), is_new=False)
-        await here.path.enrol(longer)
+        await enrol(here, longer)
         assert [each.destination for each in here.offers.offered] == ["s", "late"]
 
 
@@ -342,7 +361,7 @@ async def test_a_subscription_that_was_not_committed_is_nowhere(store: Store) ->
         await join(here, "n1")
         here.path._parts.appender._errors.append(StoreFull("no room"))  # type: ignore[attr-defined]
         with pytest.raises(StoreUnavailable):
-            await here.path.enrol(enrolment(listener("late")))
+            await enrol(here, enrolment(listener("late")))
         await until(lambda: here.bus.answers("to.n1.resync") >= 1)
         here.see("n1", seen("web", 1, DOWN))
         await until(lambda: here.told() == ["raised f"])

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue, journal_view
+from homeostat.contracts.faults import Fault, FaultState
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner, ResourceId, Severity
 from homeostat.faults.api import FaultsApi, router
-from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import FaultQuery, fault_raised, load_latest
 from homeostat.kernel.access import Role, Token, hash_token, insert_token
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.http import Callers, make_app
-from homeostat.kernel.journal import Seq, Submission
-from homeostat.kernel.reader import Journal
+from homeostat.kernel.journal import Journal, Seq, Submission
 from homeostat.notices.subscriptions import Subscriptions
 from store_parts import Store
 
@@ -61,7 +62,9 @@ FAULTS = (PLAIN, HOST, LATE)
 
 
 async def write(store: Store, *more: Any) -> None:
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     appender.start()
     try:
         await appender.append(Submission("test", changes=(*map(fault_raised, FAULTS), *more)))
@@ -99,16 +102,21 @@ async def test_each_filter(store: Store, wanted: FaultQuery, found: list[str]) -
     assert [each.id for each in newest] == found[:1]
 
 
-async def test_over_http_nobody_finds_a_fault_by_what_is_not_theirs(store: Store) -> None:
+Ask = Callable[..., Awaitable[tuple[int, list[str]]]]
+
+
+@asynccontextmanager
+async def asking(store: Store, *more: Any) -> AsyncIterator[Ask]:
+    """Ask as a project, or as root, with the fields of a query; the code of the answer and the faults."""
     tokens = [
         insert_token(Token(owner, hash_token(owner), role, owner, 1))
         for owner, role in (("blue", Role.VIEWER), ("green", Role.CONSUMER), ("root", Role.ADMIN))
     ]
-    await write(store, *tokens)
+    await write(store, *tokens, *more)
     app = make_app(Callers(store.readers, SystemClock()))
     app.include_router(router)
     app.state.faults = FaultsApi(
-        store.readers, Journal(store.readers, CATALOGUE), Subscriptions(store.readers)
+        store.readers, Journal(store.readers, catalogue()), Subscriptions(store.readers), journal_view()
     )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client:
 
@@ -118,6 +126,11 @@ async def test_over_http_nobody_finds_a_fault_by_what_is_not_theirs(store: Store
             )
             return answer.status_code, [each["id"] for each in answer.json().get("items", [])]
 
+        yield ask
+
+
+async def test_over_http_nobody_finds_a_fault_by_what_is_not_theirs(store: Store) -> None:
+    async with asking(store) as ask:
         assert await ask("blue", resource="g1") == (200, ["f-2"])
         assert await ask("blue", resource="g2") == (200, [])
         assert await ask("green", resource="g2") == (200, ["f-2"])
@@ -138,3 +151,21 @@ async def test_over_http_nobody_finds_a_fault_by_what_is_not_theirs(store: Store
             {"severity": "major"},
         ):
             assert (await ask("root", **wrong))[0] == 422, wrong
+
+
+@pytest.mark.parametrize("state", [FaultState.OPEN, FaultState.CLEARING])
+async def test_what_is_shown_as_recovered_is_found_as_recovered(store: Store, state: FaultState) -> None:
+    """The guests of this project run elsewhere; the fault of their host goes on, or is being settled."""
+    away = replace(
+        HOST,
+        id=FaultId("f-4"),
+        about="node/n2",
+        state=state,
+        raised_seq=Seq(4),
+        affected='{"guest":{"blue":["g9"]}}',
+        restored='{"g9":["n3",1,0,1,"blue",1]}',
+    )
+    async with asking(store, fault_raised(away)) as ask:
+        assert await ask("blue", state="recovered") == (200, ["f-4"])
+        assert await ask("blue", state=state.value) == (200, ["f-2", "f-1"] if state == "open" else [])
+        assert await ask("root", state="recovered") == (200, [])

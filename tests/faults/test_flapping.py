@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from entry_parts import PlayedEntry
 from hypothesis import given
 from hypothesis import strategies as st
 from test_host_down import DOWN, N1, SECOND, UP, Story, level, tellings
 
+from homeostat.contracts.faults import RAISED_KEPT, FlapLimits, add_raised_time
 from homeostat.contracts.nouns import FaultId, FaultKind, ResourceState
-from homeostat.contracts.wire import Observations, Transition
-from homeostat.faults.entry import Entry
-from homeostat.faults.flapping import KEPT, FlapLimits, count_within, is_flapping, remembered
+from homeostat.contracts.wire import Observations, ResourceTransition
+from homeostat.faults.model import count_within, is_flapping
 from homeostat.faults.store import fault_raised, load_open, load_raised
 from homeostat.kernel.journal import Seq
+from set_clock import node_mono, server_mono, wall
 from store_parts import Store
 
 LIMITS = FlapLimits(3, 60.0)
@@ -36,22 +38,25 @@ def test_what_flaps(kind: FaultKind, earlier: int, limits: FlapLimits, flaps: bo
     assert is_flapping(kind, earlier, limits) is flaps
 
 
-@given(st.lists(st.integers(0, 200 * SECOND)), st.integers(0, 200 * SECOND))
+MOMENTS = st.integers(0, 200).map(lambda second: second * SECOND)
+"""Whole seconds: many faults are exactly a window old."""
+
+
+@given(st.lists(MOMENTS), MOMENTS)
 def test_only_the_window_counts_and_memory_is_bounded(times: list[int], now_ns: int) -> None:
     kept: tuple[int, ...] = ()
     for each in sorted(times):
-        kept = remembered(kept, each)
-    assert len(kept) <= KEPT + 1
+        kept = add_raised_time(kept, each)
+    assert len(kept) <= RAISED_KEPT + 1
     assert count_within(kept, now_ns, LIMITS) == sum(each > now_ns - 60 * SECOND for each in kept)
 
 
-def report(story: Story, at_s: float, name: str, state: ResourceState) -> Entry:
-    """The node's clock is the server's here."""
-    at_ns = round(at_s * SECOND)
+def report(story: Story, at_s: float, name: str, state: ResourceState) -> PlayedEntry:
+    """Its message comes in at once."""
     entry = story.entry(at_s)
     story.seq += 1
-    seen = Transition(replace(level(name, story.seq, state), at_ns=at_ns), at_ns)
-    entry.observations(Observations(N1, "b1", at_ns, 0, (seen,)), at_ns)
+    seen = ResourceTransition(replace(level(name, story.seq, state), at_ns=wall(at_s)), node_mono(at_s))
+    entry.observations(Observations(N1, "b1", node_mono(at_s), 0, (seen,)), server_mono(at_s))
     return story.settled(entry)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from homeostat.contracts.faults import Fault
 from homeostat.contracts.nouns import INFRASTRUCTURE
-from homeostat.faults.decision import Telling
-from homeostat.faults.herald import LOOK_AGAIN_NS, LOOKED_MAX, OWED_MAX, Herald
-from homeostat.faults.model import Fault
-from homeostat.kernel.journal import Local, Receipt, Seq, Submission
+from homeostat.faults.notice_bridge import LOOK_AGAIN_NS, LOOKED_MAX, OWED_MAX, NoticeBridge
+from homeostat.ingest.entry import PendingNotice
+from homeostat.kernel.journal import EventIndex, Receipt, Seq, Submission
 from homeostat.notices.model import NoticeState, Silence
-from homeostat.notices.silence_store import end_silence, insert_silence
-from homeostat.notices.silences import Silences
+from homeostat.notices.store import end_silence, insert_silence
+from homeostat.notices.subscriptions import Silences
 from notices_parts import NoDelivery, World, fault_of, picture, subscription, world
 
 COUNT, END_NS = 1_000, 9 * 10**18
@@ -40,14 +40,14 @@ async def here(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def keeping(here: World, count: int) -> tuple[Herald, Silences, list[Fault]]:
+async def keeping(here: World, count: int) -> tuple[NoticeBridge, Silences, list[Fault]]:
     """A herald that keeps back the news of so many faults."""
     known = Silences(here.readers)
     await known.reload()
-    herald = Herald(here.subscriptions, NoDelivery(), here.readers, known)  # type: ignore[arg-type]
+    herald = NoticeBridge(here.subscriptions, NoDelivery(), here.readers, known)  # type: ignore[arg-type]
     faults = [fault_of(picture(f"f-{number}", host="n1")) for number in range(count)]
     faults = [replace(each, host="n1") for each in faults]
-    told = herald.announce([Telling(each, "raised", Local(0), 1) for each in faults], 0)
+    told = herald.announce([PendingNotice(each, "raised", EventIndex(0), 1) for each in faults], 0)
     assert {each.state for each in told.notices} == {NoticeState.SILENCED}
     herald.tell(told, Receipt(tuple(Seq(each) for each in range(1, len(told.drafts) + 1))))
     return herald, known, faults
@@ -86,9 +86,9 @@ async def test_no_entry_costs_much(here: World) -> None:
     herald, known, faults = await keeping(here, 10_000)
 
     def cost_ms(now_ns: int) -> float:
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         herald.owed(faults, now_ns, 0)
-        return (time.perf_counter() - began_s) * 1e3
+        return (time.thread_time() - began_s) * 1e3
 
     looking = [cost_ms(2 + number) for number in range(20)]
     await here.appender.append(Submission("test", changes=(end_silence("s-0", 2, "admin"),)))

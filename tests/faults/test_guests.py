@@ -5,32 +5,33 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from entry_parts import PlayedEntry
 
 from homeostat.contracts.events.resources import ActionFinished, GuestFound, GuestMoved, GuestStranded
 from homeostat.contracts.nouns import FaultKind, HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
+    Candidate,
     Heartbeat,
     Intent,
-    Levels,
     Observations,
-    Offer,
     Outcome,
-    ResourceLevel,
-    Transition,
+    ResourceStatus,
+    ResourceTransition,
+    Snapshot,
     assigned_digest,
+    candidates_digest,
     digest,
-    offers_digest,
 )
-from homeostat.faults.affected import read
-from homeostat.faults.decision import World
-from homeostat.faults.entry import Entry
-from homeostat.fleet.assignment import Assignment, Placement, Stranded
-from homeostat.fleet.fencing import Attempt, Ended
-from homeostat.fleet.model import Resource
+from homeostat.faults.model import decode_affected
+from homeostat.faults.node_claims import AHEAD_MAX, refusal
+from homeostat.fleet.fencing import FenceAttempt, FenceOutcome
+from homeostat.fleet.model import Assignment, Placement, Resource, Stranded
+from homeostat.fleet.settings import NodeOwners
 from homeostat.fleet.suspicion import Death
-from homeostat.kernel.journal import Local, Seq
+from homeostat.ingest.entry import IngestState
+from homeostat.kernel.journal import EventIndex, Seq
+from set_clock import node_mono, server_mono, wall
 
-SECOND = 1_000_000_000
 N1, N2, N3 = HostId("n1"), HostId("n2"), HostId("n3")
 G, BLUE = ResourceId("g"), Owner("blue")
 UP, DOWN, STARTING, STOPPED = (
@@ -39,21 +40,29 @@ UP, DOWN, STARTING, STOPPED = (
     ResourceState.STARTING,
     ResourceState.STOPPED,
 )
-OFFER = Offer(G, ResourceKind.GUEST, BLUE, "ocf:x:y", "n1")
-OFFERS = offers_digest([OFFER])
+OFFER = Candidate(G, ResourceKind.GUEST, BLUE, "ocf:x:y", "n1")
+OFFERS = candidates_digest([OFFER])
 
 
-def level(state: ResourceState, seq: int, generation: int) -> ResourceLevel:
-    return ResourceLevel(
-        G, ResourceKind.GUEST, BLUE, "ocf:x:y", state, "because", seq * SECOND, seq, None, generation
+def level(state: ResourceState, seq: int, generation: int) -> ResourceStatus:
+    return ResourceStatus(
+        G, ResourceKind.GUEST, BLUE, "ocf:x:y", state, "because", wall(seq), seq, None, generation
     )
+
+
+@pytest.mark.parametrize(("ahead", "may"), [(1, True), (AHEAD_MAX, True), (AHEAD_MAX + 1, False)])
+def test_a_node_may_know_of_so_many_moves_that_a_database_does_not(ahead: int, may: bool) -> None:
+    site = Site()
+    site.nobody_has_spoken()
+    site.die(N1, fenced=False)
+    assert (refusal(site.world, N2, level(UP, 1, 1 + ahead), NodeOwners()) is None) is may
 
 
 class Site:
     """Three hosts that offer one guest, which is on n1."""
 
-    def __init__(self) -> None:
-        self.world, self.now_s = World(), 0
+    def __init__(self, owners: NodeOwners | None = None) -> None:
+        self.world, self.now_s, self.owners = IngestState(), 0.0, owners
         self.seqs = {N1: 0, N2: 0, N3: 0}
         for host in (N1, N2, N3):
             self.beat(host)
@@ -61,20 +70,37 @@ class Site:
         self.place(Assignment(OFFER, N1, 1))
         self.report(N1, UP, 1)
 
-    def entry(self) -> Entry:
-        self.now_s += 10
-        return Entry(self.world, self.now_s * SECOND, self.now_s * SECOND, 0.5, 3.0)
+    def entry(self) -> PlayedEntry:
+        return self.entry_after(10)
 
-    def settled(self, entry: Entry) -> Entry:
-        first = 1000 * self.now_s
+    def entry_after(self, seconds: float) -> PlayedEntry:
+        self.now_s += seconds
+        return PlayedEntry(self.world, wall(self.now_s), server_mono(self.now_s), owners=self.owners)
+
+    def nobody_has_spoken(self) -> None:
+        """The tables were read this moment, by a server that has heard nothing since."""
+        self.world.pictures.whole.clear()
+
+    def tick(self) -> PlayedEntry:
+        entry = self.entry()
+        entry.tick()
+        return self.settled(entry)
+
+    def silence(self, host: HostId) -> PlayedEntry:
+        entry = self.entry()
+        entry.silence(host, 4.0)
+        return self.settled(entry)
+
+    def settled(self, entry: PlayedEntry) -> PlayedEntry:
+        first = round(1000 * self.now_s)
         self.world.settle([Seq(first + number) for number in range(len(entry.events))])
         for index, draft in enumerate(entry.events):
-            assert not isinstance(draft.cause, Local) or draft.cause.index < index
+            assert not isinstance(draft.cause, EventIndex) or draft.cause.index < index
         return entry
 
     def beat(
         self, host: HostId, incarnation: str = "i1", assigned: str = "", said: str | None = None
-    ) -> Entry:
+    ) -> PlayedEntry:
         entry = self.entry()
         known = self.world.topology.digest(host) if said is None else said
         entry.heartbeat(
@@ -82,31 +108,35 @@ class Site:
         )
         return self.settled(entry)
 
-    def levels(self, host: HostId, *known: ResourceLevel) -> Entry:
+    def levels(self, host: HostId, *known: ResourceStatus) -> PlayedEntry:
         entry = self.entry()
-        entry.levels(Levels(host, f"b-{host}", "i1", self.seqs[host], known, 0, (OFFER,)))
+        entry.levels(Snapshot(host, f"b-{host}", "i1", self.seqs[host], known, 0, (OFFER,)))
         return self.settled(entry)
 
-    def levels_without_offers(self, host: HostId, *known: ResourceLevel) -> Entry:
+    def levels_without_offers(self, host: HostId, *known: ResourceStatus) -> PlayedEntry:
         entry = self.entry()
-        entry.levels(Levels(host, f"b-{host}", "i1", self.seqs[host], known, 0, (), 1, 2))
+        entry.levels(Snapshot(host, f"b-{host}", "i1", self.seqs[host], known, 0, (), 1, 2))
         return self.settled(entry)
 
     def report(
         self, host: HostId, state: ResourceState, generation: int, intended: Intent | None = None
-    ) -> Entry:
+    ) -> PlayedEntry:
         entry = self.entry()
         self.seqs[host] += 1
         told = level(state, self.seqs[host], generation)
         entry.observations(
             Observations(
-                host, f"b-{host}", 10**6 * SECOND, 0, (Transition(told, told.seq * SECOND, intended),)
+                host,
+                f"b-{host}",
+                node_mono(10**6),
+                0,
+                (ResourceTransition(told, node_mono(told.seq), intended),),
             ),
             entry.mono_ns,
         )
         return self.settled(entry)
 
-    def place(self, *assigned: Assignment) -> Entry:
+    def place(self, *assigned: Assignment) -> PlayedEntry:
         entry = self.entry()
         entry.placed(Placement(assigned))
         return self.settled(entry)
@@ -117,10 +147,12 @@ class Site:
         self.settled(entry)
         if fenced:
             entry = self.entry()
-            entry.fence_intended(Attempt(host, f"fence-{self.now_s}", 30, "down"), None)
+            entry.fence_intended(FenceAttempt(host, f"fence-{self.now_s:g}", 30, "down"))
             self.settled(entry)
             entry = self.entry()
-            entry.fence_ended(host, Ended(f"fence-{self.now_s - 10}", "command", Outcome.OK, 5.0, "off"))
+            entry.fence_ended(
+                host, FenceOutcome(f"fence-{self.now_s - 10:g}", "command", Outcome.OK, 5.0, "off")
+            )
             self.settled(entry)
 
     @property
@@ -128,7 +160,7 @@ class Site:
         return self.world.topology.resources[G]
 
 
-def kinds(entry: Entry) -> list[str]:
+def kinds(entry: PlayedEntry) -> list[str]:
     return [type(draft.event).__name__ for draft in entry.events]
 
 
@@ -152,7 +184,10 @@ def test_a_guest_moves_once_because_of_the_receipt() -> None:
 
 
 @pytest.mark.seed("order guests of a dead host start elsewhere only after a fencing receipt")
-@pytest.mark.parametrize("how", ["lives", "not fenced", "is back", "target is dead", "is elsewhere already"])
+@pytest.mark.parametrize(
+    "how",
+    ["lives", "not fenced", "is back", "target is dead", "is elsewhere already", "another generation"],
+)
 def test_a_decision_that_does_not_fit_any_more_is_left_out(how: str) -> None:
     site, move = Site(), MOVE
     match how:
@@ -167,6 +202,9 @@ def test_a_decision_that_does_not_fit_any_more_is_left_out(how: str) -> None:
         case "is elsewhere already":
             site.die(N1)
             site.place(Assignment(OFFER, N3, 2, N1))
+        case "another generation":  # decided before it moved away and back again
+            site.die(N1)
+            move = Assignment(OFFER, N2, 3, N1)
     before = site.row
     assert not site.place(move).events
     assert site.row == before
@@ -216,8 +254,11 @@ def test_heartbeats_ask_until_the_assignment_is_known() -> None:
     assert site.levels(N1, level(UP, 1, 1)).assign == {N1}
 
 
-def test_the_highest_generation_is_right_whoever_has_it() -> None:
+def test_a_database_that_is_older_learns_of_later_assignments_from_the_nodes() -> None:
+    """It has been restored, and the host that its row names says nothing."""
     site = Site()
+    site.nobody_has_spoken()
+    site.silence(N1)
     entry = site.report(N3, UP, 4)
     assert not entry.refused
     assert (site.row.host, site.row.generation) == (N3, 4)
@@ -237,8 +278,9 @@ def test_nonsense_about_a_later_assignment_is_refused(generation: int, known: bo
     if generation == 4:
         site.world.topology.hear_offers(N3, ())
     for entry in (site.report(N3, UP, generation), site.levels_without_offers(N3, level(UP, 1, generation))):
-        assert entry.refused and not entry.events
+        assert entry.refused and "GuestFound" not in kinds(entry)
     assert site.world.topology.resources.get(G) == (before if known else None)
+    assert ("assignment/n3" in site.world.faults) is known, "n1 runs it, and somebody else says so of itself"
 
 
 @pytest.mark.parametrize("state", [UP, DOWN, STOPPED])
@@ -247,6 +289,8 @@ def test_an_old_database_learns_from_pictures_whatever_the_numbers_of_its_old_ho
 ) -> None:
     site = Site()
     site.world.topology.resources[G] = replace(site.row, seq=500)
+    site.nobody_has_spoken()
+    site.silence(N1)
     site.seqs[N2] = 20
     nodes = site.world.topology.nodes
     nodes[N2] = replace(nodes[N2], acked_seq=20)
@@ -259,10 +303,12 @@ def test_an_old_database_learns_from_pictures_whatever_the_numbers_of_its_old_ho
 
 def test_a_picture_in_parts_tells_of_later_assignments_too() -> None:
     site = Site()
+    site.nobody_has_spoken()
+    site.silence(N1)
     site.world.topology.offers.pop(N2)
     for part, (known, offers) in enumerate([((), (OFFER,)), ((level(UP, 0, 2),), ())], 1):
         entry = site.entry()
-        entry.levels(Levels(N2, "b-n2", "i1", 0, known, 0, offers, part, 2))
+        entry.levels(Snapshot(N2, "b-n2", "i1", 0, known, 0, offers, part, 2))
         assert not site.settled(entry).refused
     assert (site.row.host, site.row.generation) == (N2, 2)
     assert site.world.topology.offered[N2] == OFFERS
@@ -315,7 +361,8 @@ def test_a_moved_guest_that_fails_is_a_fault_of_its_own_and_the_host_keeps_its_l
         (FaultKind.RESOURCE_DOWN, "resource/g")
     ]
     fault = site.world.faults["node/n1"]
-    assert [each.subject for each in read(fault.affected)] == ["resource/g"]
+    assert [each.subject for each in decode_affected(fault.affected)] == ["resource/g"]
+    site.beat(N1, "i2")
     site.beat(N1, "i2")
     tick = site.entry()
     tick.tick()
@@ -355,10 +402,10 @@ def test_one_that_can_go_nowhere_is_written_down() -> None:
     assert site.row.host == N1
 
 
-def look(site: Site, *, after_s: int = 0) -> Entry:
+def look(site: Site, *, after_s: int = 0) -> PlayedEntry:
     site.now_s += after_s
     entry = site.entry()
-    entry.look_after(60.0)
+    entry.look_after()
     return site.settled(entry)
 
 
@@ -382,6 +429,26 @@ def test_a_start_that_takes_too_long_is_a_fault_until_the_guest_is_up() -> None:
     assert [(each.fault.about, each.transition) for each in tick.tellings] == [("resource/g", "cleared")]
 
 
+def test_a_start_on_the_next_host_has_its_own_time() -> None:
+    site = Site()
+    site.die(N1)
+    site.place(MOVE)
+    assert not look(site).tellings
+    site.die(N2)
+    site.place(Assignment(OFFER, N3, 3, N2))
+    assert not look(site, after_s=30).tellings, "n3 has only just been told"
+    assert not look(site, after_s=30).tellings
+    (telling,) = look(site, after_s=30).tellings
+    assert telling.fault.reason.startswith("n3 has not started it within 60 s")
+
+
+def test_a_guest_that_is_assigned_is_not_assigned_for_the_first_time_again() -> None:
+    site = Site()
+    before = site.row
+    assert not site.place(Assignment(OFFER, N2, 1)).events
+    assert site.row == before
+
+
 def test_a_guest_of_a_lost_host_is_left_to_the_fault_of_that_host() -> None:
     site = Site()
     site.world.topology.resources[G] = replace(site.row, state=STARTING)
@@ -401,3 +468,13 @@ def test_one_that_its_host_is_not_to_run_any_more_is_a_fault_and_moves_only_when
     entry = site.place(MOVE)
     assert kinds(entry) == ["GuestMoved"] and entry.events[0].cause is None
     assert site.row.host == N2 and site.row.reason.endswith("n1 stopped it and is not to run it any more")
+
+
+def test_a_guest_that_stopped_with_its_node_process_suffers_from_the_death_of_its_host_and_moves() -> None:
+    """A host that is shut down in order stops its guests first: that is no wish to have them stopped."""
+    site = Site()
+    site.report(N1, STOPPED, 1)
+    site.die(N1)
+    fault = site.world.faults["node/n1"]
+    assert [each.subject for each in decode_affected(fault.affected)] == ["resource/g"]
+    assert kinds(site.place(MOVE)) == ["GuestMoved"]

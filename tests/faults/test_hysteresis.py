@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeostat.contracts.faults import Fault, FaultState
 from homeostat.contracts.nouns import FaultKind, Owner, ResourceState, Severity
-from homeostat.faults.hysteresis import Step, is_over, step
-from homeostat.faults.model import Fault, FaultState, fault_id
+from homeostat.faults.model import FaultEffect, effect_of, fault_id, is_over
 from homeostat.kernel.journal import Seq
 
 SECOND = 1_000_000_000
@@ -37,37 +37,37 @@ CLEARING = a_fault(FaultState.CLEARING, up_mono_ns=10 * SECOND)
 @pytest.mark.parametrize(
     ("fault", "state", "mono_ns", "expected"),
     [
-        (None, ResourceState.DOWN, 5, Step.RAISE),
-        (None, ResourceState.FAILED, 5, Step.RAISE),
-        (None, ResourceState.UP, 5, Step.NOTHING),
-        (None, ResourceState.STARTING, 5, Step.NOTHING),
-        (None, ResourceState.UNKNOWN, 5, Step.NOTHING),
-        (None, ResourceState.STOPPED, 5, Step.NOTHING),
-        (OPEN, ResourceState.DOWN, 5, Step.KEEP),
-        (OPEN, ResourceState.FAILED, 5, Step.KEEP),
-        (OPEN, ResourceState.UP, 5, Step.HOLD),
-        (OPEN, ResourceState.STARTING, 5, Step.KEEP),
-        (OPEN, ResourceState.UNKNOWN, 5, Step.KEEP),
-        (OPEN, ResourceState.STOPPED, 5, Step.WITHDRAW),
-        (CLEARING, ResourceState.UP, 11 * SECOND, Step.KEEP),
-        (CLEARING, ResourceState.DOWN, 10 * SECOND + 1, Step.REOPEN),
-        (CLEARING, ResourceState.DOWN, 10 * SECOND + SECOND // 2, Step.CLEAR_AND_RAISE),
-        (CLEARING, ResourceState.DOWN, 1 * SECOND, Step.CLEAR_AND_RAISE),
-        (CLEARING, ResourceState.DOWN, None, Step.REOPEN),
-        (CLEARING, ResourceState.STOPPED, 11 * SECOND, Step.WITHDRAW),
+        (None, ResourceState.DOWN, 5, FaultEffect.RAISE),
+        (None, ResourceState.FAILED, 5, FaultEffect.RAISE),
+        (None, ResourceState.UP, 5, FaultEffect.NOTHING),
+        (None, ResourceState.STARTING, 5, FaultEffect.NOTHING),
+        (None, ResourceState.UNKNOWN, 5, FaultEffect.NOTHING),
+        (None, ResourceState.STOPPED, 5, FaultEffect.NOTHING),
+        (OPEN, ResourceState.DOWN, 5, FaultEffect.KEEP),
+        (OPEN, ResourceState.FAILED, 5, FaultEffect.KEEP),
+        (OPEN, ResourceState.UP, 5, FaultEffect.HOLD),
+        (OPEN, ResourceState.STARTING, 5, FaultEffect.KEEP),
+        (OPEN, ResourceState.UNKNOWN, 5, FaultEffect.KEEP),
+        (OPEN, ResourceState.STOPPED, 5, FaultEffect.WITHDRAW),
+        (CLEARING, ResourceState.UP, 11 * SECOND, FaultEffect.KEEP),
+        (CLEARING, ResourceState.DOWN, 10 * SECOND + 1, FaultEffect.REOPEN),
+        (CLEARING, ResourceState.DOWN, 10 * SECOND + SECOND // 2, FaultEffect.CLEAR_AND_RAISE),
+        (CLEARING, ResourceState.DOWN, 1 * SECOND, FaultEffect.CLEAR_AND_RAISE),
+        (CLEARING, ResourceState.DOWN, None, FaultEffect.REOPEN),
+        (CLEARING, ResourceState.STOPPED, 11 * SECOND, FaultEffect.WITHDRAW),
     ],
 )
 def test_each_level_has_one_meaning(
-    fault: Fault | None, state: ResourceState, mono_ns: int | None, expected: Step
+    fault: Fault | None, state: ResourceState, mono_ns: int | None, expected: FaultEffect
 ) -> None:
-    assert step(fault, state, mono_ns, CLEAR_AFTER_S) is expected
+    assert effect_of(fault, state, mono_ns, CLEAR_AFTER_S) is expected
 
 
 @given(st.sampled_from(ResourceState), st.integers(min_value=0), st.floats(min_value=0, max_value=60))
 def test_unknown_and_starting_never_raise_and_only_wrong_levels_do(
     state: ResourceState, mono_ns: int, clear_after_s: float
 ) -> None:
-    raised = step(None, state, mono_ns, clear_after_s) is Step.RAISE
+    raised = effect_of(None, state, mono_ns, clear_after_s) is FaultEffect.RAISE
     assert raised == (state in {ResourceState.DOWN, ResourceState.FAILED})
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from entry_parts import PlayedEntry
 from hypothesis import given
 from hypothesis import strategies as st
-from test_host_down import DOWN, N1, SECOND, UP, Story, level, tellings
+from test_host_down import DOWN, N1, UP, Story, level, tellings
 
 from homeostat.contracts.events.faults import FaultInhibited
+from homeostat.contracts.faults import Fault
 from homeostat.contracts.nouns import FaultKind, HostId, ResourceId
-from homeostat.contracts.wire import Observations, Transition
-from homeostat.faults.decision import World
-from homeostat.faults.entry import Entry
-from homeostat.faults.inhibition import SUPERSEDED, Inhibition, inhibition, superseded
-from homeostat.faults.model import Fault
+from homeostat.contracts.wire import Observations, ResourceTransition
+from homeostat.faults.model import SUPERSEDED, Inhibition, inhibition, superseded
+from homeostat.ingest.entry import IngestState
 from homeostat.kernel.journal import Seq
+from set_clock import node_mono
 
 DEAD = Story().die(10).tellings[0].fault
 BACK = replace(DEAD, up_ns=11)
@@ -52,7 +53,7 @@ def test_a_death_ends_what_was_open_there_and_nothing_else(there: set[str], wron
     assert {each.about for each in found} == {f"resource/{name}" for name in there & wrong}
 
 
-def inhibited(entry: Entry) -> list[tuple[str, str]]:
+def inhibited(entry: PlayedEntry) -> list[tuple[str, str]]:
     return [(d.event.about, d.event.reason) for d in entry.events if isinstance(d.event, FaultInhibited)]
 
 
@@ -77,19 +78,24 @@ def test_a_fault_that_was_open_when_its_host_dies_ends_with_the_reason() -> None
     story = Story()
     story.report(5, ("a", DOWN))
     death = story.die(10)
-    assert tellings(death) == [(RESOURCE_DOWN, "cleared"), (HOST_DOWN, "raised")]
-    assert death.tellings[0].fault.cleared_reason == SUPERSEDED
+    assert tellings(death) == [(HOST_DOWN, "raised"), (RESOURCE_DOWN, "superseded")]
+    raised, over = (each.fault for each in death.tellings)
+    assert (over.cleared_reason, over.superseded_by) == (SUPERSEDED, raised.id)
+    assert death.tellings[0].follows == (over.id,), "whoever heard of the one hears of the other"
+    assert (over.outage_lower_ms, over.outage_ms) == (None, None), "no clock saw both ends"
     assert set(story.world.faults) == {"node/n1"}
     story.beat(20, "i2")
     story.report(21, ("a", DOWN), ("b", UP), ("c", UP))
-    assert tellings(story.tick(54)) == [(HOST_DOWN, "cleared"), (RESOURCE_DOWN, "raised")]
+    story.beat(54, "i2")
+    assert tellings(story.tick(54)) == [(RESOURCE_DOWN, "raised"), (HOST_DOWN, "cleared")]
 
 
 def test_a_fault_that_was_about_to_clear_does_not_clear_as_if_all_were_well() -> None:
     story = Story()
     story.report(5, ("a", DOWN))
     story.report(9.8, ("a", UP))
-    assert story.die(10).tellings[0].fault.cleared_reason == SUPERSEDED
+    assert tellings(death := story.die(10)) == [(HOST_DOWN, "raised"), (RESOURCE_DOWN, "superseded")]
+    assert death.tellings[1].fault.cleared_reason == SUPERSEDED
     assert not story.tick(11).tellings
 
 
@@ -102,7 +108,7 @@ def test_what_fails_again_while_its_host_settles_is_still_told_with_the_host() -
     )  # type: ignore[arg-type]
     story.world.faults["resource/a"] = replace(open_there, state=open_there.state.CLEARING)
     flapped = story.report(21, ("a", DOWN))
-    assert tellings(flapped) == [(RESOURCE_DOWN, "cleared")]
+    assert tellings(flapped) == [(RESOURCE_DOWN, "superseded")]
     assert inhibited(flapped)
 
 
@@ -118,8 +124,8 @@ def test_a_guest_that_runs_elsewhere_by_now_has_faults_of_its_own() -> None:
 
     entry = story.entry(12)
     story.seq += 1
-    seen = Transition(level("a", story.seq, DOWN), story.seq * SECOND)
-    entry.observations(Observations(HostId("n2"), "b1", 10**6 * SECOND, 0, (seen,)), entry.mono_ns)
+    seen = ResourceTransition(level("a", story.seq, DOWN), node_mono(story.seq))
+    entry.observations(Observations(HostId("n2"), "b1", node_mono(10**6), 0, (seen,)), entry.mono_ns)
     assert tellings(entry) == [(RESOURCE_DOWN, "raised")]
 
 
@@ -128,7 +134,9 @@ def test_a_start_knows_the_dead_host_before_it_hears_of_what_ran_there() -> None
     story = Story()
     story.die(10)
     before = story.world
-    story.world = World(before.topology, {each.about: each.held_until(0) for each in before.faults.values()})
+    story.world = IngestState(
+        before.topology, {each.about: each.held_until(0) for each in before.faults.values()}
+    )
     first = story.report(11, ("a", DOWN), ("b", DOWN))
     assert not first.tellings
     assert len(inhibited(first)) == 2

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from sqlalchemy import select
 from test_fault_path import UP, Running, join, running, seen
 
-from homeostat.contracts.nouns import HostId, Mark
+from homeostat.contracts.nouns import HostId, Mark, ResourceId
 from homeostat.contracts.wire import Heartbeat, digest
-from homeostat.faults.marking import Marker, MarkerParts
-from homeostat.faults.marks import MARKING, MarkAct
+from homeostat.faults.hosts import on_host_down
 from homeostat.faults.settings import FaultsSettings
-from homeostat.fleet.gate import Refusal, Why
+from homeostat.fleet.gate import GateReason, GateRefusal
 from homeostat.fleet.store import node_table
 from homeostat.fleet.suspicion import Death
+from homeostat.ingest.entry import Decision
 from homeostat.kernel import database
 from homeostat.kernel.clock import SystemClock
-from homeostat.ports import CloudView, Marking
-from homeostat.sim.cloud import SimCloud
+from homeostat.ports import CloudView, MarkResult
+from homeostat.recovery.acts import MARKING, MarkAct, on_mark_intended, on_marked
+from homeostat.recovery.cloud_marks import CloudMarker, CloudMarkerDependencies
+from simulated_cloud import SimCloud
 from store_parts import Store, until
 
 N1 = HostId("n1")
@@ -33,20 +36,20 @@ class ShownCloud(SimCloud):
 
     here: Running
 
-    async def mark_down(self, host: str) -> Marking:
+    async def mark_down(self, host: str) -> MarkResult:
         return await self._shown(host, Mark.MARK_DOWN, await super().mark_down(host))
 
-    async def set_error(self, host: str) -> Marking:
+    async def set_error(self, host: str) -> MarkResult:
         return await self._shown(host, Mark.SET_ERROR, await super().set_error(host))
 
-    async def mark_up(self, host: str) -> Marking:
+    async def mark_up(self, host: str) -> MarkResult:
         return await self._shown(host, Mark.MARK_UP, await super().mark_up(host))
 
-    async def clear_error(self, host: str, seen: object) -> Marking:
+    async def clear_error(self, host: str, seen: object) -> MarkResult:
         return await self._shown(host, Mark.CLEAR_ERROR, await super().clear_error(host, list(seen)))  # type: ignore[call-overload]
 
-    async def _shown(self, host: str, mark: Mark, said: Marking) -> Marking:
-        await self.here.path.record(lambda entry: entry.marked(HostId(host), mark, "sim"))
+    async def _shown(self, host: str, mark: Mark, said: MarkResult) -> MarkResult:
+        await self.here.path.record(lambda state, now: on_marked(state, HostId(host), (mark, "sim"), now))
         return said
 
 
@@ -56,20 +59,25 @@ class Marked:
 
     here: Running
     cloud: ShownCloud
-    marker: Marker
-    refusals: list[Refusal]
+    marker: CloudMarker
+    refusals: list[GateRefusal]
 
     async def die(self) -> None:
         now_ns = SystemClock().wall_ns()
-        await self.here.path.record(lambda entry: entry.host_down(N1, Death("silent", now_ns, now_ns)))
+        death = Death("silent", now_ns, now_ns)
+        await self.here.path.record(lambda state, now: on_host_down(state, N1, death, now))
 
-    def back(self) -> None:
-        self.here.bus.say("node.n1.heartbeat", Heartbeat(N1, "b1", "i2", 0, digest({})))
+    def back(self) -> bool:
+        """Its node has looked at everything, and nothing there has changed. Always true."""
+        states = digest({ResourceId("a"): UP, ResourceId("b"): UP})
+        beat = Heartbeat(N1, "b1", "i2", 2, states, looked=True)
+        self.here.bus.say("node.n1.heartbeat", beat)
+        return True
 
 
 @asynccontextmanager
 async def marking(
-    store: Store, *, deadline_s: float = 5.0, shuts: Refusal | None = None
+    store: Store, *, deadline_s: float = 5.0, shuts: GateRefusal | None = None
 ) -> AsyncIterator[Marked]:
     """`shuts`: the gate is open when it is asked first, and never again."""
     async with running(store) as here:
@@ -78,23 +86,24 @@ async def marking(
         await until(lambda: len(here.path.world.topology.resources) == 2)
         cloud = ShownCloud(lambda _: ["a", "b"])
         cloud.here = here
-        refusals: list[Refusal] = []
+        refusals: list[GateRefusal] = []
 
-        def gate(_host: HostId, _act: str) -> Refusal | None:
+        def gate(_host: HostId, _act: str) -> GateRefusal | None:
             said = refusals[0] if refusals else None
             if shuts is not None and not refusals:
                 refusals.append(shuts)
             return said
 
         settings = FaultsSettings(mark_deadline_s=deadline_s, mark_retry_s=0.05)
-        marker = Marker(
-            MarkerParts(
+        marker = CloudMarker(
+            CloudMarkerDependencies(
                 here.path,
                 cloud,
                 gate,
                 settings,
                 1,
                 SystemClock(),
+                lambda: uuid.uuid4().hex,
             )
         )
         task = asyncio.create_task(marker.run())
@@ -121,7 +130,7 @@ def row(store: Store) -> tuple[bool, bool]:
 
 
 async def test_a_gate_that_shuts_between_the_decision_and_the_entry_is_heeded(store: Store) -> None:
-    async with marking(store, shuts=Refusal(Why.HELD, "disks")) as it:
+    async with marking(store, shuts=GateRefusal(GateReason.HELD, "disks")) as it:
         await it.die()
         refused = select(database.journal.c.kind).where(database.journal.c.kind == "ActRefused")
         await until(lambda: bool(store.rows(refused)))
@@ -169,7 +178,7 @@ async def test_the_mark_goes_when_the_host_is_back_and_the_error_when_its_fault_
         it.back()
         await until(lambda: row(store) == (False, True))
         assert it.here.told() == ["raised f"], "the fault is still open"
-        await until(lambda: row(store) == (False, False))
+        await until(lambda: it.back() and row(store) == (False, False))
         assert it.here.told() == ["raised f", "cleared f"]
         assert it.cloud.calls == ["un-force n1", "active a", "active b"]
         traces = store.rows(select(database.journal.c.trace).where(database.journal.c.kind == "HostMarked"))
@@ -179,7 +188,7 @@ async def test_the_mark_goes_when_the_host_is_back_and_the_error_when_its_fault_
 
 async def test_a_gate_that_stays_shut_is_written_down_once_and_nothing_is_marked(store: Store) -> None:
     async with marking(store) as it:
-        it.refusals.append(Refusal(Why.NOT_ARMED, "not armed"))
+        it.refusals.append(GateRefusal(GateReason.NOT_ARMED, "not armed"))
         await it.die()
         await until(lambda: story(store) == ["ActRefused"])
         looks = it.here.path.host_events
@@ -194,9 +203,9 @@ async def test_a_gate_that_stays_shut_is_written_down_once_and_nothing_is_marked
 
 async def test_a_second_refusal_of_another_reason_is_written_once_and_stops_nothing(store: Store) -> None:
     async with marking(store) as it:
-        for why in (Why.NOT_ARMED, Why.HELD, Why.NOT_ARMED):
+        for why in (GateReason.NOT_ARMED, GateReason.HELD, GateReason.NOT_ARMED):
             count = len(story(store))
-            it.refusals[:] = [Refusal(why, why.value)]
+            it.refusals[:] = [GateRefusal(why, why.value)]
             if not count:
                 await it.die()
             await until(lambda count=count: len(story(store)) == count + 1)  # type: ignore[misc]
@@ -222,18 +231,27 @@ async def test_a_cloud_that_hangs_ends_as_unknown_and_is_asked_again(store: Stor
         await until(lambda: not it.here.path.world.topology.actions)
 
 
+def _intended_by(owner: str, decision: Decision) -> Decision:
+    """The same intent, as a server of another version wrote it."""
+    decision.intended = [replace(each, owner_of_act=owner) for each in decision.intended]
+    return decision
+
+
+@pytest.mark.parametrize("owner", [MARKING, "faults/marking"], ids=["now", "by 0.1"])
 @pytest.mark.parametrize("was_done", [True, False])
-async def test_what_a_dead_server_left_open_is_looked_at(store: Store, was_done: bool) -> None:
+async def test_what_a_dead_server_left_open_is_looked_at(store: Store, was_done: bool, owner: str) -> None:
     async with running(store) as here:
         await join(here, "n1")
         act = MarkAct(N1, Mark.MARK_DOWN, "mark_down-n1-1", 5.0, "t")
-        await here.path.record(lambda entry: entry.mark_intended(act, None))
+        await here.path.record(lambda _, now: _intended_by(owner, on_mark_intended(act, None, now)))
         cloud = ShownCloud(lambda _: [])
         cloud.here = here
         if was_done:
             cloud.down.add("n1")
-        parts = MarkerParts(here.path, cloud, lambda *_: None, FaultsSettings(), 1, SystemClock())
-        task = asyncio.create_task(Marker(parts).run())
+        parts = CloudMarkerDependencies(
+            here.path, cloud, lambda *_: None, FaultsSettings(), 1, SystemClock(), lambda: uuid.uuid4().hex
+        )
+        task = asyncio.create_task(CloudMarker(parts).run())
         table = database.journal
         endings = select(table.c.payload, table.c.origin).where(table.c.kind == "ActionFinished")
         await until(lambda: bool(store.rows(endings)))

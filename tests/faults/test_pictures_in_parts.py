@@ -6,38 +6,40 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import (
     MESSAGE_BYTES_MAX,
-    Levels,
-    Offer,
-    ResourceLevel,
+    Candidate,
+    ResourceStatus,
+    Snapshot,
+    candidates_digest,
     decode,
     encode,
-    offers_digest,
 )
-from homeostat.faults.herald import Herald
-from homeostat.faults.loop import FaultPath
-from homeostat.faults.parts import Parts
+from homeostat.faults.deciders import FaultDeciders
+from homeostat.faults.notice_bridge import NoticeBridge
 from homeostat.faults.settings import FaultsSettings
-from homeostat.fleet.node_link import LinkSettings, NodeLink
-from homeostat.fleet.node_observations import ObservationStore
-from homeostat.fleet.pictures import Pictures
+from homeostat.fleet.model import SnapshotAssembly
 from homeostat.fleet.settings import FleetSettings
+from homeostat.ingest.entry import IngestDependencies
+from homeostat.ingest.loop import IngestLoop
 from homeostat.kernel.appender import Appender, AppenderSettings
-from homeostat.kernel.bus import Bus, BusSettings, Hear
+from homeostat.kernel.bus import Bus, BusSettings, OnMessage
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.loops import Task, run_tasks
+from homeostat.node.link import LinkSettings, NodeLink
+from homeostat.node.observations import ObservationStore
+from homeostat.notices.attempts import DeliveryDependencies
 from homeostat.notices.delivery import Delivery
-from homeostat.notices.parts import DeliveryParts
 from homeostat.notices.settings import NoticesSettings
 from homeostat.notices.subscriptions import Subscriptions
-from homeostat.ports import NoAnswer, Post, Reply
+from homeostat.ports import NoWebhookReply, WebhookRequest, WebhookResult
 from real_parts import NatsServer, eventually
 from store_parts import Store
 
@@ -46,10 +48,10 @@ UP, STOPPED = ResourceState.UP, ResourceState.STOPPED
 GUESTS = 3000
 
 
-def levels(count: int) -> list[ResourceLevel]:
+def levels(count: int) -> list[ResourceStatus]:
     """More than one message holds."""
     return [
-        ResourceLevel(
+        ResourceStatus(
             ResourceId(f"guest-{number:05}"),
             ResourceKind.GUEST,
             Owner("blue"),
@@ -63,16 +65,16 @@ def levels(count: int) -> list[ResourceLevel]:
     ]
 
 
-def message(part: int, parts: int, names: str, seq: int = 9) -> Levels:
+def message(part: int, parts: int, names: str, seq: int = 9) -> Snapshot:
     rows = tuple(
-        ResourceLevel(ResourceId(name), ResourceKind.GUEST, Owner("blue"), "ocf:x:y", UP, "", 1, 1)
+        ResourceStatus(ResourceId(name), ResourceKind.GUEST, Owner("blue"), "ocf:x:y", UP, "", 1, 1)
         for name in names
     )
-    return Levels(N1, "b1", "i1", seq, rows, 1, (), part, parts)
+    return Snapshot(N1, "b1", "i1", seq, rows, 1, (), part, parts)
 
 
 def test_a_picture_is_whole_when_its_last_missing_part_came_in_whatever_order() -> None:
-    pictures = Pictures()
+    pictures = SnapshotAssembly()
     assert pictures.add(message(3, 3, "e")) is None
     assert pictures.add(message(1, 3, "ab")) is None
     assert pictures.add(message(1, 3, "ab")) is None, "the same part twice is one part"
@@ -82,17 +84,25 @@ def test_a_picture_is_whole_when_its_last_missing_part_came_in_whatever_order() 
 
 
 def test_parts_of_two_pictures_are_never_put_together() -> None:
-    pictures = Pictures()
+    pictures = SnapshotAssembly()
     assert pictures.add(message(1, 2, "ab", seq=9)) is None
     assert pictures.add(message(2, 2, "cd", seq=10)) is None
     whole = pictures.add(message(1, 2, "a", seq=10))
     assert whole is not None and whole.resources == set("acd")
 
 
+@pytest.mark.parametrize("other", [{"incarnation": "i2"}, {"boot": "b2"}, {"seq": 10}, {"parts": 3}])
+def test_a_part_belongs_to_one_incarnation_one_store_and_one_observation(other: dict[str, object]) -> None:
+    """A node that was started again between two parts may have another configuration."""
+    pictures = SnapshotAssembly()
+    assert pictures.add(message(1, 2, "ab")) is None
+    assert pictures.add(replace(message(2, 2, "cd"), **other)) is None  # type: ignore[arg-type]
+
+
 class Losing:
     """A node's bus that loses some of the pictures it is given."""
 
-    def __init__(self, bus: Bus, loses: Callable[[Levels], bool]) -> None:
+    def __init__(self, bus: Bus, loses: Callable[[Snapshot], bool]) -> None:
         self._bus, self._loses = bus, loses
         self.sent: list[tuple[int, int, int]] = []
         self.lost = 0
@@ -104,7 +114,7 @@ class Losing:
     def on_reconnect(self, told: Callable[[], None]) -> None:
         self._bus.on_reconnect(told)
 
-    async def subscribe(self, pattern: str, hear: Hear) -> None:
+    async def subscribe(self, pattern: str, hear: OnMessage) -> None:
         await self._bus.subscribe(pattern, hear)
 
     async def flush(self, timeout_s: float = 1.0) -> bool:
@@ -112,7 +122,7 @@ class Losing:
 
     async def publish(self, subject: str, body: bytes) -> bool:
         if subject.endswith(".levels"):
-            told = decode(Levels, body)
+            told = decode(Snapshot, body)
             self.sent.append((told.part, told.parts, len(body)))
             if self._loses(told):
                 self.lost += 1
@@ -123,14 +133,16 @@ class Losing:
 class Nobody:
     """In the place of the transport: there are no subscriptions here."""
 
-    async def post(self, request: Post) -> Reply:
-        return NoAnswer("nobody")
+    async def post(self, request: WebhookRequest) -> WebhookResult:
+        return NoWebhookReply("nobody")
 
 
 @asynccontextmanager
-async def server(store: Store, nats: NatsServer) -> AsyncIterator[FaultPath]:
+async def server(store: Store, nats: NatsServer) -> AsyncIterator[IngestLoop]:
     """A fault path on a real store and a real NATS."""
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     appender.start()
     subscriptions = Subscriptions(store.readers)
     bus = await Bus.connect(BusSettings(nats.url, "server", "server-secret", ping_interval_s=0.2))
@@ -138,16 +150,16 @@ async def server(store: Store, nats: NatsServer) -> AsyncIterator[FaultPath]:
     async def recall(faults: object) -> dict[object, object]:
         return {}
 
-    parts = DeliveryParts(appender, store.readers, subscriptions, Nobody(), recall, SystemClock())  # type: ignore[arg-type]
-    herald = Herald(subscriptions, Delivery(parts, NoticesSettings()), store.readers)
-    path = FaultPath(
-        Parts(
+    parts = DeliveryDependencies(appender, store.readers, subscriptions, Nobody(), recall, SystemClock())  # type: ignore[arg-type]
+    herald = NoticeBridge(subscriptions, Delivery(parts, NoticesSettings()), store.readers)
+    path = IngestLoop(
+        IngestDependencies(
             appender=appender,
             readers=store.readers,
             bus=bus,
             clock=SystemClock(),
             herald=herald,
-            faults=FaultsSettings(),
+            deciders=FaultDeciders(FaultsSettings()),
             fleet=FleetSettings(sweep_s=0.02),
             epoch=1,
             own_lag_s=lambda: 0.0,
@@ -168,9 +180,9 @@ async def server(store: Store, nats: NatsServer) -> AsyncIterator[FaultPath]:
 async def node(
     nats: NatsServer,
     folder: Path,
-    rows: list[ResourceLevel],
-    loses: Callable[[Levels], bool],
-    offers: tuple[Offer, ...] = (),
+    rows: list[ResourceStatus],
+    loses: Callable[[Snapshot], bool],
+    offers: tuple[Candidate, ...] = (),
 ) -> AsyncIterator[Losing]:
     """A node whose store knows these levels already."""
     path = folder / "observations.db"
@@ -204,7 +216,7 @@ async def test_lost_parts_are_asked_for_again_and_only_a_whole_picture_says_what
         topology = lambda: path.world.topology  # noqa: E731 - the world is replaced when a commit fails
         often = {"second": 0}
 
-        def loses_the_second_part_twice(told: Levels) -> bool:
+        def loses_the_second_part_twice(told: Snapshot) -> bool:
             often["second"] += told.part == 2
             return told.part == 2 and often["second"] <= 2
 
@@ -220,7 +232,7 @@ async def test_lost_parts_are_asked_for_again_and_only_a_whole_picture_says_what
         fewer = [row for row in levels(GUESTS) if row.resource not in gone]
         arrives = asyncio.Event()
 
-        def loses_the_last_part(told: Levels) -> bool:
+        def loses_the_last_part(told: Snapshot) -> bool:
             return told.part == told.parts and not arrives.is_set()
 
         async with node(nats, tmp_path, fewer, loses_the_last_part) as spoken:
@@ -241,7 +253,7 @@ async def test_ten_thousand_guests_of_one_host_are_known_and_all_its_offers(
     nats: NatsServer, store: Store, tmp_path: Path
 ) -> None:
     rows = levels(10_000)
-    offers = tuple(Offer(row.resource, row.kind, row.owner, row.agent, "n1") for row in rows)
+    offers = tuple(Candidate(row.resource, row.kind, row.owner, row.agent, "n1") for row in rows)
     async with server(store, nats) as path:
         topology = lambda: path.world.topology  # noqa: E731 - the world is replaced when a commit fails
         async with node(nats, tmp_path, rows, lambda _: False, offers) as spoken:
@@ -250,4 +262,4 @@ async def test_ten_thousand_guests_of_one_host_are_known_and_all_its_offers(
             await eventually(lambda: not path.world.pictures.awaited(topology(), [N1]), 60, "all of it")
         assert path.hearing.refused == 0
         assert all(size <= MESSAGE_BYTES_MAX for _, _, size in spoken.sent)
-        assert topology().offered[N1] == offers_digest(offers)
+        assert topology().offered[N1] == candidates_digest(offers)

@@ -6,15 +6,14 @@ import time
 
 import pytest
 from sqlalchemy import select
-from test_fault_path import DOWN, UP, Running, enrolment, join, listener, running, seen
+from test_fault_path import DOWN, UP, Running, enrol, enrolment, join, listener, running, seen
 
 from homeostat.contracts.nouns import INFRASTRUCTURE
 from homeostat.kernel.database import journal as journal_table
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.journal import Submission
 from homeostat.notices.model import Silence
-from homeostat.notices.silence_store import end_silence, insert_silence, kept_back
-from homeostat.notices.store import outbox
+from homeostat.notices.store import end_silence, insert_silence, kept_back, outbox
 from store_parts import Store, until
 
 HOUR_NS = 3600 * 10**9
@@ -168,8 +167,8 @@ async def test_who_subscribes_within_a_silence_is_told_with_the_others_when_it_e
         await silence(here, host="n1")
         here.see("n1", seen("web", 1, DOWN))
         await until(lambda: here.acknowledged("n1") == 1)
-        await here.path.enrol(enrolment(listener("late")))
-        await here.path.enrol(enrolment(listener("late", key_id="k2"), is_new=False))
+        await enrol(here, enrolment(listener("late")))
+        await enrol(here, enrolment(listener("late", key_id="k2"), is_new=False))
         assert here.told() == []
         assert [each for each, _ in state(store)] == ["silenced", "silenced"]
         await end(here)

@@ -181,7 +181,7 @@ def test_a_fault_that_nobody_had_to_hear_of_is_drawn_too() -> None:
     chain.raised("ResourceDown", 0, 0, kind="resource_down")
     view = folded(chain)
     assert view.total_ms is None
-    assert "told to nobody" in draw(view.model_dump())
+    assert "consumer: none" in draw(view.model_dump())
 
 
 @pytest.mark.seed("002 timestamps split the notification time and are visualized as a timeline")

@@ -4,18 +4,19 @@ import asyncio
 import sys
 from pathlib import Path
 
-from homeostat import node
-from homeostat.fleet.node_roles import RoleCommand
-from homeostat.kernel import logs
 from homeostat.kernel.config import load
 from homeostat.kernel.errors import HomeostatError
-from homeostat.node_settings import NodeSettings
+from homeostat.kernel.terminal import configure_logging
+from homeostat.node import main as node
+from homeostat.node.roles import RoleCommand
+from homeostat.node.runner_protocol import RunnerProtocol
+from homeostat.node.settings import NodeSettings
 
 settings = load(NodeSettings, Path(sys.argv[1]))
 role = str(Path(__file__).with_name("fake_role.py"))
 command = RoleCommand("fake", (sys.executable, role, *sys.argv[2:]), settings.runner_stop_s)
-logs.configure(settings.log_level)
+configure_logging(settings.log_level)
 try:
-    asyncio.run(node.run(settings, [command], Path(sys.argv[1])))
+    asyncio.run(node.run(settings, [node.NodeRole(command, RunnerProtocol.on_link)], Path(sys.argv[1])))
 except HomeostatError as error:
     sys.exit(f"homeostat node: {error}")

@@ -9,11 +9,11 @@ from homeostat.contracts.wire import (
     Acknowledged,
     Goodbye,
     Heartbeat,
-    Levels,
     Observations,
+    ResourceTransition,
     ResyncRequested,
+    Snapshot,
     Subjects,
-    Transition,
     decode,
     encode,
 )
@@ -24,19 +24,20 @@ class ServerEnd:
     """Hears one node. With `answers`, acknowledges everything it hears, in order and without holes."""
 
     def __init__(self, bus: Bus, host: str = "n1", *, answers: bool = True) -> None:
-        self.bus, self.subjects, self.answers = bus, Subjects(HostId(host)), answers
+        self.bus, self.host, self.answers = bus, host, answers
+        self.subjects = Subjects(HostId(host))
         self.heartbeats: list[Heartbeat] = []
         self.messages: list[Observations] = []
-        self.levels: list[Levels] = []
+        self.levels: list[Snapshot] = []
         self.goodbyes: list[Goodbye] = []
         self.epoch = 1
         self._heard = asyncio.Event()
 
     async def listen(self) -> None:
-        await self.bus.subscribe(f"node.{self.subjects.host}.>", self._hear)
+        await self.bus.subscribe(f"node.{self.host}.>", self._hear)
 
     @property
-    def transitions(self) -> list[Transition]:
+    def transitions(self) -> list[ResourceTransition]:
         """Everything heard, repetitions left out, by number."""
         heard = {each.level.seq: each for message in self.messages for each in message.transitions}
         return [heard[seq] for seq in sorted(heard)]
@@ -66,11 +67,13 @@ class ServerEnd:
     def _hear(self, subject: str, body: bytes) -> None:
         match subject.rpartition(".")[2]:
             case "heartbeat":
-                self.heartbeats.append(decode(Heartbeat, body))
+                self.heartbeats.append(beat := decode(Heartbeat, body))
+                if beat.asks and self.messages:
+                    self._heard.set()
             case "observations":
                 self.messages.append(decode(Observations, body))
                 self._heard.set()
             case "levels":
-                self.levels.append(decode(Levels, body))
+                self.levels.append(decode(Snapshot, body))
             case "goodbye":
                 self.goodbyes.append(decode(Goodbye, body))

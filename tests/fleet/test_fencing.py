@@ -6,10 +6,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from homeostat.fleet.fencing import CommandFence, driver_of
+from homeostat.fleet.fencing import CommandFence, make_fence
 from homeostat.fleet.settings import FencingSettings
 from homeostat.kernel.processes import Identity, identify, is_alive
-from homeostat.ports import Fenced, FenceUnknown, NotFenced
+from homeostat.ports import ActFailed, ActUnknown, Fenced
 from store_parts import until
 
 
@@ -24,13 +24,13 @@ async def test_any_other_exit_code_is_not() -> None:
     said = await CommandFence(
         [sys.executable, "-c", "print('no power switch'); raise SystemExit(3)"], 10
     ).fence("n2")
-    assert isinstance(said, NotFenced)
+    assert isinstance(said, ActFailed)
     assert "3: no power switch" in said.reason
 
 
 async def test_a_program_that_is_not_there_is_a_reason() -> None:
     said = await CommandFence(["/no/such/program"], 10).fence("n2")
-    assert isinstance(said, NotFenced)
+    assert isinstance(said, ActFailed)
     assert "No such file" in said.reason
 
 
@@ -42,13 +42,13 @@ async def test_a_deadline_is_unknown_and_nothing_of_the_program_lives_on(tmp_pat
     )
     note = tmp_path / "pid"
     said = await CommandFence([sys.executable, "-c", body, str(note)], 1.5).fence("n2")
-    assert isinstance(said, FenceUnknown)
+    assert isinstance(said, ActUnknown)
     pid, ticks = note.read_text().split()
     assert not is_alive(Identity(int(pid), int(ticks)))
 
 
 def test_manual_means_that_no_program_is_run() -> None:
-    assert driver_of(FencingSettings()) is None
+    assert make_fence(FencingSettings()) is None
 
 
 async def test_a_program_does_not_outlive_the_server_that_asked_it(tmp_path: Path) -> None:

@@ -9,27 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import HostId
-from homeostat.fleet.gate import Asked, Situation, Why, decide, stopped_by_storm
+from homeostat.fleet.gate import GateReason, GateRequest, Situation, decide, storm_refusal
 from homeostat.fleet.settings import GateSettings
 
 N1, N2 = HostId("n1"), HostId("n2")
-ASKED = Asked("faults", "fence", N1, 7)
+ASKED = GateRequest("recovery", "fence", N1, 7)
 OPEN = Situation(
     now_s=1000,
     epoch=7,
-    hosts=10,
+    living=frozenset(HostId(f"n{number}") for number in range(1, 11)),
     unknown="",
     held={},
     deaths_s={N1: 999.0},
     harm_s=(),
-    armed={"faults": True},
+    armed={"recovery": True},
 )
 SETTINGS = GateSettings()
 
 
-def why(situation: Situation, settings: GateSettings = SETTINGS) -> Why | None:
+def why(situation: Situation, settings: GateSettings = SETTINGS) -> GateReason | None:
     refusal = decide(ASKED, situation, settings)
     return None if refusal is None else refusal.why
+
+
+def hosts(count: int) -> frozenset[HostId]:
+    return frozenset(HostId(f"n{number}") for number in range(1, count + 1))
 
 
 def deaths(count: int, apart_s: float = 0.5) -> dict[HostId, float]:
@@ -40,32 +44,34 @@ def deaths(count: int, apart_s: float = 0.5) -> dict[HostId, float]:
     ("situation", "expected"),
     [
         (OPEN, None),
-        (replace(OPEN, epoch=8), Why.NOT_LEADING),
-        (replace(OPEN, unknown="half is silent"), Why.UNKNOWN),
-        (replace(OPEN, held={N1: "new disks"}), Why.HELD),
+        (replace(OPEN, epoch=8), GateReason.NOT_LEADING),
+        (replace(OPEN, unknown="half is silent"), GateReason.UNKNOWN),
+        (replace(OPEN, held={N1: "new disks"}), GateReason.HELD),
         (replace(OPEN, held={N2: "new disks"}), None),
         (replace(OPEN, deaths_s=deaths(2)), None),
-        (replace(OPEN, deaths_s=deaths(3)), Why.STORM),
+        (replace(OPEN, deaths_s=deaths(3)), GateReason.STORM),
         (replace(OPEN, deaths_s=deaths(3, apart_s=60)), None),
-        (replace(OPEN, hosts=1), None),
+        (replace(OPEN, living=frozenset({N1})), None),
         (replace(OPEN, harm_s=(999.0,) * 4), None),
-        (replace(OPEN, harm_s=(999.0,) * 5), Why.RATE),
+        (replace(OPEN, harm_s=(999.0,) * 5), GateReason.RATE),
         (replace(OPEN, harm_s=(900.0,) * 5), None),
-        (replace(OPEN, armed={}), Why.NOT_ARMED),
-        (replace(OPEN, armed={"faults": False, "storage": True}), Why.NOT_ARMED),
+        (replace(OPEN, harm_s=(OPEN.now_s - SETTINGS.harm_window_s,) * 5), GateReason.RATE),
+        (replace(OPEN, harm_s=(OPEN.now_s - SETTINGS.harm_window_s - 1,) * 5), None),
+        (replace(OPEN, armed={}), GateReason.NOT_ARMED),
+        (replace(OPEN, armed={"recovery": False, "storage": True}), GateReason.NOT_ARMED),
     ],
 )
 @pytest.mark.seed("order the gate before harm: epoch, arming, rate limit, storm breaker, hold, dry run")
-def test_the_first_no_is_the_reason(situation: Situation, expected: Why | None) -> None:
+def test_the_first_no_is_the_reason(situation: Situation, expected: GateReason | None) -> None:
     assert why(situation) is expected
 
 
 def test_a_storm_does_not_pass_by_waiting() -> None:
-    assert why(replace(OPEN, now_s=10**6, deaths_s=deaths(3))) is Why.STORM
+    assert why(replace(OPEN, now_s=10**6, deaths_s=deaths(3))) is GateReason.STORM
 
 
 def test_a_dry_run_decides_everything_and_does_nothing() -> None:
-    assert why(OPEN, GateSettings(dry_run=True)) is Why.DRY_RUN
+    assert why(OPEN, GateSettings(dry_run=True)) is GateReason.DRY_RUN
 
 
 def test_nothing_is_armed_unless_somebody_says_so() -> None:
@@ -88,38 +94,43 @@ def test_the_gate_opens_only_when_nothing_speaks_against_it(
         unknown=unknown,
         deaths_s=deaths(died),
         harm_s=(999.0,) * harm,
-        armed={"faults": armed},
+        armed={"recovery": armed},
     )
     is_open = why(situation) is None
     assert is_open == (armed and harm < 5 and died < 3 and not unknown and epoch == 7)
 
 
-TWO_OF_THREE = replace(OPEN, hosts=3, deaths_s={N1: 10.0, N2: 11.5})
+TWO_OF_THREE = replace(OPEN, living=hosts(3), deaths_s={N1: 10.0, N2: 11.5})
 
 
 @pytest.mark.seed("order the gate before harm: epoch, arming, rate limit, storm breaker, hold, dry run")
 @pytest.mark.parametrize(
     ("situation", "expected"),
     [
-        (TWO_OF_THREE, Why.STORM),
+        (TWO_OF_THREE, GateReason.STORM),
         (replace(TWO_OF_THREE, vouched=frozenset({N2})), None),
         (replace(TWO_OF_THREE, vouched=frozenset({N1})), None),
-        (replace(OPEN, hosts=6, deaths_s=deaths(3), vouched=frozenset({N1})), None),
-        (replace(OPEN, hosts=6, deaths_s=deaths(4), vouched=frozenset({HostId("n4")})), Why.STORM),
+        (replace(OPEN, living=hosts(6), deaths_s=deaths(3), vouched=frozenset({N1})), None),
+        (
+            replace(OPEN, living=hosts(6), deaths_s=deaths(4), vouched=frozenset({HostId("n4")})),
+            GateReason.STORM,
+        ),
         (replace(TWO_OF_THREE, fenced_s={N1: 11.4}), None),
-        (replace(TWO_OF_THREE, fenced_s={N1: 12.0}), Why.STORM),
-        (replace(TWO_OF_THREE, fenced_s={N2: 12.0}), Why.STORM),
-        (replace(TWO_OF_THREE, vouched=frozenset({N1}), held={N1: "new disks"}), Why.HELD),
+        (replace(TWO_OF_THREE, fenced_s={N1: 12.0}), GateReason.STORM),
+        (replace(TWO_OF_THREE, fenced_s={N2: 12.0}), GateReason.STORM),
+        (replace(TWO_OF_THREE, vouched=frozenset({N1}), held={N1: "new disks"}), GateReason.HELD),
     ],
 )
-def test_a_person_lifts_a_storm_and_a_driver_does_not(situation: Situation, expected: Why | None) -> None:
+def test_a_person_lifts_a_storm_and_a_driver_does_not(
+    situation: Situation, expected: GateReason | None
+) -> None:
     """A receipt that was there before the storm began is worth what it was."""
     assert why(situation) is expected
 
 
 def test_people_are_told_of_a_storm_that_stops_what_nothing_else_stops() -> None:
     told = [
-        stopped_by_storm(ASKED, situation, SETTINGS) is not None
+        storm_refusal(ASKED, situation, SETTINGS) is not None
         for situation in (
             TWO_OF_THREE,
             replace(TWO_OF_THREE, harm_s=(999.0,) * 5),
@@ -130,3 +141,25 @@ def test_people_are_told_of_a_storm_that_stops_what_nothing_else_stops() -> None
         )
     ]
     assert told == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("decommissioned", [0, 4, 100])
+@pytest.mark.seed("order the storm breaker's share is of living, watched hosts")
+def test_hosts_that_were_down_long_before_do_not_make_a_storm_smaller(decommissioned: int) -> None:
+    """Four of ten died at once; of the others nobody would have seen it."""
+    long_ago = {HostId(f"old{number}"): 100.0 * -number for number in range(1, decommissioned + 1)}
+    living = hosts(10) - deaths(4).keys()
+    assert why(replace(OPEN, living=living, deaths_s={**long_ago, **deaths(4)})) is GateReason.STORM
+    said = decide(ASKED, replace(OPEN, living=living, deaths_s={**long_ago, **deaths(4)}), SETTINGS)
+    assert said is not None and "4 of 10 in 5 s" in said.sentence
+
+
+def test_hosts_of_the_storm_itself_count_in_what_it_is_a_share_of() -> None:
+    living = hosts(20) - deaths(5).keys()
+    assert why(replace(OPEN, living=living, deaths_s=deaths(5))) is None, "5 of 20"
+
+
+def test_a_storm_does_not_shrink_when_a_person_vouches_for_a_host_of_it() -> None:
+    living = hosts(10) - deaths(3).keys()
+    vouched = frozenset({HostId("n3")})
+    assert why(replace(OPEN, living=living, deaths_s=deaths(3), vouched=vouched)) is None, "2 of 10"

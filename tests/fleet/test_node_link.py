@@ -20,15 +20,15 @@ from homeostat.contracts.wire import (
     MESSAGE_BYTES_MAX,
     AssignmentGiven,
     Observations,
-    ResourceLevel,
-    Transition,
+    ResourceStatus,
+    ResourceTransition,
     assigned_digest,
     encode,
 )
-from homeostat.fleet.node_link import IN_FLIGHT_MAX, LinkSettings, NodeLink, batches
-from homeostat.fleet.node_observations import ObservationStore
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.loops import Task, run_tasks
+from homeostat.node.link import IN_FLIGHT_MAX, LinkSettings, NodeLink, batches
+from homeostat.node.observations import ObservationStore
 from real_parts import NatsServer, accounts, eventually
 
 
@@ -41,7 +41,7 @@ class Ends:
     bus: Bus
     server: ServerEnd
 
-    def record(self, resource: str = "web", state: ResourceState = ResourceState.UP) -> Transition:
+    def record(self, resource: str = "web", state: ResourceState = ResourceState.UP) -> ResourceTransition:
         transition = self.store.record(report(resource, state))
         self.link.recorded(transition)
         return transition
@@ -85,6 +85,34 @@ async def test_an_observation_arrives_and_is_forgotten_when_acknowledged(
         assert len(ends.server.messages) == 1, "nothing is repeated without need"
 
 
+def killed_with_one_observation(folder: Path) -> None:
+    store = ObservationStore(folder / "observations.db")
+    store.record(report("web"))
+    store._file.database.close()  # as kill -9 leaves it
+
+
+async def test_after_a_kill_a_server_says_how_far_it_knows_and_new_reports_follow(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    killed_with_one_observation(tmp_path)
+    async with running(nats, tmp_path) as ends:
+        ends.record("mail")
+        await eventually(lambda: ends.server.seqs == [1, 2])
+        assert ends.server.heartbeats[0].asks and not ends.store.asks
+
+
+async def test_a_server_that_speaks_and_never_says_how_far_it_knows_is_told_all_the_same(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    killed_with_one_observation(tmp_path)
+    async with running(nats, tmp_path, answers=False) as ends:
+        await eventually(lambda: ends.server.seqs == [1])
+        ends.record("mail")
+        await ends.server.ask()
+        await eventually(lambda: ends.server.seqs == [1, 2], 20)
+        assert not ends.store.asks
+
+
 async def test_heartbeats_come_at_once_and_say_what_the_store_says(nats: NatsServer, tmp_path: Path) -> None:
     async with running(nats, tmp_path) as ends:
         await eventually(lambda: len(ends.server.heartbeats) >= 4)
@@ -105,7 +133,7 @@ async def test_without_an_answer_it_is_sent_again_in_order_and_less_often(
         await eventually(lambda: sum(1 in _seqs(message) for message in ends.server.messages) >= 3)
         sent = [m.sent_mono_ns / 1e9 for m in ends.server.messages if 1 in _seqs(m)]
         first_s, second_s = sent[1] - sent[0], sent[2] - sent[1]
-        assert 0.4 < first_s < second_s
+        assert first_s > 0.4 and second_s > 0.8, "each wait is longer than the one before"
         assert _seqs(ends.server.messages[-1]) == [1, 2]
         await ends.server.acknowledge_all()
         await eventually(lambda: not ends.store.pending(1))
@@ -224,7 +252,7 @@ async def test_a_long_backlog_goes_in_order_and_waits_for_the_server(
 ) -> None:
     count = IN_FLIGHT_MAX + 300
     store = ObservationStore(tmp_path / "observations.db")
-    store._database.execute("PRAGMA synchronous = OFF")  # only to prepare
+    store._file.database.execute("PRAGMA synchronous = OFF")  # only to prepare
     for _ in range(count):
         store.record(report())
     store.close()
@@ -265,12 +293,12 @@ def test_batches_keep_order_and_bound(sizes: list[int]) -> None:
         assert len(encode(message)) < MESSAGE_BYTES_MAX / 2
 
 
-def _transition(seq: int, reason: str) -> Transition:
+def _transition(seq: int, reason: str) -> ResourceTransition:
     what: Report = report()
-    level = ResourceLevel(
+    level = ResourceStatus(
         ResourceId("web"), ResourceKind.SERVICE, what.owner, what.agent, what.state, reason, 1, seq
     )
-    return Transition(level, 1)
+    return ResourceTransition(level, 1)
 
 
 def _seqs(message: Observations) -> list[int]:

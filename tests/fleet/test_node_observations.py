@@ -18,12 +18,12 @@ from reports import finish, intent, report
 
 from homeostat.contracts.nouns import ResourceId, ResourceState
 from homeostat.contracts.roles import Assigned, Report
-from homeostat.contracts.wire import Outcome, Transition, assigned_digest, digest
-from homeostat.fleet.node_observations import ObservationStore
+from homeostat.contracts.wire import Outcome, ResourceTransition, assigned_digest, digest
 from homeostat.kernel.errors import StoreUnavailable
+from homeostat.node.observations import ObservationStore
 
 
-def numbers(transitions: tuple[Transition, ...]) -> list[int]:
+def numbers(transitions: tuple[ResourceTransition, ...]) -> list[int]:
     return [transition.level.seq for transition in transitions]
 
 
@@ -167,7 +167,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
     store.record(report())
     before = store.snapshot()
     lock = sqlite3.connect(tmp_path / "o.db", isolation_level=None)
-    store._database.execute("PRAGMA busy_timeout = 20")
+    store._file.database.execute("PRAGMA busy_timeout = 20")
     lock.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable):
         store.record(report(state=ResourceState.DOWN))
@@ -189,8 +189,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from reports import report
-from homeostat.fleet.node_observations import ObservationStore
+from homeostat.node.observations import ObservationStore
 store = ObservationStore(Path(sys.argv[1]))
+store.acknowledge(store.boot, 0)  # a server answers the node that asks after a kill
 print("ready", store.seq, flush=True)
 while True:
     transition = store.record(report())
@@ -243,7 +244,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "o.db"
         self.store = ObservationStore(self.path, self.MAX)
         self.boot = self.store.boot
-        self.sent: list[Transition] = []
+        self.sent: list[ResourceTransition] = []
         self.acknowledged = 0
         self.epoch = 0
         self.levels: dict[str, ResourceState] = {}
@@ -284,7 +285,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store.close()
         self.store = ObservationStore(self.path, self.MAX)
 
-    def _record(self, what: Report) -> Transition:
+    def _record(self, what: Report) -> ResourceTransition:
         transition = self.store.record(what)
         assert transition.level.seq == len(self.sent) + 1
         self.sent.append(transition)

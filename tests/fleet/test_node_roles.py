@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from homeostat.contracts.nouns import ResourceId
-from homeostat.contracts.wire import Transition
-from homeostat.fleet.node_observations import ObservationStore
-from homeostat.fleet.node_roles import Role, RoleCommand
+from homeostat.contracts.wire import ResourceTransition
 from homeostat.kernel.processes import identify
+from homeostat.node.observations import ObservationStore
+from homeostat.node.roles import RoleCommand, RoleProcess
+from homeostat.node.runner_protocol import RunnerProtocol
 from real_parts import eventually
 
 FAKE_ROLE = Path(__file__).with_name("fake_role.py")
@@ -30,10 +31,11 @@ FAKE_ROLE = Path(__file__).with_name("fake_role.py")
 class Scene:
     """A role that runs, its store, and the diary that its processes write."""
 
-    role: Role
+    role: RoleProcess
+    protocol: RunnerProtocol
     store: ObservationStore
     diary_file: Path
-    recorded: list[Transition] = field(default_factory=list)
+    recorded: list[ResourceTransition] = field(default_factory=list)
 
     @property
     def diary(self) -> list[str]:
@@ -49,12 +51,13 @@ async def running(folder: Path, *words: str, stop_s: float = 5.0) -> AsyncIterat
     """A role of `words`, run until the end of the block, then cancelled if it still runs."""
     diary = folder / "diary"
     store = ObservationStore(folder / "observations.db")
-    recorded: list[Transition] = []
+    recorded: list[ResourceTransition] = []
     command = RoleCommand("fake", (sys.executable, str(FAKE_ROLE), str(diary), *words), stop_s)
-    role = Role(command, store, recorded.append)
+    protocol = RunnerProtocol(store, recorded.append)
+    role = RoleProcess(command, protocol)
     task = asyncio.create_task(role.run())
     try:
-        yield Scene(role, store, diary, recorded)
+        yield Scene(role, protocol, store, diary, recorded)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -77,7 +80,7 @@ async def test_a_role_is_told_what_is_assigned_at_once_and_after_its_start(tmp_p
     async with running(tmp_path, "report:web:up", "hear", "report:web:down") as scene:
         await eventually(lambda: "hears" in scene.diary)
         scene.store.assign({ResourceId("g"): 2})
-        scene.role.assigned()
+        scene.protocol.assigned()
         await eventually(lambda: "recorded web down" in scene.diary)
         told = 'assigned {"confirmed": true, "mine": {"g": 2}}'
         assert scene.diary.count(told) == 1
@@ -92,7 +95,7 @@ async def test_a_killed_role_comes_back_and_remembers(tmp_path: Path) -> None:
         os.kill(scene.pids[0], signal.SIGKILL)
         await eventually(lambda: len(scene.pids) == 2)
         recalled = [json.loads(line[9:]) for line in scene.diary if line.startswith("recalled ")]
-        assert recalled[0] == {"levels": [], "open_intents": {}}
+        assert recalled[0] == {"levels": [], "open_intents": {}, "hears_looked": True}
         assert [(each["resource"], each["state"]) for each in recalled[1]["levels"]] == [
             ("mail", "up"),
             ("web", "down"),
@@ -109,7 +112,7 @@ async def test_a_role_that_fails_is_started_again(
         assert identify(scene.pids[0]) is None
         assert scene.store.seq >= 2, "what it said before counts"
     said = "".join(capfd.readouterr())
-    assert ("does not keep to the protocol" in said) == (not word.startswith("exit"))
+    assert ("sent an invalid message" in said) == (not word.startswith("exit"))
     assert "Traceback" not in said
 
 
@@ -174,8 +177,7 @@ async def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
 async def test_a_command_that_is_not_there_is_said_and_tried_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = ObservationStore(tmp_path / "observations.db")
-    role = Role(RoleCommand("absent", ("/nowhere/role",)), store, lambda _: None)
+    role = RoleProcess(RoleCommand("absent", ("/nowhere/role",)))
     task = asyncio.create_task(role.run())
     said = ""
 
@@ -187,7 +189,6 @@ async def test_a_command_that_is_not_there_is_said_and_tried_again(
     await eventually(twice)
     await role.stop()
     await task
-    store.close()
     assert "No such file or directory" in said
 
 
@@ -196,7 +197,7 @@ async def test_while_the_disk_does_not_take_it_the_role_gets_no_answer(
 ) -> None:
     ObservationStore(tmp_path / "observations.db").close()
     async with running(tmp_path, "report:web:up", "report:web:down") as scene:
-        scene.store._database.execute("PRAGMA busy_timeout = 10")
+        scene.store._file.database.execute("PRAGMA busy_timeout = 10")
         lock = sqlite3.connect(tmp_path / "observations.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
         said = ""
@@ -212,3 +213,83 @@ async def test_while_the_disk_does_not_take_it_the_role_gets_no_answer(
         lock.close()
         await eventually(lambda: "recorded web down" in scene.diary)
         assert len(scene.pids) == 1
+
+
+SPEECHLESS = """
+import os, pathlib, signal, sys, time
+diary = pathlib.Path(sys.argv[1])
+def write(what):
+    with diary.open("a") as file:
+        file.write(what + "\\n")
+if "deaf" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+write(f"pid {os.getpid()} session {os.getsid(0)} parent {os.getppid()}")
+write("input " + repr(sys.stdin.read()))
+print("a line of no protocol", flush=True)
+if "exit" in sys.argv:
+    sys.exit(1)
+write("waits")
+while True:
+    time.sleep(60)
+"""
+
+
+@asynccontextmanager
+async def speechless(
+    folder: Path, *words: str, stop_s: float = 5.0
+) -> AsyncIterator[tuple[RoleProcess, Path]]:
+    """A role without a protocol, and its diary."""
+    diary = folder / "diary"
+    diary.touch()
+    argv = (sys.executable, "-c", SPEECHLESS, str(diary), *words)
+    role = RoleProcess(RoleCommand("mover", argv, stop_s))
+    task = asyncio.create_task(role.run())
+    try:
+        yield role, diary
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def pids_in(diary: Path) -> list[int]:
+    return [int(line.split()[1]) for line in diary.read_text().splitlines() if line.startswith("pid ")]
+
+
+async def test_a_role_without_a_protocol_is_started_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started_s = time.monotonic()
+    async with speechless(tmp_path, "exit") as (_, diary):
+        await eventually(lambda: len(pids_in(diary)) >= 4)
+    assert time.monotonic() - started_s >= 0.1 + 0.2 + 0.4, "it waits longer and longer"
+    said = capfd.readouterr()
+    assert said.err.count("a line of no protocol") >= 3, "its words go where the log goes"
+    assert "sent an invalid message" not in said.out + said.err
+
+
+async def test_a_role_without_a_protocol_has_no_input_and_a_session_of_its_own(tmp_path: Path) -> None:
+    async with speechless(tmp_path) as (role, diary):
+        await eventually(lambda: "waits" in diary.read_text())
+        first, second, _ = diary.read_text().splitlines()
+        (pid,) = pids_in(diary)
+        assert first == f"pid {pid} session {pid} parent {os.getpid()}"
+        assert second == "input ''"
+        await role.stop()
+        assert identify(pid) is None
+        assert pids_in(diary) == [pid]
+
+
+async def test_a_deaf_role_without_a_protocol_is_killed_at_its_deadline(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with speechless(tmp_path, "deaf", stop_s=0.2) as (role, diary):
+        await eventually(lambda: "waits" in diary.read_text())
+        await role.stop()
+        assert identify(pids_in(diary)[0]) is None
+    assert "did not stop in time" in "".join(capfd.readouterr())
+
+
+async def test_cancelling_leaves_no_process_without_a_protocol(tmp_path: Path) -> None:
+    async with speechless(tmp_path, "deaf") as (_, diary):
+        await eventually(lambda: "waits" in diary.read_text())
+    assert identify(pids_in(diary)[0]) is None

@@ -10,8 +10,8 @@ import pytest
 
 from homeostat.kernel.config import load
 from homeostat.kernel.errors import BadInput
-from homeostat.node import roles_of
-from homeostat.node_settings import NodeSettings
+from homeostat.node.main import node_roles
+from homeostat.node.settings import NodeSettings
 
 GOOD = """
 host: n1
@@ -34,11 +34,12 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
 
 def test_the_runner_is_started_with_the_same_file(tmp_path: Path) -> None:
     settings = loaded(tmp_path, GOOD + "runner: {{on_stop: leave, resources: []}}\n")
-    (runner,) = roles_of(settings, tmp_path / "node.yaml")
+    (role,) = node_roles(settings, tmp_path / "node.yaml")
+    runner = role.command
     assert (runner.name, runner.stop_s) == ("runner", 10.0)
     assert runner.argv[1:] == (
         "-m",
-        "homeostat.resources.node_runner",
+        "homeostat.resources.node.main",
         "--config",
         str(tmp_path / "node.yaml"),
     )
@@ -59,7 +60,7 @@ runner:
 @pytest.mark.parametrize(("on_stop", "stop_s"), [("stop", 75.0), ("leave", 10.0)])
 def test_the_runner_has_time_for_its_slowest_resource(tmp_path: Path, on_stop: str, stop_s: float) -> None:
     settings = loaded(tmp_path, GOOD + RUNNER.format(on_stop=on_stop, stop_s=45))
-    assert roles_of(settings, tmp_path / "node.yaml")[0].stop_s == stop_s
+    assert node_roles(settings, tmp_path / "node.yaml")[0].command.stop_s == stop_s
 
 
 def test_a_complaint_about_a_resource_does_not_show_its_parameters(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("x")
     (tmp_path / "node.yaml").write_text(GOOD.format(folder=tmp_path))
     ran = subprocess.run(
-        [sys.executable, "-m", "homeostat.node", str(tmp_path / "node.yaml")],
+        [sys.executable, "-m", "homeostat.node.main", str(tmp_path / "node.yaml")],
         capture_output=True,
         text=True,
         check=False,

@@ -42,7 +42,7 @@ async def test_a_service_is_kept_through_its_own_death_and_that_of_the_node(
 
     def start() -> subprocess.Popen[bytes]:
         with (tmp_path / "node.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "homeostat.node", str(config)], stderr=log)
+            return subprocess.Popen([sys.executable, "-m", "homeostat.node.main", str(config)], stderr=log)
 
     def state() -> str:
         return server.transitions[-1].level.state.value if server.transitions else ""

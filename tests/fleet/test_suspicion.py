@@ -9,24 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import HostId
-from homeostat.fleet.liveness import Link
-from homeostat.fleet.suspicion import Evidence, Judgement, Limits, Probed, judge
+from homeostat.fleet.suspicion import (
+    HostEvidence,
+    Probed,
+    ServerLink,
+    SuspicionLimits,
+    SuspicionOutcome,
+    judge,
+)
 
 SECOND = 1_000_000_000
 NOW = 1000 * SECOND
-UP = Link(connected=True, since_ns=0)
-LIMITS = Limits(lost_after_s=3.0, silent_after_s=1.5, probe_failures=3, probe_stale_s=1.0)
+UP = ServerLink(connected=True, since_ns=0)
+LIMITS = SuspicionLimits(lost_after_s=3.0, silent_after_s=1.5, probe_failures=3, probe_stale_s=1.0)
 GOOD = Probed(NOW, answers=100)
 FAILING = Probed(NOW, 3, 0, "refused", 77, NOW - SECOND)
 
 
 def host(
     silent_s: float, probed: Probed | None = GOOD, *, lost: bool = False, down: bool = False
-) -> Evidence:
-    return Evidence(NOW - round(silent_s * SECOND), probed, agent_lost=lost, down=down)
+) -> HostEvidence:
+    return HostEvidence(NOW - round(silent_s * SECOND), probed, agent_lost=lost, down=down)
 
 
-def verdict(*hosts: Evidence, link: Link = UP, lag_s: float = 0.0) -> Judgement:
+def verdict(*hosts: HostEvidence, link: ServerLink = UP, lag_s: float = 0.0) -> SuspicionOutcome:
     return judge({HostId(f"n{i}"): each for i, each in enumerate(hosts, 1)}, link, NOW, LIMITS, lag_s)
 
 
@@ -51,7 +57,7 @@ FINE = host(0.5)
 )
 @pytest.mark.seed("order host_down needs silence of the agent and failing outside probes")
 def test_two_witnesses_make_a_dead_host_and_one_does_not(
-    evidence: Evidence, dead: bool, silent: bool, doubted: bool
+    evidence: HostEvidence, dead: bool, silent: bool, doubted: bool
 ) -> None:
     found = verdict(evidence, FINE, FINE)
     n1 = HostId("n1")
@@ -96,9 +102,24 @@ def test_one_single_host_is_never_accused() -> None:
 
 
 def test_a_broken_link_of_our_own_accuses_nobody() -> None:
-    found = verdict(host(2.0, FAILING), FINE, FINE, link=Link(connected=False, since_ns=0))
+    found = verdict(host(2.0, FAILING), FINE, FINE, link=ServerLink(connected=False, since_ns=0))
     assert not found.dead
     assert "own link" in found.unknown
+
+
+def test_a_silence_is_counted_from_when_the_server_could_hear_again() -> None:
+    """It has listened for a second: what was not heard before says nothing."""
+    hosts = (host(5.0, FAILING), FINE, FINE)
+    assert not verdict(*hosts, link=ServerLink(connected=True, since_ns=NOW - SECOND)).dead
+    assert verdict(*hosts, link=ServerLink(connected=True, since_ns=NOW - 2 * SECOND)).dead
+
+
+@pytest.mark.parametrize(("answers", "doubted"), [(1, False), (2, False), (3, True)])
+def test_a_dead_host_answers_again_after_as_many_answers_as_it_took_failures(
+    answers: int, doubted: bool
+) -> None:
+    found = verdict(host(9.0, Probed(NOW, answers=answers), down=True), FINE, FINE)
+    assert bool(found.doubts) == doubted
 
 
 def test_a_late_loop_is_more_patient_and_a_very_late_one_knows_nothing() -> None:
@@ -106,10 +127,17 @@ def test_a_late_loop_is_more_patient_and_a_very_late_one_knows_nothing() -> None
     assert "own loop" in verdict(host(9.0, FAILING), FINE, FINE, lag_s=3.5).unknown
 
 
+def test_a_late_loop_takes_older_results_of_probes() -> None:
+    """It reads them late, too: without that, a host that died would have no second witness."""
+    old = host(9.0, replace(FAILING, at_mono_ns=NOW - 3 * SECOND // 2))
+    assert not verdict(old, FINE, FINE).dead
+    assert set(verdict(old, FINE, FINE, lag_s=1.0).dead) == {HostId("n1")}
+
+
 def test_the_end_of_a_doubt_is_not_the_beginning_of_a_storm() -> None:
     hosts = (host(60, FAILING), *(FINE,) * 3)
-    assert not verdict(*hosts, link=Link(connected=True, since_ns=0, doubted_ns=NOW - SECOND)).dead
-    assert verdict(*hosts, link=Link(connected=True, since_ns=0, doubted_ns=NOW - 2 * SECOND)).dead
+    assert not verdict(*hosts, link=ServerLink(connected=True, since_ns=0, doubted_ns=NOW - SECOND)).dead
+    assert verdict(*hosts, link=ServerLink(connected=True, since_ns=0, doubted_ns=NOW - 2 * SECOND)).dead
 
 
 def test_whoever_does_not_answer_is_suspected_before_it_is_accused() -> None:
@@ -133,8 +161,8 @@ evidence = st.builds(
 
 @given(st.lists(evidence, max_size=40), st.booleans(), st.floats(0, 5))
 @pytest.mark.seed("order never more than half of the hosts are accused at once")
-def test_never_is_more_than_half_accused(hosts: list[Evidence], connected: bool, lag_s: float) -> None:
-    found = verdict(*hosts, link=Link(connected, 0), lag_s=lag_s)
+def test_never_is_more_than_half_accused(hosts: list[HostEvidence], connected: bool, lag_s: float) -> None:
+    found = verdict(*hosts, link=ServerLink(connected, 0), lag_s=lag_s)
     living = sum(not each.down for each in hosts)
     assert len(found.dead) * 2 <= living
     assert not (found.unknown and (found.dead or found.silent))
@@ -161,10 +189,10 @@ def test_two_hundred_of_three_hundred_fall_silent_and_come_back_and_nobody_is_ev
             spoke = NOW + 50 * step if silent else now
             heard = spoke - (spoke - phase) % SECOND
             failures = min(9, sweep - 50) if silent else 0
-            hosts[HostId(f"h{number}")] = Evidence(
+            hosts[HostId(f"h{number}")] = HostEvidence(
                 heard, Probed(now, failures, 0 if failures else 9, "no", 1)
             )
-        found = judge(hosts, Link(True, 0, doubted_ns), now, LIMITS)
+        found = judge(hosts, ServerLink(True, 0, doubted_ns), now, LIMITS)
         assert not found.dead
         assert not found.silent
         if found.unknown:

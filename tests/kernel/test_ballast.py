@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homeostat.kernel.ballast import Ballast
+from homeostat.kernel.files import Ballast
 
 SIZE = 2**20
 

@@ -7,7 +7,7 @@ import sqlite3
 import psycopg
 import pytest
 
-from homeostat.kernel.diagnosis import translate
+from homeostat.kernel.database import translate_error
 from homeostat.kernel.errors import CorruptState, StoreFull, StoreUnavailable
 
 
@@ -47,7 +47,7 @@ def _sqlite(code: int) -> sqlite3.Error:
     ],
 )
 def test_meaning(error: BaseException | None, meaning: type[Exception] | None) -> None:
-    found = translate(error, "the place", disconnected=False)
+    found = translate_error(error, "the place", disconnected=False)
     assert (found if found is None else type(found)) is meaning
     if found is not None:
         assert str(found).startswith("the place: ")
@@ -56,4 +56,4 @@ def test_meaning(error: BaseException | None, meaning: type[Exception] | None) -
 
 def test_a_lost_connection_is_unavailable_whatever_it_said() -> None:
     error = psycopg.InterfaceError("the connection is closed")
-    assert isinstance(translate(error, "p", disconnected=True), StoreUnavailable)
+    assert isinstance(translate_error(error, "p", disconnected=True), StoreUnavailable)

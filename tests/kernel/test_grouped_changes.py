@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, MetaData, Table, Text, bindparam, insert, update
 
-from homeostat.kernel.journal import Change, Submission, grouped
+from homeostat.kernel.journal import RowChange, Submission, group_changes
 from store_parts import Store, draft, until
 
 META = MetaData()
@@ -24,24 +24,27 @@ MOVE = (
 
 def test_neighbours_of_one_table_become_one_and_their_order_stays() -> None:
     changes = [
-        Change(NEW_PLACE, ({"id": "a"},)),
-        Change(NEW_THING, ({"id": "1"},)),
-        Change(NEW_PLACE, ({"id": "b"}, {"id": "c"})),
-        Change(MOVE, ({"key": "a"},)),
-        Change(NEW_THING, ({"id": "2"},)),
-        Change(NEW_PLACE, ({"id": "d"},)),
+        RowChange(NEW_PLACE, ({"id": "a"},)),
+        RowChange(NEW_THING, ({"id": "1"},)),
+        RowChange(NEW_PLACE, ({"id": "b"}, {"id": "c"})),
+        RowChange(MOVE, ({"key": "a"},)),
+        RowChange(NEW_THING, ({"id": "2"},)),
+        RowChange(NEW_PLACE, ({"id": "d"},)),
     ]
-    assert grouped(changes) == (
-        Change(NEW_PLACE, ({"id": "a"}, {"id": "b"}, {"id": "c"})),
-        Change(MOVE, ({"key": "a"},)),
-        Change(NEW_PLACE, ({"id": "d"},)),
-        Change(NEW_THING, ({"id": "1"}, {"id": "2"})),
+    assert group_changes(changes) == (
+        RowChange(NEW_PLACE, ({"id": "a"}, {"id": "b"}, {"id": "c"})),
+        RowChange(MOVE, ({"key": "a"},)),
+        RowChange(NEW_PLACE, ({"id": "d"},)),
+        RowChange(NEW_THING, ({"id": "1"}, {"id": "2"})),
     )
 
 
 def test_a_statement_without_rows_is_not_swallowed() -> None:
     everything = update(PLACES).values(what="gone")
-    assert grouped([Change(everything), Change(everything)]) == (Change(everything), Change(everything))
+    assert group_changes([RowChange(everything), RowChange(everything)]) == (
+        RowChange(everything),
+        RowChange(everything),
+    )
 
 
 async def test_many_rows_are_written_like_few(store: Store) -> None:
@@ -52,7 +55,7 @@ async def test_many_rows_are_written_like_few(store: Store) -> None:
         events = tuple(draft(f"s-{count}-{number}") for number in range(count))
         async with store.appending() as appender:
             receipt = await appender.append(
-                Submission("test", events, (Change(NEW_PLACE, rows), Change(MOVE, moved)))
+                Submission("test", events, (RowChange(NEW_PLACE, rows), RowChange(MOVE, moved)))
             )
             assert len(receipt.seqs) == count
     assert {row.what for row in store.rows(PLACES.select())} == {'it\'s ":x" %s %% ü'}

@@ -57,10 +57,12 @@ class Readers:
     """Reads of one connection, counted."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.reads = connection, 0
+        self.connection, self.reads, self.is_gone = connection, 0, False
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         self.reads += 1
+        if self.is_gone:
+            raise StoreUnavailable("the database does not answer")
         return fn(self.connection)
 
 
@@ -141,6 +143,20 @@ async def test_a_removed_token_stops_working_after_seconds(readers: Readers) -> 
     assert await callers.find("hs_right") is not None
     clock.now_ns = 2_000_000_000
     assert await callers.find("hs_right") is None
+
+
+async def test_who_was_known_is_told_what_is_wrong_while_the_store_does_not_answer(readers: Readers) -> None:
+    clock = Clock()
+    callers = Callers(readers, clock, kept_s=2.0)  # type: ignore[arg-type]
+    known = await callers.find("hs_right")
+    readers.is_gone = True
+    clock.now_ns = 602 * 10**9 - 1
+    assert await callers.find("hs_right") == known
+    with pytest.raises(StoreUnavailable):
+        await callers.find("hs_wrong")
+    clock.now_ns = 602 * 10**9
+    with pytest.raises(StoreUnavailable):
+        await callers.find("hs_right")
 
 
 async def test_forget_makes_it_stop_at_once_and_wrong_tokens_are_not_kept(readers: Readers) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.kernel.positional_log import open_log, seconds
+from homeostat.faults.server import format_seconds, open_log
 
 
 @pytest.mark.seed("002 field 10 of the line is the time in epoch seconds")
@@ -18,7 +18,7 @@ def test_the_tenth_word_is_the_time_and_files_go_on(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "doctor_monitor.log"
     for moment_ns in (1_479_655_943_120_000_999, 1_479_655_944_000_000_000):
         log = open_log(path)
-        log.info("doctor monitor detected at %s", seconds(moment_ns))
+        log.info("doctor monitor detected at %s", format_seconds(moment_ns))
         log.handlers[0].close()
     found = subprocess.run(
         ["awk", "{print $10}", str(path)], capture_output=True, text=True, check=True
@@ -31,5 +31,5 @@ def test_the_tenth_word_is_the_time_and_files_go_on(tmp_path: Path) -> None:
 
 @given(st.integers(0, 2**62))
 def test_a_moment_is_one_word_and_loses_less_than_a_microsecond(at_ns: int) -> None:
-    whole, _, fraction = seconds(at_ns).partition(".")
+    whole, _, fraction = format_seconds(at_ns).partition(".")
     assert 0 <= at_ns - (int(whole) * 10**9 + int(fraction) * 1000) < 1000

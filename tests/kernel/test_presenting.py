@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.kernel.presenting import HIDDEN, presentable
+from homeostat.kernel.redaction import HIDDEN, redact
 
 H = HIDDEN
 
@@ -66,7 +66,7 @@ H = HIDDEN
     ],
 )
 def test_no_secret_of_a_command_line_is_shown(line: str, shown: str) -> None:
-    assert presentable("", line) == shown
+    assert redact("", line) == shown
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_no_secret_of_a_command_line_is_shown(line: str, shown: str) -> None:
     ],
 )
 def test_what_is_no_secret_is_shown(line: str) -> None:
-    assert presentable("", line) == line
+    assert redact("", line) == line
 
 
 @given(st.text())
 def test_hiding_twice_changes_nothing_more(line: str) -> None:
-    once = presentable("", line)
-    assert presentable("", once) == once
+    once = redact("", line)
+    assert redact("", once) == once

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
+from homeostat.components import catalogue
+from homeostat.contracts.events.fleet import ComponentArmed
+from homeostat.kernel import database
+from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.batch import BatchWriter, prepare
-from homeostat.kernel.journal import Envelope, Seq, Submission
-from store_parts import CATALOGUE, Moved, Store, draft
+from homeostat.kernel.clock import SystemClock
+from homeostat.kernel.follower import Follower, FollowerResults, FollowerSettings
+from homeostat.kernel.journal import Envelope, Journal, NewEvent, Seq, Submission
+from store_parts import CATALOGUE, Moved, Store, draft, until
 
 KINDS, SUBJECTS = ("Seen", "Moved"), ("a", "b", "c")
 
@@ -61,6 +68,40 @@ def test_pages_together_are_the_whole(
     at_once = asyncio.run(whole())
     assert [envelope.seq for envelope in at_once] == expected
     assert asyncio.run(in_pages()) == at_once
+
+
+async def test_what_was_stored_under_an_earlier_kind_is_found_by_its_present_one(store: Store) -> None:
+    room = {
+        "seq": 1, "kind": "RoomArmed", "version": 1, "subject": "arming/faults", "cause": None, "trace": "t",
+        "at_ns": 1, "origin": "test", "loop": "test", "payload": '{"room":"faults","armed":true,"by":"ann"}',
+    }  # fmt: skip
+    present = ComponentArmed("faults", False, "bob")
+    with store.engine.begin() as connection:
+        connection.execute(insert(database.journal).values(room))
+    journal, kinds = Journal(store.readers, catalogue()), frozenset({"ComponentArmed"})
+    batches: list[list[object]] = []
+
+    def decide(events: Sequence[Envelope]) -> FollowerResults:
+        batches.append([each.event for each in events])
+        return FollowerResults()
+
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
+    appender.start()
+    try:
+        await appender.append(Submission("test", (NewEvent(present, "arming/faults", 2, "test", "t"),)))
+        both = [ComponentArmed("faults", True, "ann"), present]
+        assert [each.event for each in await journal.read(Seq(0), kinds=kinds)] == both
+        latest = await journal.latest(Seq(9), 9, after=Seq(0), kind="ComponentArmed")
+        assert [each.event for each in latest] == both[::-1]
+        settings = FollowerSettings("f", kinds, start=Seq(0))
+        task = asyncio.create_task(Follower(settings, journal, store.readers, appender, decide).run())
+        await until(lambda: batches == [both])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await appender.close()
 
 
 async def test_readers_drop_what_waits_when_they_are_closed(tmp_path: Path) -> None:

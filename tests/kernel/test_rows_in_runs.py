@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select
 
 from homeostat.kernel.batch import BatchWriter, prepare
-from homeostat.kernel.database import open_engine, upgrade
+from homeostat.kernel.database import open_engine
 from homeostat.kernel.errors import Conflict
-from homeostat.kernel.journal import Catalogue, Change, Receipt, Submission
+from homeostat.kernel.journal import EventCatalogue, Receipt, RowChange, Submission
+from homeostat.migrations import upgrade
 
 THINGS = Table(
     "things",
@@ -23,7 +24,7 @@ _INSERT = insert(THINGS)
 
 
 def _submission(rows: list[dict[str, object]]) -> Submission:
-    return Submission("tests", changes=(Change(_INSERT, tuple(rows)),))
+    return Submission("tests", changes=(RowChange(_INSERT, tuple(rows)),))
 
 
 @pytest.mark.parametrize("count", [1, 4, 9, 10, 11, 99, 100, 101, 237])
@@ -38,7 +39,7 @@ def test_every_row_is_written_and_a_conflict_takes_all_of_its_own(tmp_path: Path
         {"id": n, "name": None if n % 3 else f"n:{n}", "note": f":{n}"} for n in range(count)
     ]
     again = [{"id": n + 1_000, "name": "x", "note": "y"} for n in range(count - 1)] + [rows[-1]]
-    catalogue = Catalogue(())
+    catalogue = EventCatalogue(())
     parts = [prepare(_submission(each), catalogue, 1_000) for each in (rows, again)]
     kept, refused = writer.write(parts)
     assert isinstance(kept, Receipt)

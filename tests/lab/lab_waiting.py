@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from real_parts import PATIENCE
+
 T = TypeVar("T")
 
 
 def until(ask: Callable[[], T], what: str, deadline_s: float = 10.0) -> T:
     """The first truthy answer; fails naming what never came."""
-    end_s = time.monotonic() + deadline_s
+    end_s = time.monotonic() + PATIENCE * deadline_s
     while True:
         answer = ask()
         if answer:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from homeostat.kernel.processes import Identity, identify, is_alive, send_signal
-from homeostat.lab.leftovers import in_pid_files
+from homeostat.lab.children import processes_in_pid_files
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def keep(config: dict[str, Any]) -> None:
     if not (state.parent.parent / "refuse-to-stop").exists():
         for identity in mine:
             send_signal(identity, signal.SIGTERM)
-        while in_pid_files(scratch):
+        while processes_in_pid_files(scratch):
             os.sched_yield()
 
 

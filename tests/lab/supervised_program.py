@@ -13,9 +13,9 @@ from pathlib import Path
 
 from homeostat.kernel.errors import HomeostatError
 from homeostat.lab.children import ChildSpec
-from homeostat.lab.screen import Screen
-from homeostat.lab.settings import StateDirectory
-from homeostat.lab.tenure import hold
+from homeostat.lab.plan import StateDirectory
+from homeostat.lab.supervisor import TerminalOutput
+from homeostat.lab.up import run_as_owner
 
 
 def spec(text: str) -> ChildSpec:
@@ -31,12 +31,12 @@ def spec(text: str) -> ChildSpec:
     return ChildSpec(**told)
 
 
-def prepare(_screen: Screen) -> Sequence[ChildSpec]:
+def prepare(_screen: TerminalOutput) -> Sequence[ChildSpec]:
     return [spec(text) for text in sys.argv[2:]]
 
 
 try:
-    sys.exit(hold(StateDirectory(Path(sys.argv[1])), prepare, Screen(1)))
+    sys.exit(run_as_owner(StateDirectory(Path(sys.argv[1])), prepare, TerminalOutput(1)))
 except HomeostatError as error:
     print(error, file=sys.stderr)
     sys.exit(3)

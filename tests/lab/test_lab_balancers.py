@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lab_waiting import accepts, free_port, get, running, until
 
-from homeostat.lab.ports import listens
+from homeostat.lab.preparation import listens
 
 
 class Pair:
@@ -77,8 +77,8 @@ def test_both_end_when_asked_and_a_frozen_holder_keeps_the_address(tmp_path: Pat
         until(lambda: Path(f"/proc/{holder.pid}/stat").read_text().split()[2] == "T", "the holder stands")
         assert not listens(standby.pid, pair.front)
         standby.send_signal(signal.SIGTERM)
-        assert standby.wait(timeout=5) == 0, "also one that waits for the lock"
+        assert standby.wait(timeout=120) == 0, "also one that waits for the lock"
         holder.send_signal(signal.SIGCONT)
         holder.send_signal(signal.SIGTERM)
-        assert holder.wait(timeout=5) == 0
+        assert holder.wait(timeout=120) == 0
         assert not accepts(pair.front)

@@ -15,13 +15,19 @@ import pytest
 import yaml
 from lab_waiting import accepts, running, until
 
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import machine, orders
 from homeostat.kernel.processes import Identity, is_alive
-from homeostat.lab.leftovers import end_all, in_pid_files, keepers, marked, read_children
-from homeostat.lab.settings import StateDirectory
+from homeostat.lab.children import (
+    end_all,
+    processes_in_pid_files,
+    processes_of_lab,
+    read_children,
+    undo_keepers,
+)
+from homeostat.lab.plan import StateDirectory
 
 PROGRAM = str(Path(__file__).with_name("up_program.py"))
-INJECTORS = [sys.executable, "-m", "homeostat.drills.injectors"]
+INJECTORS = [sys.executable, "-m", "homeostat.drills.node.injector"]
 
 
 class Drilled:
@@ -66,7 +72,11 @@ class Drilled:
         return Path(self.site["hosts"][host]["config"]).with_name("keeper")
 
     def everything(self) -> set[Identity]:
-        return marked(self.state.root) | in_pid_files(self.state.hosts) | keepers(self.state.root)
+        return (
+            processes_of_lab(self.state.root)
+            | processes_in_pid_files(self.state.hosts)
+            | undo_keepers(self.state.root)
+        )
 
 
 @pytest.fixture
@@ -77,7 +87,7 @@ def lab(tmp_path: Path) -> Iterator[Drilled]:
 
 
 def letter(identity: Identity) -> str:
-    found = keeper.stat_of(identity.pid)
+    found = machine.stat_of(identity.pid)
     assert found is not None and found[1] == identity.start_ticks
     return found[0]
 
@@ -102,14 +112,14 @@ def test_the_node_process_of_one_host_is_frozen_and_a_stop_lets_it_go_on_first(l
         lab.tell("n2", "inject", plan)
         assert lab.tell("n2", "prove", plan)["proven"] and letter(frozen) == "T"
         assert all(is_alive(each) and letter(each) != "T" for each in others)
-        assert keepers(lab.state.hosts)
+        assert undo_keepers(lab.state.hosts)
         stop(up)
-        outcome = keeper.outcome(lab.keeper("n2"), plan.stem)
+        outcome = orders.outcome(lab.keeper("n2"), plan.stem)
         assert outcome is not None and outcome["undone"] and outcome["steps"][-1]["result"] == "undone"
         assert lab.everything() == set()
-    assert f"n2: undoing what a drill broke: {plan.stem}" in lab.said()
-    assert "still there" not in lab.said() and "killed after" not in lab.said()
-    assert not keeper.status(lab.keeper("n2"))["halted"], "it was only for the stop"
+    assert f"n2: undoing the faults of a drill: {plan.stem}" in lab.said()
+    assert "still running, " not in lab.said() and "killed after" not in lab.said()
+    assert not orders.status(lab.keeper("n2"))["halted"], "it was only for the stop"
 
 
 @pytest.mark.seed("order host-down: a host of the lab is switched off, and on again by another one's keeper")
@@ -134,11 +144,12 @@ def test_a_host_is_switched_off_and_comes_back_by_the_undo(lab: Drilled) -> None
             lab.tell(where, verb, again)
         stop(up)
         assert lab.everything() == set()
-    outcome = keeper.outcome(lab.keeper(where), again.stem)
+    outcome = orders.outcome(lab.keeper(where), again.stem)
     assert outcome is not None and outcome["undone"]
 
 
 @pytest.mark.seed("order balancer-down: the holder of the address dies, the other one serves")
+@pytest.mark.slow
 def test_the_holder_of_the_address_is_killed_by_its_own_profile(lab: Drilled) -> None:
     with running(lab.argv, lab.output) as up:
         lab.await_green()
@@ -152,7 +163,7 @@ def test_the_holder_of_the_address_is_killed_by_its_own_profile(lab: Drilled) ->
             lab.tell(edge, "inject", plan)
             lab.tell(edge, "prove", plan)
             assert is_alive(spared)
-            until(lambda: f"balancer-{edge} is back" in lab.said(), "it is started again")  # noqa: B023
+            until(lambda: f"balancer-{edge} is up again" in lab.said(), "it is started again")  # noqa: B023
             lab.tell(edge, "undo", plan)
         assert edges["edge1"] != lab.child("balancer-edge1")
         ports = json.loads(lab.state.lab_file.read_text())["ports"]
@@ -161,6 +172,7 @@ def test_the_holder_of_the_address_is_killed_by_its_own_profile(lab: Drilled) ->
         assert lab.everything() == set()
 
 
+@pytest.mark.slow
 def test_what_a_killed_up_left_broken_where_no_node_process_is_has_a_keeper_again(lab: Drilled) -> None:
     with running(lab.argv, lab.output) as up:
         lab.await_green()
@@ -171,12 +183,12 @@ def test_what_a_killed_up_left_broken_where_no_node_process_is_has_a_keeper_agai
             lab.tell("edge1", verb, plan)
         up.kill()
         up.wait()
-    end_all(lambda: keepers(lab.state.hosts), grace_s=0.0)
-    assert keeper.status(lab.keeper("edge1")) == {"keeper": None, "open": [plan.stem], "halted": False}
+    end_all(lambda: undo_keepers(lab.state.hosts), grace_s=0.0)
+    assert orders.status(lab.keeper("edge1")) == {"keeper": None, "open": [plan.stem], "halted": False}
     with running(lab.argv, lab.output) as up:
-        until(lambda: keeper.status(lab.keeper("edge1"))["keeper"], "a keeper", 30)
+        until(lambda: orders.status(lab.keeper("edge1"))["keeper"], "a keeper", 30)
         lab.await_green(times=2)
         lab.tell("edge1", "undo", plan)
         stop(up)
         assert lab.everything() == set()
-    assert f"edge1: still broken by a drill: {plan.stem}" in lab.said()
+    assert f"edge1: not yet undone faults of a drill: {plan.stem}" in lab.said()

@@ -13,13 +13,12 @@ import pytest
 from lab_waiting import until
 
 from homeostat.contracts.nouns import HostId
-from homeostat.drills import node_keeper as keeper
+from homeostat.drills.shipped.keeper import daemon
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.processes import Identity, identify, is_alive
-from homeostat.lab.leftovers import MARK, end_all, keepers
-from homeostat.lab.machines import HOST_MARK, is_on, of_lab, processes, switch_off, switch_on
-from homeostat.lab.plan import EDGES
-from homeostat.lab.settings import StateDirectory
+from homeostat.lab.children import LAB_MARK, end_all, undo_keepers
+from homeostat.lab.plan import EDGES, StateDirectory
+from homeostat.lab.power import HOST_MARK, find_lab_host, is_on, processes_of_host, switch_off, switch_on
 
 N1, N2 = HostId("n1"), HostId("n2")
 
@@ -48,17 +47,17 @@ def sleeping(**environment: str) -> Iterator[Identity]:
 
 
 def test_everything_of_the_host_ends_and_nothing_else(state: StateDirectory) -> None:
-    here = {MARK: str(state.root)}
+    here = {LAB_MARK: str(state.root)}
     with (
         sleeping(**here, **{HOST_MARK: "n2"}) as node,
         sleeping(HA_RSCTMP=f"{state.host(N2)}/scratch") as agent,
         sleeping() as guest,
         sleeping(**here, **{HOST_MARK: "n1"}) as other_host,
         sleeping(**here) as server,
-        sleeping(**{MARK: "/another/lab", HOST_MARK: "n2"}) as other_lab,
+        sleeping(**{LAB_MARK: "/another/lab", HOST_MARK: "n2"}) as other_lab,
     ):
         (state.host(N2) / "guest.pid").write_text(f"{guest.pid} {guest.start_ticks}\n")
-        assert processes(state, N2) == {node, agent, guest}
+        assert processes_of_host(state, N2) == {node, agent, guest}
         ended = switch_off(state, N2)
         assert {each.identity for each in ended} == {node, agent, guest}
         assert all(each.killed for each in ended), "at once, as if the power failed"
@@ -79,36 +78,38 @@ def test_off_is_remembered_until_it_is_switched_on(state: StateDirectory) -> Non
 
 def test_a_directory_without_a_lab_and_a_host_that_is_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="holds no lab"):
-        of_lab(tmp_path, "n1")
+        find_lab_host(tmp_path, "n1")
     (tmp_path / "lab.json").write_text("{}")
     with pytest.raises(NotFound, match="n1, n2, n3"):
-        of_lab(tmp_path, "n9")
+        find_lab_host(tmp_path, "n9")
     for edge in EDGES:
         with pytest.raises(NotFound, match=f"{edge} has no power switch"):
-            of_lab(tmp_path, edge)
+            find_lab_host(tmp_path, edge)
     with pytest.raises(NotFound, match="no host 'up'"):
-        of_lab(tmp_path, "up")
+        find_lab_host(tmp_path, "up")
 
 
 def test_the_undo_keeper_of_a_host_ends_with_it_and_no_other(state: StateDirectory) -> None:
-    lives = [keeper.start(state.host(host) / "keeper") for host in (N1, N2)]
+    lives = [daemon.start(state.host(host) / "keeper") for host in (N1, N2)]
     mine, other = (Identity(life["pid"], life["start_ticks"]) for life in lives)
     try:
-        assert mine in processes(state, N1) and len(processes(state, N1)) == 2, "the keeper and its guard"
+        assert mine in processes_of_host(state, N1) and len(processes_of_host(state, N1)) == 2, (
+            "the keeper and its guard"
+        )
         switch_off(state, N1)
         assert not is_alive(mine) and is_alive(other)
     finally:
-        end_all(lambda: keepers(state.root), grace_s=0.0)
+        end_all(lambda: undo_keepers(state.root), grace_s=0.0)
 
 
 def test_the_switch_says_on_off_and_what_lies_between(state: StateDirectory) -> None:
     def switch(verb: str) -> str:
         argv = [sys.executable, "-m", "homeostat.lab.power", "--dir", str(state.root), verb, "n2"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
         return done.stdout.strip()
 
     assert switch("state") == "on"
-    with sleeping(**{MARK: str(state.root), HOST_MARK: "n2"}) as node:
+    with sleeping(**{LAB_MARK: str(state.root), HOST_MARK: "n2"}) as node:
         state.off_file(N2).touch()
         assert switch("state") == "going off"
         assert switch("off") == "off" and not is_alive(node)
@@ -116,12 +117,12 @@ def test_the_switch_says_on_off_and_what_lies_between(state: StateDirectory) -> 
 
 
 def test_the_power_switch_gives_a_receipt_or_says_why_not(state: StateDirectory) -> None:
-    with sleeping(**{MARK: str(state.root), HOST_MARK: "n1"}) as node:
+    with sleeping(**{LAB_MARK: str(state.root), HOST_MARK: "n1"}) as node:
         done = subprocess.run(
-            [sys.executable, "-m", "homeostat.lab.fence", "--dir", str(state.root), "--host", "n1"],
+            [sys.executable, "-m", "homeostat.lab.power", "--dir", str(state.root), "fence", "n1"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
         assert (done.returncode, done.stdout) == (
             0,
@@ -129,10 +130,10 @@ def test_the_power_switch_gives_a_receipt_or_says_why_not(state: StateDirectory)
         )
         assert not is_alive(node)
     bad = subprocess.run(
-        [sys.executable, "-m", "homeostat.lab.fence", "--dir", str(state.root), "--host", "n9"],
+        [sys.executable, "-m", "homeostat.lab.power", "--dir", str(state.root), "fence", "n9"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert bad.returncode == 1
     assert "no host 'n9'" in bad.stderr

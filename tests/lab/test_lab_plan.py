@@ -5,19 +5,19 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from homeostat.fleet.settings import FleetSettings
-from homeostat.lab.nats_config import find_nats_server, nats_config
+from homeostat.fleet.settings import FleetSettings, owners_warning
+from homeostat.lab.bootstrap import ready_summary
 from homeostat.lab.plan import (
     HOSTS,
     PREFERRED_PORTS,
     RESOURCES,
     SUBSCRIPTIONS,
     LabPlan,
+    StateDirectory,
     node_settings,
     server_settings,
 )
-from homeostat.lab.settings import StateDirectory
-from homeostat.lab.summary import green_summary
+from homeostat.lab.preparation import find_nats_server, nats_config
 from homeostat.resources.settings import RunnerSettings
 
 PLAN = LabPlan(StateDirectory(Path("/lab")), PREFERRED_PORTS, "/opt/my python/bin/python")
@@ -90,7 +90,7 @@ def test_every_host_is_probed_from_outside_and_the_lab_may_act() -> None:
     fleet = server_settings(PLAN)["fleet"]
     assert [each["host"] for each in fleet["hosts"]] == list(HOSTS)
     assert len({each["tcp_port"] for each in fleet["hosts"]}) == len(HOSTS)
-    assert fleet["gate"] == {"armed": ["faults", "resources"]}
+    assert fleet["gate"] == {"armed": ["recovery"]}
     settings = FleetSettings(**fleet)
     assert settings.fencing.driver == "command"
     assert "{host}" in settings.fencing.argv
@@ -122,14 +122,18 @@ def test_the_nats_server_of_the_wheel_is_found_and_says_its_version() -> None:
 
 
 def test_the_summary_can_be_copied_from_another_directory() -> None:
-    text = green_summary(PLAN, coloured=False, here=Path("/elsewhere"))
+    text = ready_summary(PLAN, coloured=False, here=Path("/elsewhere"))
     assert "kill -9 $(cat /lab/hosts/n1/web-n1.ready)" in text
     assert "HOMEOSTAT_DIR=/lab " in text
     assert "\033" not in text
-    inside = green_summary(
+    inside = ready_summary(
         LabPlan(StateDirectory(Path("/w/.homeostat")), PREFERRED_PORTS, "python"),
         coloured=True,
         here=Path("/w"),
     )
     assert "HOMEOSTAT_DIR" not in inside
     assert "cat .homeostat/hosts/n1/web-n1.ready" in inside
+
+
+def test_the_projects_that_a_node_of_the_lab_may_name_are_listed() -> None:
+    assert owners_warning(FleetSettings(**server_settings(PLAN)["fleet"])) == ""

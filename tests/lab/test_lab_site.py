@@ -7,22 +7,22 @@ from pathlib import Path
 
 import yaml
 
-from homeostat.drills.node_settings import DrilledNode
-from homeostat.kernel.config import checked
+from homeostat.drills.node.settings import DrilledNodeSettings
+from homeostat.kernel.config import validate
 from homeostat.lab.plan import (
     EDGES,
     HOSTS,
     PREFERRED_PORTS,
     UP,
     LabPlan,
+    StateDirectory,
     balancer_argv,
     edge_settings,
     node_argv,
     node_settings,
     power_settings,
+    site_settings,
 )
-from homeostat.lab.settings import StateDirectory
-from homeostat.lab.site import site
 
 PLAN = LabPlan(
     StateDirectory(Path("/lab")), PREFERRED_PORTS, "/opt/python", ("/opt/python", "-m", "homeostat.cli")
@@ -58,19 +58,19 @@ services:
 """
 
 
-def drilled() -> dict[str, DrilledNode]:
+def drilled() -> dict[str, DrilledNodeSettings]:
     given = [node_settings(PLAN, host) for host in HOSTS]
     given += [*(edge_settings(PLAN, edge) for edge in EDGES), power_settings(PLAN)]
-    return {each["host"]: checked(DrilledNode, each) for each in given}
+    return {each["host"]: validate(DrilledNodeSettings, each) for each in given}
 
 
 def test_the_site_file() -> None:
-    assert site(PLAN) == yaml.safe_load(GOLDEN)
-    assert yaml.safe_load(yaml.safe_dump(site(PLAN), sort_keys=False)) == site(PLAN)
+    assert site_settings(PLAN) == yaml.safe_load(GOLDEN)
+    assert yaml.safe_load(yaml.safe_dump(site_settings(PLAN), sort_keys=False)) == site_settings(PLAN)
 
 
 def test_each_host_of_the_site_knows_the_profiles_that_it_is_asked_for() -> None:
-    nodes, made = drilled(), site(PLAN)
+    nodes, made = drilled(), site_settings(PLAN)
     assert set(made["hosts"]) == set(nodes)
     for service in made["services"].values():
         for host, there in service["hosts"].items():

@@ -13,9 +13,8 @@ from lab_waiting import free_port
 
 from homeostat.kernel.errors import AlreadyRunning, CorruptState
 from homeostat.kernel.processes import identify
-from homeostat.lab.credentials import load_or_create
-from homeostat.lab.leftovers import read_children, write_children
-from homeostat.lab.ports import Claims, is_free, listens, settle_ports
+from homeostat.lab.children import read_children, write_children
+from homeostat.lab.preparation import PortClaims, is_free, listens, load_or_create_credentials, settle_ports
 
 USERS, PROJECTS = ("server", "n1"), ("blue",)
 
@@ -32,27 +31,27 @@ def taken() -> socket.socket:
 
 
 @pytest.fixture
-def claims() -> Iterator[Claims]:
-    with Claims() as held:
+def claims() -> Iterator[PortClaims]:
+    with PortClaims() as held:
         yield held
 
 
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    first = load_or_create(path, users=USERS, projects=PROJECTS)
+    first = load_or_create_credentials(path, users=USERS, projects=PROJECTS)
     assert path.stat().st_mode & 0o777 == 0o600
     assert first.admin_token.startswith("hs_")
     assert len(first.admin_token) > 40
     secrets = [first.admin_token, first.webhook_secret, *first.nats.values(), *first.projects.values()]
     assert len(set(secrets)) == 5
-    assert load_or_create(path, users=USERS, projects=PROJECTS) == first
+    assert load_or_create_credentials(path, users=USERS, projects=PROJECTS) == first
     assert not any(secret in repr(first) for secret in secrets)
 
 
 def test_a_new_host_gets_a_secret_and_the_others_keep_theirs(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    first = load_or_create(path, users=USERS, projects=PROJECTS)
-    second = load_or_create(path, users=[*USERS, "n9"], projects=PROJECTS)
+    first = load_or_create_credentials(path, users=USERS, projects=PROJECTS)
+    second = load_or_create_credentials(path, users=[*USERS, "n9"], projects=PROJECTS)
     assert {name: second.nats[name] for name in first.nats} == first.nats
     assert second.nats["n9"]
 
@@ -73,13 +72,13 @@ def test_corrupt_secrets_are_one_line_and_stay_as_they_are(tmp_path: Path, body:
     path = tmp_path / "credentials.json"
     path.write_text(body)
     with pytest.raises(CorruptState) as caught:
-        load_or_create(path, users=USERS, projects=PROJECTS)
+        load_or_create_credentials(path, users=USERS, projects=PROJECTS)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_text() == body
 
 
-def test_ports_are_kept(tmp_path: Path, claims: Claims) -> None:
+def test_ports_are_kept(tmp_path: Path, claims: PortClaims) -> None:
     path = tmp_path / "lab.json"
     preferred = {"api": free_port(), "nats": free_port()}
     first = settle_ports(path, preferred, claims, ours=nobody, renew=False)
@@ -89,7 +88,7 @@ def test_ports_are_kept(tmp_path: Path, claims: Claims) -> None:
     assert settle_ports(path, other, claims, ours=nobody, renew=False) == first
 
 
-def test_at_the_first_start_a_taken_port_is_avoided(tmp_path: Path, claims: Claims) -> None:
+def test_at_the_first_start_a_taken_port_is_avoided(tmp_path: Path, claims: PortClaims) -> None:
     with taken() as listener:
         wanted = listener.getsockname()[1]
         ports = settle_ports(
@@ -101,7 +100,7 @@ def test_at_the_first_start_a_taken_port_is_avoided(tmp_path: Path, claims: Clai
 
 
 def test_a_kept_port_that_is_taken_is_named_with_its_owner_and_the_remedy(
-    tmp_path: Path, claims: Claims
+    tmp_path: Path, claims: PortClaims
 ) -> None:
     path = tmp_path / "lab.json"
     with taken() as listener:
@@ -116,7 +115,7 @@ def test_a_kept_port_that_is_taken_is_named_with_its_owner_and_the_remedy(
         assert settle_ports(path, {"api": port}, claims, ours=nobody, renew=True)["api"] != port
 
 
-def test_a_port_held_by_our_own_service_is_no_conflict(tmp_path: Path, claims: Claims) -> None:
+def test_a_port_held_by_our_own_service_is_no_conflict(tmp_path: Path, claims: PortClaims) -> None:
     path = tmp_path / "lab.json"
     with taken() as listener:
         port = listener.getsockname()[1]
@@ -125,23 +124,23 @@ def test_a_port_held_by_our_own_service_is_no_conflict(tmp_path: Path, claims: C
     assert ports == {"web-n1": port}
 
 
-def test_labs_that_choose_at_the_same_time_choose_different_ports(tmp_path: Path, claims: Claims) -> None:
+def test_labs_that_choose_at_the_same_time_choose_different_ports(tmp_path: Path, claims: PortClaims) -> None:
     preferred = {"api": free_port(), "nats": free_port()}
     first = settle_ports(tmp_path / "a.json", preferred, claims, ours=nobody, renew=False)
-    with Claims() as others:  # the first lab's children do not listen yet
+    with PortClaims() as others:  # the first lab's children do not listen yet
         second = settle_ports(tmp_path / "b.json", preferred, others, ours=nobody, renew=False)
         assert first == preferred
         assert not set(first.values()) & set(second.values())
-    with Claims() as others:
+    with PortClaims() as others:
         with pytest.raises(AlreadyRunning, match="taken by another `homeostat up`"):
             settle_ports(tmp_path / "a.json", preferred, others, ours=nobody, renew=False)
         renewed = settle_ports(tmp_path / "a.json", preferred, others, ours=nobody, renew=True)
         assert not set(first.values()) & set(renewed.values())
 
 
-def test_a_claim_ends_with_its_holder(claims: Claims) -> None:
+def test_a_claim_ends_with_its_holder(claims: PortClaims) -> None:
     port = free_port()
-    with Claims() as before:
+    with PortClaims() as before:
         assert before.take(port)
         assert not claims.take(port)
     assert claims.take(port)
@@ -166,7 +165,9 @@ def test_only_the_process_that_listens_is_ready() -> None:
         '{"version": 1, "ports": {"api": 70000}}',
     ],
 )
-def test_corrupt_ports_are_one_line_and_stay_as_they_are(tmp_path: Path, body: str, claims: Claims) -> None:
+def test_corrupt_ports_are_one_line_and_stay_as_they_are(
+    tmp_path: Path, body: str, claims: PortClaims
+) -> None:
     path = tmp_path / "lab.json"
     path.write_text(body)
     with pytest.raises(CorruptState, match=r"lab\.json"):

@@ -14,10 +14,18 @@ from typing import Any
 import pytest
 from lab_waiting import running, until
 
+from engines import needs
 from homeostat.kernel.processes import Identity, is_alive, send_signal
-from homeostat.lab.children import backoff_s, fit_log
-from homeostat.lab.leftovers import end_all, in_pid_files, marked, read_children
-from homeostat.lab.screen import Screen
+from homeostat.lab.children import (
+    backoff_s,
+    end_all,
+    processes_in_pid_files,
+    processes_of_lab,
+    read_children,
+    rotate_log,
+)
+from homeostat.lab.supervisor import TerminalOutput
+from small_disk import fill, small_disk
 
 PROGRAM = str(Path(__file__).with_name("supervised_program.py"))
 SLEEPER = {"name": "sleeper", "argv": ["sleep", "600"]}
@@ -60,12 +68,12 @@ class Lab:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path)
     yield made
-    end_all(lambda: marked(made.root) | in_pid_files(tmp_path), grace_s=0.0)
+    end_all(lambda: processes_of_lab(made.root) | processes_in_pid_files(tmp_path), grace_s=0.0)
 
 
 def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
     process.send_signal(number)
-    return process.wait(timeout=15)
+    return process.wait(timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +88,11 @@ def test_a_child_that_dies_comes_back_under_a_growing_backoff(lab: Lab) -> None:
         first = lab.await_child("sleeper")
         send_signal(first, signal.SIGKILL)
         second = lab.await_child("sleeper", other_than=first)
-        until(lambda: f"sleeper is back (pid {second.pid})" in lab.said(), "is back")
+        until(lambda: f"sleeper is up again (pid {second.pid})" in lab.said(), "is back")
         send_signal(second, signal.SIGKILL)
         third = lab.await_child("sleeper", other_than=second)
-        assert f"sleeper (pid {first.pid}) was ended by SIGKILL; started again in 0.1 s" in lab.said()
-        until(lambda: f"(pid {second.pid}) was ended by SIGKILL; started again in 0.2 s" in lab.said(), "0.2")
+        assert f"sleeper (pid {first.pid}) was killed by SIGKILL; restarting in 0.1 s" in lab.said()
+        until(lambda: f"(pid {second.pid}) was killed by SIGKILL; restarting in 0.2 s" in lab.said(), "0.2")
         assert stop(supervisor) == 0
     assert not is_alive(third)
     assert lab.child("sleeper") is None
@@ -96,11 +104,11 @@ def test_a_child_that_is_not_wanted_stays_dead_until_it_is(lab: Lab, tmp_path: P
         first = lab.await_child("sleeper")
         off.touch()
         send_signal(first, signal.SIGKILL)
-        until(lambda: "its host is off" in lab.said(), "it says why it does not start")
+        until(lambda: "its host is switched off" in lab.said(), "it says why it does not start")
         until(lambda: lab.child("sleeper") is None, "nobody carries the name")
         off.unlink()
         lab.await_child("sleeper", other_than=first)
-        assert "started again in" not in lab.said()
+        assert "restarting in" not in lab.said()
         assert stop(supervisor) == 0
 
 
@@ -112,12 +120,12 @@ def test_an_orderly_stop_leaves_nothing_even_of_what_its_children_started(
     script = "setsid sh -c \"trap '' TERM; exec sleep 601\" & exec sleep 602"
     with running(lab.argv({"name": "parent", "argv": ["sh", "-c", script]}), lab.output) as supervisor:
         lab.await_child("parent")
-        until(lambda: len(marked(lab.root)) >= 2, "the grandchild")
-        family = marked(lab.root)
+        until(lambda: len(processes_of_lab(lab.root)) >= 2, "the grandchild")
+        family = processes_of_lab(lab.root)
         assert stop(supervisor, number) == 0
     assert not [each for each in family if is_alive(each)]
-    assert "still there, killed: pid" in lab.said()
-    assert "nothing of" in lab.said()
+    assert "still running, killed: pid" in lab.said()
+    assert "no process of" in lab.said()
 
 
 def test_a_child_that_will_not_stop_is_killed_after_its_deadline(lab: Lab) -> None:
@@ -178,7 +186,7 @@ def test_kill_9_takes_the_children_along_and_the_next_start_takes_over(lab: Lab)
         supervisor.kill()
         supervisor.wait()
     until(lambda: not is_alive(first), "the end of the child by PDEATHSIG")
-    (guest,) = in_pid_files(lab.root / "hosts")
+    (guest,) = processes_in_pid_files(lab.root / "hosts")
     with running(lab.argv(starter, SLEEPER), lab.output) as supervisor:
         second = lab.await_child("sleeper", other_than=first)
         assert "took over" in lab.said()
@@ -201,7 +209,7 @@ def test_a_leftover_that_outlived_its_supervisor_is_ended_by_identity(lab: Lab, 
         document["children"] = {"left": exact, "somebody-else": reused}
         (lab.root / "children.json").write_text(json.dumps(document))
         with running(lab.argv(SLEEPER), lab.output) as supervisor:
-            assert leftover.wait(timeout=10) == -signal.SIGKILL
+            assert leftover.wait(timeout=120) == -signal.SIGKILL
             lab.await_child("sleeper")
             assert stop(supervisor) == 0
 
@@ -209,7 +217,7 @@ def test_a_leftover_that_outlived_its_supervisor_is_ended_by_identity(lab: Lab, 
 def test_a_second_owner_is_refused_in_one_line(lab: Lab, tmp_path: Path) -> None:
     with running(lab.argv(SLEEPER), lab.output) as supervisor:
         child = lab.await_child("sleeper")
-        second = subprocess.run(lab.argv(SLEEPER), capture_output=True, text=True, timeout=10)
+        second = subprocess.run(lab.argv(SLEEPER), capture_output=True, text=True, timeout=120)
         assert second.returncode == 3
         assert second.stdout == ""
         assert second.stderr == (
@@ -224,7 +232,7 @@ def test_corrupt_children_are_set_aside_not_overwritten(lab: Lab) -> None:
     lab.root.mkdir()
     (lab.root / "children.json").write_text("{ half")
     with running(lab.argv(SLEEPER), lab.output) as supervisor:
-        until(lambda: "set aside as children.json.corrupt-" in lab.said(), "the line")
+        until(lambda: "moved to children.json.corrupt-" in lab.said(), "the line")
         lab.await_child("sleeper")
         assert stop(supervisor) == 0
     (aside,) = lab.root.glob("children.json.corrupt-*")
@@ -237,11 +245,11 @@ def test_a_first_start_that_never_succeeds_fails_with_the_end_of_the_log(lab: La
         "argv": ["sh", "-c", "echo no such database >&2; exit 2"],
         "ready_file": str(tmp_path / "never"),
     }
-    done = subprocess.run(lab.argv(SLEEPER, broken), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(lab.argv(SLEEPER, broken), capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert "broken: ended with code 2 for the 5th time, never ready" in done.stdout
+    assert "broken: exited with code 2 (5 times), never ready" in done.stdout
     assert "| no such database" in done.stdout
-    assert not marked(lab.root)
+    assert not processes_of_lab(lab.root)
 
 
 def test_a_first_start_that_cannot_succeed_is_tried_once_and_said_once(lab: Lab, tmp_path: Path) -> None:
@@ -254,11 +262,11 @@ def test_a_first_start_that_cannot_succeed_is_tried_once_and_said_once(lab: Lab,
         ],
         "ready_file": str(tmp_path / "never"),
     }
-    done = subprocess.run(lab.argv(SLEEPER, broken), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(lab.argv(SLEEPER, broken), capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     said = [line for line in done.stdout.splitlines() if "broken" in line or "damaged" in line]
     assert said == ["homeostat up: broken: /a/file: is damaged; restore it"]
-    assert not marked(lab.root)
+    assert not processes_of_lab(lab.root)
 
 
 def test_order_of_the_start_and_what_a_child_says(lab: Lab, tmp_path: Path) -> None:
@@ -290,17 +298,17 @@ def test_a_check_that_fails_ends_the_whole(lab: Lab) -> None:
         "once": True,
         "shown_as": "",
     }
-    done = subprocess.run(lab.argv(SLEEPER, failing), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(lab.argv(SLEEPER, failing), capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "web-n2 is down" in done.stdout
-    assert not marked(lab.root)
+    assert not processes_of_lab(lab.root)
 
 
 def test_a_log_is_cut_under_its_writer(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     with path.open("ab", buffering=0) as writer:
         writer.write(b"old\n" * 100)
-        fit_log(path, bytes_max=100)
+        rotate_log(path, bytes_max=100)
         writer.write(b"new\n")
     assert path.read_bytes() == b"new\n"
     assert path.with_name("x.log.1").read_bytes() == b"old\n" * 100
@@ -308,7 +316,7 @@ def test_a_log_is_cut_under_its_writer(tmp_path: Path) -> None:
 
 def test_a_paused_terminal_stops_nobody_and_what_it_missed_is_counted() -> None:
     reading, writing = os.pipe()
-    screen = Screen(writing)
+    screen = TerminalOutput(writing)
     for number in range(20_000):
         screen.say(f"line {number}")
     assert screen.waiting
@@ -329,7 +337,51 @@ def test_a_paused_terminal_stops_nobody_and_what_it_missed_is_counted() -> None:
 def test_a_reader_that_went_away_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    screen = Screen(writing)
+    screen = TerminalOutput(writing)
     screen.say("nobody hears")
     assert not screen.waiting
     os.close(writing)
+
+
+@needs("mount")
+@pytest.mark.seed("order full disk: up keeps its children, and says once what is full")
+def test_on_a_full_disk_children_are_kept_and_nothing_goes_in_circles(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        lab = Lab(disk)
+        lab.output = tmp_path / "output"
+        lab.output.touch()
+        script = f"head -c 8192 /dev/zero > {disk}/needed-$$ || exit 3; touch {disk}/ready; exec sleep 600"
+        child = {"name": "writer", "argv": ["sh", "-c", script], "ready_file": str(disk / "ready")}
+        with running(lab.argv(SLEEPER, child), lab.output) as process:
+            writer, sleeper = lab.await_child("writer"), lab.await_child("sleeper")
+            until((disk / "ready").exists, "the writer is ready")
+            fill(disk / "filler")
+            until(lambda: "is full: 0.0 MiB free; make room" in lab.said(), "one clear line")
+            send_signal(writer, signal.SIGKILL)
+            until(lambda: "started again in 5 s and then more rarely" in lab.said(), "it is not hurried")
+            assert process.poll() is None and is_alive(sleeper)
+            assert lab.said().count("is full") == 1 + lab.said().count("the disk is full, started"), (
+                lab.said()
+            )
+            (disk / "filler").unlink()
+            until(lambda: "the disk has free space again" in lab.said(), "it says so")
+            until(lambda: is_alive(lab.child("writer") or writer), "the writer runs again")
+            assert is_alive(sleeper)
+            assert stop(process) == 0
+        assert lab.said().count("exited with code 3; restarting") == 0, lab.said()
+
+
+@needs("mount")
+def test_what_is_said_on_a_full_disk_is_not_lost_when_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        handle = os.open(disk / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            screen = TerminalOutput(handle)
+            fill(disk / "filler")
+            screen.say("this waits")
+            assert screen.waiting
+            (disk / "filler").unlink()
+            screen.flush()
+            assert (disk / "said").read_text() == "this waits\n"
+        finally:
+            os.close(handle)

@@ -18,12 +18,10 @@ from lab_waiting import accepts, free_port, get, running, until
 
 from homeostat.kernel.files import write_json
 from homeostat.kernel.processes import Identity, is_alive, send_signal
-from homeostat.lab.credentials import load_or_create
-from homeostat.lab.hearing import signature
-from homeostat.lab.leftovers import end_all, in_pid_files, marked, read_children
-from homeostat.lab.plan import HOSTS, PREFERRED_PORTS, PROJECTS, RESOURCES, LabPlan
-from homeostat.lab.settings import StateDirectory
-from homeostat.lab.up import write_files
+from homeostat.lab.children import end_all, processes_in_pid_files, processes_of_lab, read_children
+from homeostat.lab.plan import HOSTS, PREFERRED_PORTS, PROJECTS, RESOURCES, LabPlan, StateDirectory
+from homeostat.lab.preparation import load_or_create_credentials, write_files
+from homeostat.notices.signing import sign
 
 PROGRAM = str(Path(__file__).with_name("up_program.py"))
 CHILDREN = {"nats", "server", "balancer-edge1", "balancer-edge2", "consumer"} | {
@@ -56,15 +54,19 @@ class Up:
         return read_children(self.state.children_file)
 
     def guests(self) -> set[Identity]:
-        return in_pid_files(self.state.root / "hosts")
+        return processes_in_pid_files(self.state.root / "hosts")
 
     def nothing_lives(self) -> bool:
-        return not marked(self.state.root) and not any(accepts(port) for port in self.ports.values())
+        return not processes_of_lab(self.state.root) and not any(
+            accepts(port) for port in self.ports.values()
+        )
 
 
 def test_a_resource_that_never_comes_is_named_with_its_logs(lab: Up, tmp_path: Path) -> None:
     lab.state.root.mkdir()
-    credentials = load_or_create(lab.state.credentials_file, users=["server", *HOSTS], projects=PROJECTS)
+    credentials = load_or_create_credentials(
+        lab.state.credentials_file, users=["server", *HOSTS], projects=PROJECTS
+    )
     ports = dict(PREFERRED_PORTS) | {"api": free_port()}
     write_json(lab.state.lab_file, {"version": 1, "ports": ports})
     write_files(LabPlan(lab.state, ports, sys.executable), credentials)
@@ -89,12 +91,25 @@ def test_a_resource_that_never_comes_is_named_with_its_logs(lab: Up, tmp_path: P
 def lab(tmp_path: Path) -> Iterator[Up]:
     made = Up(tmp_path)
     yield made
-    end_all(lambda: marked(made.state.root) | made.guests(), grace_s=0.0)
+    end_all(lambda: processes_of_lab(made.state.root) | made.guests(), grace_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def green(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that is up, for tests that leave it as it is."""
+    made = Up(tmp_path_factory.mktemp("green"))
+    try:
+        with running(made.argv, made.output) as up:
+            made.await_green()
+            yield made
+            stop(up)
+    finally:
+        end_all(lambda: processes_of_lab(made.state.root) | made.guests(), grace_s=0.0)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
 
 
 def test_from_nothing_to_green_and_back_to_nothing(lab: Up) -> None:
@@ -122,7 +137,7 @@ def test_from_nothing_to_green_and_back_to_nothing(lab: Up) -> None:
             assert secret not in logs
         stop(up)
         assert lab.nothing_lives()
-    assert "still there" not in lab.said()
+    assert "still running, " not in lab.said()
     asked = [json.loads(line) for line in (lab.state.server / "asked.jsonl").read_text().splitlines()]
     paths = [each["path"] for each in asked]
     assert paths == [f"/api/v1/tokens/{name}" for name in ("platform", "blue", "green")] + [
@@ -132,18 +147,15 @@ def test_from_nothing_to_green_and_back_to_nothing(lab: Up) -> None:
     assert asked[3]["body"]["url"] == f"http://127.0.0.1:{lab.ports['consumer']}/hear/on-call"
 
 
-def test_what_the_consumer_hears_is_shown_live(lab: Up) -> None:
-    with running(lab.argv, lab.output) as up:
-        lab.await_green()
-        secret = json.loads(lab.state.credentials_file.read_text())["webhook_secret"]
-        body = b'{"transition":"raised","fault":{"kind":"resource_down","about":"resource/web-n1"}}'
-        connection = http.client.HTTPConnection("127.0.0.1", lab.ports["consumer"], timeout=3)
-        headers = {"Homeostat-Signature": signature(secret, "lab-1", int(time.time()), body)}
-        connection.request("POST", "/hear/on-call", body, {**headers, "Idempotency-Key": "k"})
-        assert connection.getresponse().status == 200
-        connection.close()
-        until(lambda: "heard: on-call: RAISED resource_down resource/web-n1\n" in lab.said(), "the line")
-        stop(up)
+def test_what_the_consumer_hears_is_shown_live(green: Up) -> None:
+    secret = json.loads(green.state.credentials_file.read_text())["webhook_secret"]
+    body = b'{"transition":"raised","fault":{"kind":"resource_down","about":"resource/web-n1"}}'
+    connection = http.client.HTTPConnection("127.0.0.1", green.ports["consumer"], timeout=3)
+    headers = {"Homeostat-Signature": sign(secret, "lab-1", int(time.time()), body)}
+    connection.request("POST", "/hear/on-call", body, {**headers, "Idempotency-Key": "k"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    until(lambda: "heard: on-call: RAISED resource_down resource/web-n1\n" in green.said(), "the line")
 
 
 def test_killed_children_come_back_and_a_killed_up_is_taken_over(lab: Up) -> None:
@@ -154,7 +166,9 @@ def test_killed_children_come_back_and_a_killed_up_is_taken_over(lab: Up) -> Non
         before = lab.children()
         for name in ("nats", "server", "node-n1"):
             send_signal(before[name], signal.SIGKILL)
-        until(lambda: all(f"{name} is back" in lab.said() for name in ("nats", "server", "node-n1")), "back")
+        until(
+            lambda: all(f"{name} is up again" in lab.said() for name in ("nats", "server", "node-n1")), "back"
+        )
         assert lab.guests() == guests
         up.kill()
         up.wait()
@@ -177,7 +191,7 @@ def test_services_that_a_node_leaves_behind_are_ended_and_named(lab: Up) -> None
         next((lab.state.root / "hosts").rglob("web-n2.pid")).unlink()
         stop(up)
         assert lab.nothing_lives()
-    assert lab.said().count("still there, ended: pid") == 9
+    assert lab.said().count("still running, ended: pid") == 9
     assert "--name web-n2" in lab.said()
 
 
@@ -187,7 +201,7 @@ def test_a_port_taken_between_two_starts(lab: Up) -> None:
         stop(up)
     before = lab.ports
     with socket.create_server(("127.0.0.1", before["api"])):
-        refused = subprocess.run(lab.argv, capture_output=True, text=True, timeout=20)
+        refused = subprocess.run(lab.argv, capture_output=True, text=True, timeout=120)
         assert refused.returncode == 3
         assert refused.stderr.count("\n") == 1
         for expected in ("ports.api", str(before["api"]), f"pid {os.getpid()}", "--renew-ports"):
@@ -211,19 +225,19 @@ def test_two_first_starts_at_the_same_instant_each_have_their_own_ports(tmp_path
             stop(other)
     finally:
         for lab in labs:
-            end_all(lambda lab=lab: marked(lab.state.root) | lab.guests(), grace_s=0.0)  # type: ignore[misc]
+            end_all(lambda lab=lab: processes_of_lab(lab.state.root) | lab.guests(), grace_s=0.0)  # type: ignore[misc]
 
 
 def test_a_corrupt_file_stops_the_start_before_anything_runs(lab: Up) -> None:
     lab.state.root.mkdir()
     lab.state.credentials_file.write_text("{")
-    refused = subprocess.run(lab.argv, capture_output=True, text=True, timeout=20)
+    refused = subprocess.run(lab.argv, capture_output=True, text=True, timeout=120)
     assert refused.returncode == 3
     assert refused.stdout == ""
     assert refused.stderr.startswith(f"{lab.state.credentials_file}: not readable as JSON")
     assert refused.stderr.count("\n") == 1
     assert lab.state.credentials_file.read_text() == "{"
-    assert not marked(lab.state.root)
+    assert not processes_of_lab(lab.state.root)
 
 
 class Voice:
@@ -256,26 +270,23 @@ class Voice:
         self._socket.close()
 
 
-def test_a_node_hears_and_says_only_its_own(lab: Up) -> None:
-    with running(lab.argv, lab.output) as up:
-        lab.await_green()
-        passwords, port = json.loads(lab.state.credentials_file.read_text())["nats"], lab.ports["nats"]
-        n1, server = (Voice(port, user, passwords[user]) for user in ("n1", "server"))
-        assert server.flush() == n1.flush() == []
-        server.send("SUB node.*.heartbeat 1")
-        n1.send("SUB to.n1.> 1")
-        assert server.flush() == n1.flush() == []
-        n1.send("PUB node.n1.heartbeat 4\r\nmine")
-        server.send("PUB to.n1.acknowledged 5\r\nyours")
-        until(lambda: server.flush() == ["MSG node.n1.heartbeat 1 4", "mine"], "the node's word")
-        until(lambda: n1.flush() == ["MSG to.n1.acknowledged 1 5", "yours"], "the server's word")
-        n1.send("PUB node.n2.heartbeat 6\r\nforged")
-        n1.send("SUB to.n2.> 2\r\nSUB node.> 3")
-        complaints = n1.flush()
-        assert [line.startswith("-ERR 'Permissions Violation for") for line in complaints] == [True] * 3
-        assert server.flush() == []
-        stranger = Voice(port, "n1", "wrong")
-        assert stranger.last_words() == ["-ERR 'Authorization Violation'"]
-        for voice in (n1, server, stranger):
-            voice.close()
-        stop(up)
+def test_a_node_hears_and_says_only_its_own(green: Up) -> None:
+    passwords, port = json.loads(green.state.credentials_file.read_text())["nats"], green.ports["nats"]
+    n1, server = (Voice(port, user, passwords[user]) for user in ("n1", "server"))
+    assert server.flush() == n1.flush() == []
+    server.send("SUB node.*.heartbeat 1")
+    n1.send("SUB to.n1.> 1")
+    assert server.flush() == n1.flush() == []
+    n1.send("PUB node.n1.heartbeat 4\r\nmine")
+    server.send("PUB to.n1.acknowledged 5\r\nyours")
+    until(lambda: server.flush() == ["MSG node.n1.heartbeat 1 4", "mine"], "the node's word")
+    until(lambda: n1.flush() == ["MSG to.n1.acknowledged 1 5", "yours"], "the server's word")
+    n1.send("PUB node.n2.heartbeat 6\r\nforged")
+    n1.send("SUB to.n2.> 2\r\nSUB node.> 3")
+    complaints = n1.flush()
+    assert [line.startswith("-ERR 'Permissions Violation for") for line in complaints] == [True] * 3
+    assert server.flush() == []
+    stranger = Voice(port, "n1", "wrong")
+    assert stranger.last_words() == ["-ERR 'Authorization Violation'"]
+    for voice in (n1, server, stranger):
+        voice.close()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from homeostat.kernel.errors import HomeostatError
-from homeostat.lab.settings import UpSettings
+from homeostat.lab.plan import UpSettings
 from homeostat.lab.up import up
 
 stand_in = str(Path(__file__).with_name("stand_in_program.py"))

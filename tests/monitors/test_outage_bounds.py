@@ -12,8 +12,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from homeostat.monitors.outage import Outage, Plan, may_decide, measure, resolution_ms
-from homeostat.monitors.samples import Answer, Sample
+from homeostat.monitors.outage import (
+    Outage,
+    ProbeAnswer,
+    Sample,
+    SamplingPlan,
+    may_decide,
+    measure,
+    resolution_ms,
+)
 
 MS = 1_000_000
 PERIOD, DEADLINE, LATE, RHO = 20 * MS, 200 * MS, 60 * MS, 3 * MS
@@ -60,16 +67,16 @@ class World:
             answered = sent + round_trip if out is None else out[1] + round_trip // 2
             if answered <= sent + DEADLINE:
                 done = self.awake(answered)
-                return Sample(due, sent, done, Answer.LATE if done - sent > LATE else Answer.OK)
+                return Sample(due, sent, done, ProbeAnswer.LATE if done - sent > LATE else ProbeAnswer.OK)
         elif self.mode == "refuse":
-            return Sample(due, sent, self.awake(sent + round_trip), Answer.REFUSED)
+            return Sample(due, sent, self.awake(sent + round_trip), ProbeAnswer.REFUSED)
         elif self.mode == "503":
-            return Sample(due, sent, self.awake(sent + round_trip), Answer.ERROR)
-        return Sample(due, sent, self.awake(sent + DEADLINE), Answer.TIMEOUT)
+            return Sample(due, sent, self.awake(sent + round_trip), ProbeAnswer.ERROR)
+        return Sample(due, sent, self.awake(sent + DEADLINE), ProbeAnswer.TIMEOUT)
 
     def measured(self) -> Outage:
         """What is concluded from it."""
-        return measure(self.samples(), Plan(PERIOD, FAULT, self.end))
+        return measure(self.samples(), SamplingPlan(PERIOD, FAULT, self.end))
 
 
 def ms(*values: int) -> list[float]:
@@ -202,25 +209,30 @@ def test_a_late_prober_does_not_add_its_own_sleep_to_what_does_not_end() -> None
     """Refused first, asked by nobody for a while, lost then: it may be back right after the last probe."""
     world = World("refuse", [(1_003 * MS, 1 << 60)], stalls=[(1_100 * MS, 1_500 * MS)], end=1_540 * MS)
     samples = [
-        replace_end(each, DEADLINE, Answer.TIMEOUT) if each.sent_ns >= 1_500 * MS else each
+        replace_end(each, DEADLINE, ProbeAnswer.TIMEOUT) if each.sent_ns >= 1_500 * MS else each
         for each in world.samples()
     ]
-    found = measure(samples, Plan(PERIOD, FAULT, world.end))
+    found = measure(samples, SamplingPlan(PERIOD, FAULT, world.end))
     known_ms = (max(each.done_ns for each in samples) - 1_003 * MS) / MS
     assert found.upper_ms is None and 0 < found.lower_ms <= known_ms
     assert found.consistent
 
 
-def replace_end(sample: Sample, after_ns: int, answer: Answer) -> Sample:
+def replace_end(sample: Sample, after_ns: int, answer: ProbeAnswer) -> Sample:
     return sample._replace(done_ns=sample.sent_ns + after_ns, answer=answer)
 
 
 def test_slow_is_not_out() -> None:
     slow = [
-        Sample(at, at, at + (2 * MS if at < FAULT else 90 * MS), Answer.OK if at < FAULT else Answer.LATE)
+        Sample(
+            at,
+            at,
+            at + (2 * MS if at < FAULT else 90 * MS),
+            ProbeAnswer.OK if at < FAULT else ProbeAnswer.LATE,
+        )
         for at in range(0, 2_000 * MS, PERIOD)
     ]
-    found = measure(slow, Plan(PERIOD, FAULT, 2_000 * MS))
+    found = measure(slow, SamplingPlan(PERIOD, FAULT, 2_000 * MS))
     # Only where the answers begin to be slow does a while pass without any.
     assert len(found.episodes) == 1
     assert found.lower_ms < 90 and found.upper_ms is not None and found.upper_ms < 120
@@ -230,22 +242,23 @@ def test_slow_is_not_out() -> None:
 
 def test_tripled_latency_without_an_outage_is_reported() -> None:
     samples = [
-        Sample(at, at, at + (2 if at < FAULT else 6) * MS, Answer.OK) for at in range(0, 2_000 * MS, PERIOD)
+        Sample(at, at, at + (2 if at < FAULT else 6) * MS, ProbeAnswer.OK)
+        for at in range(0, 2_000 * MS, PERIOD)
     ]
-    found = measure(samples, Plan(PERIOD, FAULT, 2_000 * MS))
+    found = measure(samples, SamplingPlan(PERIOD, FAULT, 2_000 * MS))
     assert found.before is not None and found.during is not None
     assert found.episodes == () and found.during.p99_ms == 3 * found.before.p99_ms
 
 
 def test_latency_counts_from_when_the_probe_was_due() -> None:
-    samples = [Sample(0, 0, 2 * MS, Answer.OK), Sample(20 * MS, 320 * MS, 322 * MS, Answer.OK)]
-    found = measure(samples, Plan(PERIOD, 10 * MS, 340 * MS))
+    samples = [Sample(0, 0, 2 * MS, ProbeAnswer.OK), Sample(20 * MS, 320 * MS, 322 * MS, ProbeAnswer.OK)]
+    found = measure(samples, SamplingPlan(PERIOD, 10 * MS, 340 * MS))
     assert found.during is not None and found.during.p50_ms == 302
 
 
 def test_one_failed_sample_is_zero_by_the_letter_and_an_interval_by_the_bounds() -> None:
     found = World("503", [(1_000 * MS, 1_012 * MS)], phase=5 * MS).measured()
-    assert found.answers[Answer.ERROR] == 1
+    assert found.answers[ProbeAnswer.ERROR] == 1
     assert found.literal_ms == 0
     assert found.lower_ms == 0 and found.upper_ms is not None and 12 <= found.upper_ms <= 60
 
@@ -261,19 +274,19 @@ def test_the_literal_value_is_from_first_to_last_failure() -> None:
 def test_samples_that_stop_leave_the_rest_of_the_window_open() -> None:
     world = World("503", [])
     samples = [each for each in world.samples() if each.sent_ns < 1_000 * MS]
-    found = measure(samples, Plan(PERIOD, FAULT, 7_000 * MS))
+    found = measure(samples, SamplingPlan(PERIOD, FAULT, 7_000 * MS))
     assert found.upper_ms is not None and found.upper_ms >= 6_000
 
 
 def test_a_monitor_of_its_own_machine_says_nothing_of_the_service() -> None:
     world = World("503", [])
     samples = [
-        Sample(each.scheduled_ns, each.sent_ns, each.done_ns, Answer.CLIENT_ERROR)
+        Sample(each.scheduled_ns, each.sent_ns, each.done_ns, ProbeAnswer.CLIENT_ERROR)
         if 1_000 * MS <= each.sent_ns < 1_500 * MS
         else each
         for each in world.samples()
     ]
-    found = measure(samples, Plan(PERIOD, FAULT, world.end))
+    found = measure(samples, SamplingPlan(PERIOD, FAULT, world.end))
     assert found.episodes == () and found.upper_ms is not None and found.upper_ms >= 500
 
 
@@ -284,7 +297,7 @@ def test_shifted_monitors_taken_together_are_one_denser_monitor() -> None:
         for sample in World("503", [(1_000 * MS, 1_500 * MS)], phase=shift).samples()
         if (sample.scheduled_ns - shift) % (3 * PERIOD) == 0
     ]
-    found = measure(merged, Plan(PERIOD, FAULT, 3_000 * MS))
+    found = measure(merged, SamplingPlan(PERIOD, FAULT, 3_000 * MS))
     assert found.upper_ms is not None
     assert found.lower_ms <= 500 <= found.upper_ms
     assert found.upper_ms - found.lower_ms <= resolution_ms(*ms(PERIOD, 0, RHO))

@@ -11,23 +11,23 @@ import pytest
 from icmplib.exceptions import SocketPermissionError
 from icmplib.sockets import ICMPSocket, ICMPv4Socket
 
+from engines import need, needs
 from homeostat.contracts.nouns import HostId
-from homeostat.fleet.settings import FleetSettings, HostSettings
-from homeostat.kernel.clock import SystemClock
-from homeostat.monitors.probes import (
+from homeostat.fleet.probes import (
+    HostProbe,
     IcmpProbe,
     OutsideProbes,
-    Target,
     TcpProbe,
-    followed,
+    host_probes,
     icmp_permitted,
-    targets,
+    update_probed,
 )
+from homeostat.fleet.settings import FleetSettings, HostSettings
+from homeostat.kernel.clock import SystemClock
 
 DARK = "203.0.113.1"
 """TEST-NET-3 (RFC 5737): nobody is there."""
-PRIVILEGED, REFUSAL = icmp_permitted()
-needs_icmp = pytest.mark.skipif(PRIVILEGED is None, reason=REFUSAL)
+PRIVILEGED, _ = icmp_permitted()
 
 
 @contextmanager
@@ -79,7 +79,7 @@ async def test_a_name_that_does_not_exist_is_a_reason_not_an_error() -> None:
     assert await TcpProbe("no-such-host.invalid", 22, "alive")(1, 5.0)
 
 
-@needs_icmp
+@needs("icmp")
 @pytest.mark.seed("002 many monitored hosts in one process: a dead one is found beside a living one")
 async def test_a_living_host_does_not_answer_for_a_dead_one() -> None:
     assert PRIVILEGED is not None
@@ -109,8 +109,7 @@ def test_raw_sockets_are_used_where_only_they_are_permitted() -> None:
             raise SocketPermissionError(privileged)
         return ICMPv4Socket(privileged=PRIVILEGED is True)
 
-    if PRIVILEGED is None:
-        pytest.skip(REFUSAL)
+    need("icmp")
     assert icmp_permitted(only_raw) == (True, "")
     assert made == [False, True]
 
@@ -120,17 +119,17 @@ def test_a_host_is_probed_as_its_settings_say() -> None:
         HostSettings(host="a", address=DARK, tcp_port=22, probe="tcp"),
         HostSettings(host="b", address=DARK),
     ]
-    found, unprobed = targets(hosts)
+    found, unprobed = host_probes(hosts)
     assert isinstance(found[0].probe, TcpProbe)
     assert {each.host for each in found} | set(unprobed) == {"a", "b"}
 
 
 async def test_failures_are_counted_in_a_row_with_the_moment_of_the_first() -> None:
-    first = followed(None, "no", (10, 20, 30))
-    second = followed(first, "still no", (11, 21, 31))
+    first = update_probed(None, "no", (10, 20, 30))
+    second = update_probed(first, "still no", (11, 21, 31))
     assert (second.failures, second.first_failed_ns, second.first_failed_mono_ns) == (2, 10, 20)
     assert second.reason == "still no"
-    again = followed(second, "", (12, 22, 32))
+    again = update_probed(second, "", (12, 22, 32))
     assert (again.failures, again.answers, again.first_failed_ns) == (0, 1, 0)
 
 
@@ -147,7 +146,9 @@ async def test_the_schedule_is_open_loop_and_a_dead_host_delays_nobody() -> None
         return ""
 
     settings = FleetSettings(probe_interval_s=0.02, probe_timeout_s=0.2)
-    outside = OutsideProbes([Target(HostId("d"), dead), Target(HostId("a"), alive)], settings, SystemClock())
+    outside = OutsideProbes(
+        [HostProbe(HostId("d"), dead), HostProbe(HostId("a"), alive)], settings, SystemClock()
+    )
     running = asyncio.create_task(outside.run())
     try:
         await until(lambda: HostId("d") in outside.latest and outside.latest[HostId("d")].failures >= 5)
@@ -168,7 +169,7 @@ async def test_a_late_answer_of_an_old_probe_does_not_hide_a_newer_one() -> None
         return "nothing"
 
     settings = FleetSettings(probe_interval_s=0.01)
-    outside = OutsideProbes([Target(HostId("a"), probe)], settings, SystemClock())
+    outside = OutsideProbes([HostProbe(HostId("a"), probe)], settings, SystemClock())
     running = asyncio.create_task(outside.run())
     try:
         await until(lambda: HostId("a") in outside.latest)

@@ -16,20 +16,19 @@ from uuid import uuid4
 
 import pytest
 
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.node_sampler import SamplerConfig
-from homeostat.monitors.outage import Plan, measure
-from homeostat.monitors.process_outage import (
-    Change,
+from homeostat.monitors.node.sampler import SamplerConfig
+from homeostat.monitors.outage import SamplingPlan, measure, read_samples
+from homeostat.monitors.shipped.process_watch import WatchConfig
+from homeostat.monitors.shipped.statements import ProcessChange, read_sightings
+from homeostat.monitors.supervision import Measurement, MonitorLoss, Monitors, monitor_command
+from homeostat.monitors.verdicts import (
     ProcessOutage,
     ProcessPlan,
     ProcessState,
+    Verdict,
+    decide,
     process_outage,
-    read_sightings,
 )
-from homeostat.monitors.samples import read_samples
-from homeostat.monitors.supervision import Loss, Measurement, Monitors, process_watch, sampler
-from homeostat.monitors.verdicts import Verdict, decide
 
 WITHIN_S = 30.0
 WAIT = "import sys; sys.stdin.read()"
@@ -74,7 +73,7 @@ def config(folder: Path, workers: Workers, at_least: int = 1) -> WatchConfig:
     return WatchConfig("processes", workers.mark, str(folder / "sightings.jsonl"), 5.0, at_least)
 
 
-def seen(folder: Path, change: Change) -> int:
+def seen(folder: Path, change: ProcessChange) -> int:
     return sum(each.change is change for each in read_sightings(folder / "sightings.jsonl"))
 
 
@@ -86,7 +85,7 @@ def concluded(found: Measurement, before_ns: int, stable_ms: int = 100) -> Proce
 @pytest.mark.seed("000 process outage time")
 async def test_killed_and_born_again(tmp_path: Path, workers: Workers) -> None:
     old = [workers.start(), workers.start()]
-    async with Monitors([process_watch(config(tmp_path, workers, 2), tmp_path)]) as monitors:
+    async with Monitors([monitor_command(config(tmp_path, workers, 2), tmp_path)]) as monitors:
         assert await monitors.ready(WITHIN_S)
         before_ns = now_ns()
         for each in old:
@@ -98,7 +97,7 @@ async def test_killed_and_born_again(tmp_path: Path, workers: Workers) -> None:
         born_before_ns = now_ns()
         new.append(workers.start())
         born_after_ns = now_ns()
-        await until(lambda: seen(tmp_path, Change.PRESENT) == 4)
+        await until(lambda: seen(tmp_path, ProcessChange.PRESENT) == 4)
         stable_ns = now_ns() + 200_000_000
         await until(lambda: now_ns() > stable_ns)
         (found,) = await monitors.stop()
@@ -114,29 +113,34 @@ async def test_killed_and_born_again(tmp_path: Path, workers: Workers) -> None:
 
 async def test_a_crash_loop_is_seen(tmp_path: Path, workers: Workers) -> None:
     first = workers.start()
-    async with Monitors([process_watch(config(tmp_path, workers), tmp_path)]) as monitors:
+    async with Monitors([monitor_command(config(tmp_path, workers), tmp_path)]) as monitors:
         assert await monitors.ready(WITHIN_S)
         before_ns = now_ns()
         first.kill()
         first.communicate()
         for number in range(3):
             again = workers.start()
-            await until(lambda wanted=number + 2: seen(tmp_path, Change.PRESENT) == wanted)
+            await until(lambda wanted=number + 2: seen(tmp_path, ProcessChange.PRESENT) == wanted)
             again.kill()
             again.communicate()
-        await until(lambda: seen(tmp_path, Change.GONE) == 4)
+        await until(lambda: seen(tmp_path, ProcessChange.GONE) == 4)
         (found,) = await monitors.stop()
     outage = concluded(found, before_ns, stable_ms=5_000)
     assert (outage.state, outage.restarts, outage.upper_ms) == (ProcessState.CRASH_LOOP, 3, None)
 
 
-async def test_a_zombie_is_dead(tmp_path: Path, workers: Workers) -> None:
-    worker = workers.start()
-    async with Monitors([process_watch(config(tmp_path, workers), tmp_path)]) as monitors:
+CUT_NAME = "import ctypes; ctypes.CDLL(None).prctl(15, b'0123456789abcd\\xc3', 0, 0, 0); " + WAIT
+"""The kernel cuts a name at 15 bytes, also in the middle of a character."""
+
+
+@pytest.mark.parametrize("program", [WAIT, CUT_NAME])
+async def test_a_zombie_is_dead(tmp_path: Path, workers: Workers, program: str) -> None:
+    worker = workers.start(program)
+    async with Monitors([monitor_command(config(tmp_path, workers), tmp_path)]) as monitors:
         assert await monitors.ready(WITHIN_S)
         before_ns = now_ns()
         os.kill(worker.pid, signal.SIGKILL)  # and nobody waits for it
-        await until(lambda: seen(tmp_path, Change.GONE) == 1)
+        await until(lambda: seen(tmp_path, ProcessChange.GONE) == 1)
         (found,) = await monitors.stop()
     outage = concluded(found, before_ns)
     assert outage.state is ProcessState.NOT_RECOVERED
@@ -154,43 +158,43 @@ async def test_present_and_not_listening_are_two_results(tmp_path: Path, workers
     worker = workers.start(LISTEN.format(port=port))
     samples_file = tmp_path / "port.jsonl"
     answers = SamplerConfig("port", f"tcp://127.0.0.1:{port}", str(samples_file), 10.0)
-    commands = [process_watch(config(tmp_path, workers), tmp_path), sampler(answers, tmp_path)]
+    commands = [monitor_command(config(tmp_path, workers), tmp_path), monitor_command(answers, tmp_path)]
     async with Monitors(commands) as monitors:
         assert await monitors.ready(WITHIN_S)
         before_ns = now_ns()
         worker.kill()
         worker.communicate()
         workers.start(WAIT)  # it exists, and does not listen
-        await until(lambda: seen(tmp_path, Change.PRESENT) == 2)
+        await until(lambda: seen(tmp_path, ProcessChange.PRESENT) == 2)
         enough_ns = now_ns() + 300_000_000
         await until(lambda: read_samples(samples_file)[-1].sent_ns > enough_ns)
         processes, port_open = await monitors.stop()
     assert concluded(processes, before_ns).state is ProcessState.RECOVERED
     assert port_open.ready is not None
-    plan = Plan(10_000_000, before_ns, port_open.samples[-1].scheduled_ns, port_open.ready.since_ns)
+    plan = SamplingPlan(10_000_000, before_ns, port_open.samples[-1].scheduled_ns, port_open.ready.since_ns)
     outage = measure(port_open.samples, plan)
     assert outage.upper_ms is None and outage.lower_ms > 200
     assert decide(outage, 200).verdict is not Verdict.PASS
 
 
 async def test_nobody_matches_is_never_ready(tmp_path: Path, workers: Workers) -> None:
-    watch = process_watch(config(tmp_path, workers), tmp_path)
+    watch = monitor_command(config(tmp_path, workers), tmp_path)
     async with Monitors([watch]) as monitors:
         # The configuration file's name is among the watch's own arguments; it must not find itself.
         assert not await monitors.ready(1.0)
-        assert monitors.lost == {"processes": Loss.NOT_READY}
+        assert monitors.lost == {"processes": MonitorLoss.NOT_READY}
 
 
 async def test_who_becomes_another_program_is_gone(tmp_path: Path, workers: Workers) -> None:
     worker = workers.start(f"import os, sys; sys.stdin.readline(); os.execv({sys.executable!r}, "
                            f"[{sys.executable!r}, '-c', {WAIT!r}])")  # fmt: skip
-    async with Monitors([process_watch(config(tmp_path, workers), tmp_path)]) as monitors:
+    async with Monitors([monitor_command(config(tmp_path, workers), tmp_path)]) as monitors:
         assert await monitors.ready(WITHIN_S)
         before_ns = now_ns()
         assert worker.stdin is not None
         worker.stdin.write(b"\n")
         worker.stdin.flush()
-        await until(lambda: seen(tmp_path, Change.GONE) == 1)
+        await until(lambda: seen(tmp_path, ProcessChange.GONE) == 1)
         (found,) = await monitors.stop()
     assert concluded(found, before_ns).state is ProcessState.NOT_RECOVERED
     assert worker.poll() is None
@@ -210,7 +214,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path, change: dict[str, obj
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"name": "a", "cmdline": "x", "sightings_file": str(tmp_path / "s")} | change))
     ran = subprocess.run(
-        [sys.executable, "-m", "homeostat.monitors.node_process_watch", "--config", str(path)],
+        [sys.executable, "-m", "homeostat.monitors.shipped.process_watch", "--config", str(path)],
         capture_output=True, text=True, timeout=WITHIN_S,
     )  # fmt: skip
     assert ran.returncode == 2

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.kernel.processes import Identity
-from homeostat.monitors.process_outage import (
-    Change,
+from homeostat.monitors.shipped.statements import ProcessChange, Sighting
+from homeostat.monitors.verdicts import (
     ProcessOutage,
     ProcessPlan,
     ProcessState,
-    Sighting,
+    Verdict,
+    VerdictReason,
+    decide_process,
     process_outage,
 )
-from homeostat.monitors.verdicts import Reason, Verdict, decide_process
 
 MS = 1_000_000
 TICK = 10 * MS
@@ -23,17 +24,17 @@ LIMIT_MS = 30_000
 PLAN = ProcessPlan(before_ns=1_000 * MS, until_ns=60_000 * MS, stable_ns=2_000 * MS)
 
 
-def sighting(at_ms: float, change: Change, pid: int, born_ms: float = 0.0) -> Sighting:
+def sighting(at_ms: float, change: ProcessChange, pid: int, born_ms: float = 0.0) -> Sighting:
     born = int(born_ms * MS) // TICK
     return Sighting(int(at_ms * MS) - 20 * MS, int(at_ms * MS), change, Identity(pid, born), born * TICK)
 
 
 def present(at_ms: float, pid: int, born_ms: float = 0.0) -> Sighting:
-    return sighting(at_ms, Change.PRESENT, pid, born_ms)
+    return sighting(at_ms, ProcessChange.PRESENT, pid, born_ms)
 
 
 def gone(at_ms: float, pid: int, born_ms: float = 0.0) -> Sighting:
-    return sighting(at_ms, Change.GONE, pid, born_ms)
+    return sighting(at_ms, ProcessChange.GONE, pid, born_ms)
 
 
 @given(
@@ -47,9 +48,9 @@ def test_bounds_hold_the_truth(dies: int, sees_death: int, returns: int, looks: 
     old, new = Identity(1, 0), Identity(2, born // TICK)
     found = process_outage(
         [
-            Sighting(0, 1, Change.PRESENT, old, 0),
-            Sighting(died, died + sees_death, Change.GONE, old, 0),
-            Sighting(born, born + looks, Change.PRESENT, new, born // TICK * TICK),
+            Sighting(0, 1, ProcessChange.PRESENT, old, 0),
+            Sighting(died, died + sees_death, ProcessChange.GONE, old, 0),
+            Sighting(born, born + looks, ProcessChange.PRESENT, new, born // TICK * TICK),
         ],
         PLAN,
     )
@@ -85,7 +86,7 @@ def test_thirty_seconds(returned_ms: float, verdict: Verdict) -> None:
 def test_fewer_than_before_is_not_recovered() -> None:
     found = lost_and(present(3_000, 11, 2_990), workers=2)
     assert (found.state, found.upper_ms) == (ProcessState.NOT_RECOVERED, None)
-    assert decide_process(found, LIMIT_MS).reason is Reason.NEVER_RECOVERED
+    assert decide_process(found, LIMIT_MS).reason is VerdictReason.NEVER_RECOVERED
 
 
 def test_a_crash_loop_is_no_recovery() -> None:
@@ -115,11 +116,11 @@ def test_the_same_pid_is_another_process_when_it_was_born_later() -> None:
 
 @pytest.mark.seed("order pattern matches nothing: 0 PASS")
 def test_nobody_there_or_nobody_killed_is_an_error() -> None:
-    assert decide_process(process_outage([], PLAN), LIMIT_MS).reason is Reason.NO_PROCESS
+    assert decide_process(process_outage([], PLAN), LIMIT_MS).reason is VerdictReason.NO_PROCESS
     unhurt = process_outage([present(10, 1), present(5_000, 2, 4_990)], PLAN)
-    assert decide_process(unhurt, LIMIT_MS).reason is Reason.NOBODY_DIED
-    assert decide_process(unhurt, LIMIT_MS, monitor_lost=True).reason is Reason.MONITOR_LOST
+    assert decide_process(unhurt, LIMIT_MS).reason is VerdictReason.NOBODY_DIED
+    assert decide_process(unhurt, LIMIT_MS, monitor_lost=True).reason is VerdictReason.MONITOR_LOST
 
 
 def test_zombies_are_named() -> None:
-    assert [each.pid for each in lost_and(sighting(59_000, Change.ZOMBIE, 1)).zombies] == [1]
+    assert [each.pid for each in lost_and(sighting(59_000, ProcessChange.ZOMBIE, 1)).zombies] == [1]

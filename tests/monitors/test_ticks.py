@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homeostat.monitors.node_ticks import Ticks
+from homeostat.monitors.node.sampler import Ticks
 
 MS = 1_000_000
 

@@ -11,10 +11,10 @@ from sampled_server import SampledServer, answer_of, sampled_server
 from test_monitor_processes import PERIOD_MS, WITHIN_S, last_samples, measured, until
 
 from homeostat.kernel.errors import BadInput
-from homeostat.monitors.node_probing import Prober, now_ns
-from homeostat.monitors.node_sampler import SamplerConfig
-from homeostat.monitors.samples import Answer, Sample, read_samples
-from homeostat.monitors.supervision import Measurement, Monitors, sampler
+from homeostat.monitors.node.prober import Prober, now_ns
+from homeostat.monitors.node.sampler import SamplerConfig
+from homeostat.monitors.outage import ProbeAnswer, Sample, read_samples
+from homeostat.monitors.supervision import Measurement, Monitors, monitor_command
 from tls_parts import Authority
 
 NAME = "api.example.org"
@@ -51,7 +51,7 @@ def config(folder: Path, server: SampledServer, **changes: object) -> SamplerCon
 async def seen(chosen: SamplerConfig, number: int = 12) -> Measurement:
     """What a monitor brings that need not become ready."""
     file = Path(chosen.samples_file)
-    async with Monitors([sampler(chosen, file.parent)]) as monitors:
+    async with Monitors([monitor_command(chosen, file.parent)]) as monitors:
         await until(lambda: len(read_samples(file)) >= number)
         (found,) = await monitors.stop()
     return found
@@ -61,7 +61,7 @@ async def seen(chosen: SamplerConfig, number: int = 12) -> Measurement:
 async def test_an_outage_behind_tls(tmp_path: Path, server: SampledServer) -> None:
     chosen = config(tmp_path, server)
     found, outage = await measured(
-        chosen, server.refuse, lambda: server.call(server.listen()), Answer.REFUSED
+        chosen, server.refuse, lambda: server.call(server.listen()), ProbeAnswer.REFUSED
     )
     assert found.lost is None
     assert outage.longest is not None and outage.longest.upper_ms is not None
@@ -80,8 +80,8 @@ async def test_wrong_answers_behind_tls(tmp_path: Path, server: SampledServer) -
     def serve() -> None:
         server.answer = answer_of(200)
 
-    found, outage = await measured(config(tmp_path, server), fail, serve, Answer.ERROR)
-    assert {each.status for each in found.samples if each.answer is Answer.ERROR} == {503}
+    found, outage = await measured(config(tmp_path, server), fail, serve, ProbeAnswer.ERROR)
+    assert {each.status for each in found.samples if each.answer is ProbeAnswer.ERROR} == {503}
     assert outage.lower_ms > 0
 
 
@@ -97,12 +97,12 @@ async def test_a_certificate_that_changes_to_one_of_nobody_is_an_outage_with_its
         config(tmp_path, server),
         lambda: server.call(given_by(other)),
         lambda: server.call(given_by(authority)),
-        Answer.UNTRUSTED,
+        ProbeAnswer.UNTRUSTED,
     )
     assert found.lost is None and outage.lower_ms > 0
-    failed = {each.answer for each in found.samples} - {Answer.OK, Answer.LATE}
-    assert failed == {Answer.UNTRUSTED}
-    assert outage.answers[Answer.UNTRUSTED] >= 5
+    failed = {each.answer for each in found.samples} - {ProbeAnswer.OK, ProbeAnswer.LATE}
+    assert failed == {ProbeAnswer.UNTRUSTED}
+    assert outage.answers[ProbeAnswer.UNTRUSTED] >= 5
     assert outage.literal_ms > 0, "a failure of the response"
 
 
@@ -113,7 +113,7 @@ async def test_no_kept_connection_hides_a_certificate_of_nobody(
     seen: list[Sample] = []
     prober = Prober(config(tmp_path, server).target(), seen.append)
 
-    async def ask(count: int, *, fresh: bool = False) -> list[Answer]:
+    async def ask(count: int, *, fresh: bool = False) -> list[ProbeAnswer]:
         before = len(seen)
         for _ in range(count):
             prober.ask(now_ns(), fresh=fresh)
@@ -123,11 +123,11 @@ async def test_no_kept_connection_hides_a_certificate_of_nobody(
     async def given_by(who: Authority) -> None:
         who.give(tls, NAME, "127.0.0.1")
 
-    assert await ask(3) == [Answer.OK] * 3
-    assert await ask(3) == [Answer.OK] * 3 and server.connections == 3
+    assert await ask(3) == [ProbeAnswer.OK] * 3
+    assert await ask(3) == [ProbeAnswer.OK] * 3 and server.connections == 3
     server.call(given_by(Authority(tmp_path, "other")))
-    assert await ask(1, fresh=True) == [Answer.UNTRUSTED]
-    assert await ask(2) == [Answer.UNTRUSTED] * 2
+    assert await ask(1, fresh=True) == [ProbeAnswer.UNTRUSTED]
+    assert await ask(2) == [ProbeAnswer.UNTRUSTED] * 2
     prober.close()
 
 
@@ -138,7 +138,7 @@ async def test_who_is_not_believed_is_not_asked(tmp_path: Path, authority: Autho
     with sampled_server(signing.serving(*names, expired=wrong == "expired")) as server:
         cacert = None if wrong == "system" else str(authority.file)
         found = await seen(config(tmp_path, server, cacert=cacert))
-    assert {each.answer for each in found.samples} == {Answer.UNTRUSTED}
+    assert {each.answer for each in found.samples} == {ProbeAnswer.UNTRUSTED}
     assert found.ready is None and not server.heard
 
 
@@ -148,7 +148,7 @@ async def test_asked_by_address_believed_by_name(tmp_path: Path, authority: Auth
     with sampled_server(tls) as server:
         found = await seen(config(tmp_path, server, server_name=NAME))
         heard = server.heard[0]
-    assert {each.answer for each in found.samples} == {Answer.OK}
+    assert {each.answer for each in found.samples} == {ProbeAnswer.OK}
     assert set(asked) == {NAME}
     assert f"\r\nHost: {NAME}:{server.port}\r\n".encode() in heard
 
@@ -156,26 +156,26 @@ async def test_asked_by_address_believed_by_name(tmp_path: Path, authority: Auth
 async def test_who_is_told_to_believe_anybody_does(tmp_path: Path) -> None:
     with sampled_server(Authority(tmp_path, "other").serving("nobody")) as server:
         found = await seen(config(tmp_path, server, cacert=None, verify=False))
-    assert {each.answer for each in found.samples} == {Answer.OK}
+    assert {each.answer for each in found.samples} == {ProbeAnswer.OK}
 
 
 async def test_one_who_speaks_no_tls_is_the_services_error(tmp_path: Path) -> None:
     Authority(tmp_path)
     with sampled_server() as server:
         found = await seen(config(tmp_path, server))
-    assert {each.answer for each in found.samples} == {Answer.ERROR}
+    assert {each.answer for each in found.samples} == {ProbeAnswer.ERROR}
 
 
 async def test_a_handshake_has_the_deadline_of_its_probe(tmp_path: Path, tls: ssl.SSLContext) -> None:
     with sampled_server(tls) as server:
         chosen = config(tmp_path, server, deadline_ms=300.0)
         file = Path(chosen.samples_file)
-        async with Monitors([sampler(chosen, tmp_path)]) as monitors:
+        async with Monitors([monitor_command(chosen, tmp_path)]) as monitors:
             assert await monitors.ready(WITHIN_S), monitors.lost
             server.call(_silent(server))
-            await until(lambda: last_samples(file, 1)[0].answer is Answer.TIMEOUT)
+            await until(lambda: last_samples(file, 1)[0].answer is ProbeAnswer.TIMEOUT)
             (found,) = await monitors.stop()
-    expired = [each for each in found.samples if each.answer is Answer.TIMEOUT]
+    expired = [each for each in found.samples if each.answer is ProbeAnswer.TIMEOUT]
     assert all(each.fresh and each.done_ns - each.sent_ns >= 300e6 for each in expired)
 
 

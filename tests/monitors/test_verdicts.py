@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.monitors.outage import Outage, Plan, measure
-from homeostat.monitors.samples import Answer, Sample
-from homeostat.monitors.verdicts import Operator, Reason, Verdict, decide
+from homeostat.monitors.outage import Outage, ProbeAnswer, Sample, SamplingPlan, measure
+from homeostat.monitors.verdicts import Operator, Verdict, VerdictReason, decide
 
 MS = 1_000_000
 LIMIT_MS = 5_000
 WELL = measure(
-    [Sample(at * MS, at * MS, (at + 1) * MS, Answer.OK) for at in range(0, 2_000, 20)],
-    Plan(20 * MS, 1_000 * MS, 2_000 * MS),
+    [Sample(at * MS, at * MS, (at + 1) * MS, ProbeAnswer.OK) for at in range(0, 2_000, 20)],
+    SamplingPlan(20 * MS, 1_000 * MS, 2_000 * MS),
 )
 
 
@@ -28,20 +27,20 @@ def out(lower_ms: float, upper_ms: float | None) -> Outage:
 @pytest.mark.parametrize(
     ("lower", "upper", "operator", "verdict", "reason"),
     [
-        (0, 20, "<", Verdict.PASS, Reason.BELOW_LIMIT),
-        (4_912, 4_966, "<", Verdict.PASS, Reason.BELOW_LIMIT),
-        (5_018, 5_060, "<", Verdict.FAIL, Reason.NOT_BELOW_LIMIT),
-        (4_980, 5_020, "<", Verdict.INCONCLUSIVE, Reason.LIMIT_WITHIN_BOUNDS),
-        (4_980, 5_000, "<", Verdict.INCONCLUSIVE, Reason.LIMIT_WITHIN_BOUNDS),
-        (4_980, 5_000, "<=", Verdict.PASS, Reason.BELOW_LIMIT),
-        (5_000, 5_040, "<", Verdict.FAIL, Reason.NOT_BELOW_LIMIT),
-        (5_000, 5_040, "<=", Verdict.INCONCLUSIVE, Reason.LIMIT_WITHIN_BOUNDS),
-        (6_000, None, "<", Verdict.FAIL, Reason.NEVER_RECOVERED),
-        (4_000, None, "<", Verdict.INCONCLUSIVE, Reason.WINDOW_TOO_SHORT),
+        (0, 20, "<", Verdict.PASS, VerdictReason.BELOW_LIMIT),
+        (4_912, 4_966, "<", Verdict.PASS, VerdictReason.BELOW_LIMIT),
+        (5_018, 5_060, "<", Verdict.FAIL, VerdictReason.NOT_BELOW_LIMIT),
+        (4_980, 5_020, "<", Verdict.INCONCLUSIVE, VerdictReason.LIMIT_WITHIN_BOUNDS),
+        (4_980, 5_000, "<", Verdict.INCONCLUSIVE, VerdictReason.LIMIT_WITHIN_BOUNDS),
+        (4_980, 5_000, "<=", Verdict.PASS, VerdictReason.BELOW_LIMIT),
+        (5_000, 5_040, "<", Verdict.FAIL, VerdictReason.NOT_BELOW_LIMIT),
+        (5_000, 5_040, "<=", Verdict.INCONCLUSIVE, VerdictReason.LIMIT_WITHIN_BOUNDS),
+        (6_000, None, "<", Verdict.FAIL, VerdictReason.NEVER_RECOVERED),
+        (4_000, None, "<", Verdict.INCONCLUSIVE, VerdictReason.WINDOW_TOO_SHORT),
     ],
 )
 def test_verdict_and_reason(
-    lower: float, upper: float | None, operator: Operator, verdict: Verdict, reason: Reason
+    lower: float, upper: float | None, operator: Operator, verdict: Verdict, reason: VerdictReason
 ) -> None:
     decision = decide(out(lower, upper), LIMIT_MS, operator)
     assert (decision.verdict, decision.reason) == (verdict, reason)
@@ -50,14 +49,14 @@ def test_verdict_and_reason(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"consistent": False}, Reason.ESTIMATORS_DISAGREE),
-        ({"baseline_samples": 19}, Reason.NO_BASELINE),
-        ({"baseline_failed": 1}, Reason.BASELINE_FAILED),
-        ({"answers": {Answer.OK: 98, Answer.CLIENT_ERROR: 2}}, Reason.CLIENT_ERRORS),
+        ({"consistent": False}, VerdictReason.ESTIMATORS_DISAGREE),
+        ({"baseline_samples": 19}, VerdictReason.NO_BASELINE),
+        ({"baseline_failed": 1}, VerdictReason.BASELINE_FAILED),
+        ({"answers": {ProbeAnswer.OK: 98, ProbeAnswer.CLIENT_ERROR: 2}}, VerdictReason.CLIENT_ERRORS),
     ],
 )
 def test_what_cannot_be_measured_is_an_error_and_never_a_pass(
-    change: dict[str, object], reason: Reason
+    change: dict[str, object], reason: VerdictReason
 ) -> None:
     decision = decide(replace(WELL, **change), LIMIT_MS)  # type: ignore[arg-type]
     assert (decision.verdict, decision.reason) == (Verdict.ERROR, reason)
@@ -65,17 +64,20 @@ def test_what_cannot_be_measured_is_an_error_and_never_a_pass(
 
 @pytest.mark.seed("000 each monitor is an independent process")
 def test_a_lost_monitor_makes_it_an_error() -> None:
-    assert decide(WELL, LIMIT_MS, monitor_lost=True).reason is Reason.MONITOR_LOST
+    assert decide(WELL, LIMIT_MS, monitor_lost=True).reason is VerdictReason.MONITOR_LOST
     assert decide(WELL, LIMIT_MS).verdict is Verdict.PASS
 
 
 def test_a_prober_that_was_late_decides_nothing() -> None:
     decision = decide(replace(WELL, lateness_near_ms=21.0), LIMIT_MS)
-    assert (decision.verdict, decision.reason) == (Verdict.INCONCLUSIVE, Reason.PROBER_LATE)
+    assert (decision.verdict, decision.reason) == (Verdict.INCONCLUSIVE, VerdictReason.PROBER_LATE)
 
 
 def test_no_sample_at_all_is_an_error() -> None:
-    assert decide(measure([], Plan(20 * MS, 0, 1_000 * MS)), LIMIT_MS).reason is Reason.NO_BASELINE
+    assert (
+        decide(measure([], SamplingPlan(20 * MS, 0, 1_000 * MS)), LIMIT_MS).reason
+        is VerdictReason.NO_BASELINE
+    )
 
 
 @given(st.floats(0, 10_000), st.floats(0, 200), st.floats(0, 1))

@@ -6,10 +6,12 @@ from contextlib import closing
 
 import pytest
 from planted import PLANTED
+from planted_guests import IsDisarmedOnceFenced
 
 from homeostat.sim.__main__ import red_line
-from homeostat.sim.disk import Disk
+from homeostat.sim.database import SimDatabase
 from homeostat.sim.run import run_seed
+from homeostat.sim.under_test import ClassesUnderTest
 
 SEEDS_MOST = 2000
 
@@ -18,7 +20,7 @@ SEEDS_MOST = 2000
 @pytest.mark.parametrize("invariant", PLANTED)
 def test_a_planted_bug_is_found(invariant: str, record_property: pytest.RecordProperty) -> None:
     planted = PLANTED[invariant]
-    with closing(Disk.in_memory()) as disk:
+    with closing(SimDatabase.in_memory()) as disk:
         for seed in (planted.seed, *range(SEEDS_MOST)):
             verdict = run_seed(seed, disk, planted.parts)
             found = [each for each in verdict.violations if each.invariant == planted.checker]
@@ -28,10 +30,16 @@ def test_a_planted_bug_is_found(invariant: str, record_property: pytest.RecordPr
     pytest.fail(f"{SEEDS_MOST} seeds did not find it")
 
 
+def test_a_person_who_disarms_at_a_bad_moment_is_no_bug() -> None:
+    planted = PLANTED["moved unasked"]
+    with closing(SimDatabase.in_memory()) as disk:
+        assert run_seed(planted.seed, disk, ClassesUnderTest(IsDisarmedOnceFenced)).violations == ()
+
+
 @pytest.mark.seed("order a red seed replays with one command")
 def test_a_red_run_names_its_seed_and_the_command_and_is_as_red_again() -> None:
     planted = PLANTED["noticed"]
-    with closing(Disk.in_memory()) as disk:
+    with closing(SimDatabase.in_memory()) as disk:
         first, second = (run_seed(planted.seed, disk, planted.parts) for _ in range(2))
     said = red_line(first).splitlines()
     assert said[0] == f"seed {planted.seed}"

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import FaultId, Owner
 from homeostat.kernel.journal import Seq
-from homeostat.notices.board import Board, Due, Limits
-from homeostat.notices.model import Notice, Transition, notice_key
+from homeostat.notices.model import Notice, NoticeTransition, notice_key
+from homeostat.notices.send_queue import DueNotice, SendLimits, SendQueue
 
-LIMITS = Limits(per_subscription=2, per_place=3, suspects=2, circuit_after=3, waiting=1000)
+LIMITS = SendLimits(per_subscription=2, per_place=3, suspects=2, circuit_after=3, waiting=1000)
 FOR_EVER = 10**15
 
 
-def due(subscription: str, fault: str, transition: str = "raised", give_up_ns: int = FOR_EVER) -> Due:
-    change = Transition(transition)
+def due(subscription: str, fault: str, transition: str = "raised", give_up_ns: int = FOR_EVER) -> DueNotice:
+    change = NoticeTransition(transition)
     key = notice_key(subscription, FaultId(fault), change)
     notice = Notice(key, subscription, Owner("shop"), FaultId(fault), change, Seq(1), 0, "t")
-    return Due(notice, None, 0, give_up_ns)
+    return DueNotice(notice, None, 0, give_up_ns)
 
 
-def proven(board: Board, *names: str) -> None:
+def proven(board: SendQueue, *names: str) -> None:
     for name in names:
         board.add(due(name, "first"), name)
         taken = board.take(0)
@@ -32,7 +32,7 @@ def proven(board: Board, *names: str) -> None:
         board.closed(taken)
 
 
-def drain(board: Board, now_ns: int) -> list[Due]:
+def drain(board: SendQueue, now_ns: int) -> list[DueNotice]:
     found = []
     while (each := board.take(now_ns)) is not None:
         found.append(each)
@@ -40,7 +40,7 @@ def drain(board: Board, now_ns: int) -> list[Due]:
 
 
 def test_cleared_waits_for_the_commit_of_raised() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     board.add(due("s", "f"), "p")
     board.add(due("s", "f", "cleared"), "p")
     (raised,) = drain(board, 0)
@@ -52,7 +52,7 @@ def test_cleared_waits_for_the_commit_of_raised() -> None:
 
 
 def test_a_failure_waits_and_keeps_its_place() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     board.add(due("s", "f"), "p")
     board.add(due("s", "f", "cleared"), "p")
     board.failed(drain(board, 0)[0], next_ns=500)
@@ -62,8 +62,25 @@ def test_a_failure_waits_and_keeps_its_place() -> None:
     assert (again.key, again.attempts) == ("s:f:raised", 1)
 
 
+def test_the_next_attempt_that_is_shown_is_the_one_that_is_made() -> None:
+    """A broken circuit lets nobody through before its probe; until it breaks each notice has its own time."""
+    board = SendQueue(LIMITS)
+    board.add(due("s", "f1"), "p")
+    board.add(due("s", "f2"), "p")
+    board.failed(drain(board, 0)[0], next_ns=100)
+    board.failed(drain(board, 0)[0], next_ns=200)
+    assert {each.notice.fault: at_ns for each, at_ns in board.progress()} == {"f1": 100, "f2": 200}
+    (first,) = drain(board, 100)
+    assert first.notice.fault == "f1"
+    board.failed(first, next_ns=300)
+    assert {each.notice.fault: at_ns for each, at_ns in board.progress()} == {"f1": 300, "f2": 300}
+    assert drain(board, 299) == []
+    (probe,) = drain(board, 300)
+    assert probe.notice.fault == "f2"
+
+
 def test_one_subscription_has_a_bound_and_a_new_one_starts_with_one() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(5):
         board.add(due("s", f"f{index}"), "p")
     (first,) = drain(board, 0)
@@ -72,7 +89,7 @@ def test_one_subscription_has_a_bound_and_a_new_one_starts_with_one() -> None:
 
 
 def test_one_host_has_a_bound_across_subscriptions() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(6):
         board.add(due(f"s{index}", "f"), "same")
     board.add(due("other", "f"), "elsewhere")
@@ -83,7 +100,7 @@ def test_one_host_has_a_bound_across_subscriptions() -> None:
 
 
 def test_the_dead_share_few_workers() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(5):
         board.add(due(f"dead{index}", "f"), f"p{index}")
     for each in drain(board, 0):
@@ -94,7 +111,7 @@ def test_the_dead_share_few_workers() -> None:
 
 
 def test_a_broken_circuit_sends_probes_and_a_success_lets_all_go() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     proven(board, "s")
     for index in range(4):
         board.add(due("s", f"f{index}"), "p")
@@ -117,7 +134,7 @@ def test_a_broken_circuit_sends_probes_and_a_success_lets_all_go() -> None:
 
 
 def test_what_is_too_old_is_given_back_in_order_even_when_it_may_not_be_sent() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     board.add(due("s", "busy"), "p")
     (probe,) = drain(board, 0)
     board.add(due("s", "f", give_up_ns=100), "p")
@@ -136,7 +153,7 @@ def test_what_is_too_old_is_given_back_in_order_even_when_it_may_not_be_sent() -
 
 
 def test_what_grew_too_old_in_flight_is_given_back_when_it_fails() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     board.add(due("s", "f", give_up_ns=100), "p")
     flying = board.take(0)
     assert flying is not None
@@ -148,7 +165,7 @@ def test_what_grew_too_old_in_flight_is_given_back_when_it_fails() -> None:
 
 
 def test_a_full_line_refuses_and_a_known_key_is_no_second_notice() -> None:
-    board = Board(Limits(2, 3, 2, 3, waiting=2))
+    board = SendQueue(SendLimits(2, 3, 2, 3, waiting=2))
     assert board.add(due("s", "f1"), "p")
     assert board.add(due("s", "f1"), "p")
     assert board.add(due("s", "f2"), "p")
@@ -158,7 +175,7 @@ def test_a_full_line_refuses_and_a_known_key_is_no_second_notice() -> None:
 
 
 def test_release_looks_at_a_suspect_now() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(3):
         board.add(due("s", f"f{index}"), "p")
     for now_ns in range(5):
@@ -170,7 +187,7 @@ def test_release_looks_at_a_suspect_now() -> None:
 
 
 def test_a_long_life_leaves_nothing_behind() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(5000):
         board.add(due("s", f"f{index}"), "p")
         for each in drain(board, index):
@@ -195,14 +212,14 @@ class Story:
     """A board with what flies and what waits for its commit; checks the limits at every take."""
 
     def __init__(self) -> None:
-        self.board, self.now_ns = Board(LIMITS), 0
-        self.flying: list[Due] = []
-        self.ending: list[Due] = []
+        self.board, self.now_ns = SendQueue(LIMITS), 0
+        self.flying: list[DueNotice] = []
+        self.ending: list[DueNotice] = []
         self.added: list[str] = []
         self.ended: list[str] = []
 
     def add(self, a: int, b: int) -> None:
-        raised = notice_key(f"s{a}", FaultId(f"f{b}"), Transition.RAISED)
+        raised = notice_key(f"s{a}", FaultId(f"f{b}"), NoticeTransition.RAISED)
         each = due(f"s{a}", f"f{b}", "cleared" if raised in self.added else "raised")
         if each.key not in self.added:
             assert self.board.add(each, f"p{a % 2}")
@@ -273,7 +290,7 @@ def test_whatever_happens_order_and_limits_hold_and_all_is_sent_in_the_end(
 
 
 def test_when_a_circuit_closes_nothing_waits_for_its_own_back_off() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(3):
         board.add(due("s", f"f{index}"), "p")
     for now_ns in range(3):
@@ -286,7 +303,7 @@ def test_when_a_circuit_closes_nothing_waits_for_its_own_back_off() -> None:
 
 
 def test_suspects_that_had_to_wait_for_a_worker_get_one() -> None:
-    board = Board(LIMITS)
+    board = SendQueue(LIMITS)
     for index in range(6):
         board.add(due(f"s{index}", "f"), f"p{index}")
     for each in drain(board, 0):

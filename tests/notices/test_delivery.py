@@ -15,17 +15,18 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from homeostat.contracts.events.notices import NoticeDelivered
+from homeostat.contracts.nouns import Owner
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import Deposed, StoreUnavailable
 from homeostat.kernel.journal import Receipt, Submission
 from homeostat.notices import outbox, store
-from homeostat.notices.board import Due
-from homeostat.notices.delivery import Delivery, Figures
+from homeostat.notices.attempts import OutcomeWriter
+from homeostat.notices.delivery import Delivery
 from homeostat.notices.model import FaultPicture, NoticeState
-from homeostat.notices.outcomes import Outcomes
-from homeostat.notices.promises import Before, before, promises
+from homeostat.notices.send_queue import DueNotice
+from homeostat.notices.set_points import notice_set_points
 from homeostat.notices.signing import verify
-from homeostat.ports import Answered, Post, Reply
+from homeostat.ports import WebhookReply, WebhookRequest, WebhookResult
 from notices_parts import QUICK, SECRET, World, consumer, dead_url, picture, subscription, until, world
 
 T = TypeVar("T")
@@ -61,26 +62,10 @@ async def test_raised_and_cleared_are_told_once_signed_and_written_down(here: Wo
     assert [each.kind for each in events] == ["NoticeQueued", "NoticeDelivered"]
     assert events[1].cause == events[0].seq and events[1].trace == "trace-f-1"
     assert (figures.waiting, figures.in_flight, figures.uncommitted) == (0, 0, 0)
-    assert figures.slowest_ms is not None
-    assert promises(figures, told_within_s=1.0)[0].standing == "kept"
-
-
-NOTHING = Figures(0, 0, 0, (), None)
-
-
-async def test_who_was_told_before_a_restart_is_neither_forgotten_nor_called_kept(here: World) -> None:
-    assert promises(NOTHING, 1.0, await here.readers.read(before))[0].detail == "nobody had to be told yet"
-    async with consumer() as there, here.delivering() as delivery:
-        await here.subscribe(subscription(url=there.url))
-        await here.tell(delivery, picture())
-        await here.until_none_pending()
-    earlier = await here.readers.read(before)
-    first = promises(NOTHING, 1.0, earlier)[0]
-    assert earlier.was_told and earlier.slowest_ms is not None
-    assert (first.standing, first.value) == ("kept", earlier.slowest_ms / 1e3)
-    assert promises(NOTHING, earlier.slowest_ms / 2e3, earlier)[0].standing == "broken"
-    first = promises(NOTHING, 1.0, Before(True, None))[0]
-    assert (first.standing, first.value) == ("unknown", None)
+    shop = delivery.by_project()[Owner("shop")]
+    assert (shop.answered, shop.late, shop.unmeasured, shop.silent) == (2, 0, 0, frozenset())
+    assert shop.slowest_ms is not None
+    assert [row.standing for row in notice_set_points({Owner("shop"): shop}, 1e6, 3600)] == ["kept", "kept"]
 
 
 async def test_failures_are_repeated_with_the_same_key_and_body_in_order(here: World) -> None:
@@ -288,13 +273,15 @@ async def test_an_outcome_is_written_when_the_store_is_back_and_nothing_is_sent_
 async def test_one_refused_outcome_does_not_take_the_others_with_it(here: World) -> None:
     await here.subscribe(subscription(url=dead_url()))
     waiting = await here.tell(None, *(picture(f"f-{index}") for index in range(5)))
-    already = outbox.given_up(waiting[2], 1, 1, "somebody was faster")
+    already = outbox.given_up_submission(waiting[2], 1, 1, "somebody was faster")
     await here.appender.append(already)
     committed: list[str] = []
-    outcomes = Outcomes(here.appender, lambda due: committed.append(due.key))
+    outcomes = OutcomeWriter(here.appender, lambda due: committed.append(due.key))
     for each in waiting:
-        due = Due(each, picture(each.fault), 0, 0)
-        given_up = outbox.given_up(each, 1, 2, "it is enough") if each is not waiting[2] else already
+        due = DueNotice(each, picture(each.fault), 0, 0)
+        given_up = (
+            outbox.given_up_submission(each, 1, 2, "it is enough") if each is not waiting[2] else already
+        )
         outcomes.add(due, lambda given_up=given_up: given_up)  # type: ignore[misc]
     await outcomes.flush()
     assert committed == [each.key for each in waiting]
@@ -338,12 +325,12 @@ class Puzzling:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    async def post(self, request: Post) -> Reply:
+    async def post(self, request: WebhookRequest) -> WebhookResult:
         key = request.headers["Idempotency-Key"]
         self.sent.append(key)
         if key == "s:f-1:raised" and self.sent.count(key) < 3:
             raise ZeroDivisionError
-        return Answered(200)
+        return WebhookReply(200)
 
     async def close(self) -> None:
         pass

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from homeostat.contracts.events.notices import SubscriptionCreated
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.journal import Draft, Submission
+from homeostat.kernel.journal import NewEvent, Submission
 from homeostat.notices import store
-from homeostat.notices.endpoints import numbered
-from homeostat.notices.enrolment import Enrolment
-from homeostat.notices.model import Endpoint, Format, NoticeState, Subscription
+from homeostat.notices.model import Endpoint, NoticeFormat, NoticeState, Subscription
+from homeostat.notices.subscriptions import SubscriptionChange, numbered_endpoints
 from notices_parts import World, consumer, dead_url, picture, subscription, until, world
 
-JSON = Format.JSON
+JSON = NoticeFormat.JSON
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def at(*urls: str) -> tuple[Endpoint, ...]:
 def test_who_keeps_a_number(
     there: list[tuple[int, str]], wanted: list[str], last: int, numbers: list[int]
 ) -> None:
-    made = numbered([Endpoint(n, url) for n, url in there], [(url, JSON) for url in wanted], last)
+    made = numbered_endpoints([Endpoint(n, url) for n, url in there], [(url, JSON) for url in wanted], last)
     assert [each.number for each in made] == numbers
     assert [each.url for each in made] == (wanted or [""])
 
@@ -68,7 +67,7 @@ def test_an_address_that_stays_keeps_its_number_and_none_is_shared(steps: list[l
     there: tuple[Endpoint, ...] = ()
     last = 0
     for wanted in steps:
-        made = numbered(there, [(url, JSON) for url in wanted], last)
+        made = numbered_endpoints(there, [(url, JSON) for url in wanted], last)
         before = {each.url: each.number for each in there}
         assert len({each.number for each in made}) == len(made)
         assert all(before[each.url] == each.number for each in made if each.url in before)
@@ -80,7 +79,7 @@ def test_an_address_that_stays_keeps_its_number_and_none_is_shared(steps: list[l
 @pytest.mark.seed("002 several endpoints per subscription")
 async def test_every_endpoint_is_told_in_its_own_format_with_its_own_key(here: World) -> None:
     async with consumer() as one, consumer() as two, here.delivering() as delivery:
-        endpoints = (Endpoint(1, one.url), Endpoint(2, two.url, Format.DOCTOR))
+        endpoints = (Endpoint(1, one.url), Endpoint(2, two.url, NoticeFormat.DOCTOR))
         await here.subscribe(subscription(endpoints=endpoints))
         await here.tell(delivery, picture())
         await here.tell(delivery, cleared())
@@ -133,9 +132,7 @@ async def test_what_waits_for_an_expired_subscription_is_given_up_with_that_reas
         delivery.release("s")
         await here.tell(delivery, picture("f-2"))
         rows = await here.until_none_pending()
-    assert {key: row.reason for key, row in rows.items()} == {
-        "s:f-1:raised": "the subscription's time is over"
-    }
+    assert {key: row.reason for key, row in rows.items()} == {"s:f-1:raised": "the subscription has expired"}
 
 
 async def test_a_subscription_without_url_keeps_its_notices_and_nothing_waits(here: World) -> None:
@@ -171,8 +168,8 @@ async def test_after_a_restart_each_endpoint_gets_what_it_did_not_get(here: Worl
 async def write(here: World, row: Subscription) -> None:
     """Change a subscription as the API does."""
     event = SubscriptionCreated(row.name, row.owner, "")
-    draft = Draft(event, f"subscription/{row.name}", SystemClock().wall_ns(), "test", "t-write")
-    await here.enrol(Enrolment(row.name, row, draft, store.replace_subscription(row)))
+    draft = NewEvent(event, f"subscription/{row.name}", SystemClock().wall_ns(), "test", "t-write")
+    await here.enrol(SubscriptionChange(row.name, row, draft, store.replace_subscription(row)))
 
 
 async def test_a_taken_name_begins_behind_the_numbers_of_the_one_before(here: World) -> None:

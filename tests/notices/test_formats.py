@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import http.server
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -22,16 +21,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines import needs
 from homeostat.contracts.nouns import FaultKind, Owner, Severity
-from homeostat.notices.body import Frame
-from homeostat.notices.model import Affected, FaultPicture, Format, Transition
-from homeostat.notices.renderers import render
+from homeostat.notices.content import RenderContext
+from homeostat.notices.formats import render
+from homeostat.notices.model import Affected, FaultPicture, NoticeFormat, NoticeTransition
 from notices_parts import SECRET, picture
 from real_parts import free_port
 
 LIMIT = 4 * 1024 * 1024
-SHOP = Frame("pager/2", "pager", Owner("shop"), LIMIT, "https://homeostat.example")
-RAISED, CLEARED = Transition.RAISED, Transition.CLEARED
+SHOP = RenderContext("pager/2", "pager", Owner("shop"), LIMIT, "https://homeostat.example")
+RAISED, CLEARED = NoticeTransition.RAISED, NoticeTransition.CLEARED
 GUESTS = (
     Affected("resource/g1", Owner("shop"), "guest"),
     Affected("resource/g2", Owner("shop"), "guest"),
@@ -49,7 +49,9 @@ DEAD_HOST = picture(
 )
 
 
-def body(shape: Format, fault: FaultPicture, transition: Transition, frame: Frame = SHOP) -> dict[str, Any]:
+def body(
+    shape: NoticeFormat, fault: FaultPicture, transition: NoticeTransition, frame: RenderContext = SHOP
+) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(render(shape, frame, fault, transition))
     return found
 
@@ -61,7 +63,7 @@ def traits_of(told: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.seed("002 consumer POST /failure takes the body of an Aodh event alarm")
 def test_a_dead_host_as_doctors_consumers_take_it() -> None:
-    told = body(Format.DOCTOR, DEAD_HOST, RAISED)
+    told = body(NoticeFormat.DOCTOR, DEAD_HOST, RAISED)
     assert told == {
         "severity": "critical",
         "alarm_name": "pager",
@@ -93,22 +95,22 @@ def test_a_dead_host_as_doctors_consumers_take_it() -> None:
 
 
 def test_the_end_and_what_has_no_guests() -> None:
-    told = body(Format.DOCTOR, replace(DEAD_HOST, **OVER), CLEARED)
+    told = body(NoticeFormat.DOCTOR, replace(DEAD_HOST, **OVER), CLEARED)
     assert (told["previous"], told["current"], told["reason"]) == ("alarm", "ok", "it answers")
     assert traits_of(told)["state"] == "active"
     assert told["reason_data"]["event"]["generated"] == "2023-11-14T22:13:21.000000"
-    one = body(Format.DOCTOR, picture(), RAISED)
+    one = body(NoticeFormat.DOCTOR, picture(), RAISED)
     assert traits_of(one)["instance_id"] == "web-f-1"
     assert (one["severity"], one["alarm_id"]) == ("moderate", told["alarm_id"])
-    empty = body(Format.DOCTOR, replace(DEAD_HOST, affected=()), RAISED)
+    empty = body(NoticeFormat.DOCTOR, replace(DEAD_HOST, affected=()), RAISED)
     assert empty["reason_data"]["event"]["event_type"] == "compute.host.down"
     assert "instance_id" not in traits_of(empty)
-    lost = body(Format.DOCTOR, replace(DEAD_HOST, affected=(), kind=FaultKind.AGENT_LOST), RAISED)
+    lost = body(NoticeFormat.DOCTOR, replace(DEAD_HOST, affected=(), kind=FaultKind.AGENT_LOST), RAISED)
     assert lost["reason_data"]["event"]["event_type"] == "homeostat.agent_lost"
 
 
 def test_a_dead_host_for_who_understands_alertmanager() -> None:
-    told = body(Format.ALERTMANAGER, DEAD_HOST, RAISED)
+    told = body(NoticeFormat.ALERTMANAGER, DEAD_HOST, RAISED)
     assert {**told, "alerts": len(told["alerts"])} == {
         "receiver": "pager",
         "status": "firing",
@@ -126,7 +128,7 @@ def test_a_dead_host_for_who_understands_alertmanager() -> None:
         ("resource/g1", "shop"),
         ("resource/g2", "shop"),
     ]
-    over = body(Format.ALERTMANAGER, replace(DEAD_HOST, **OVER), CLEARED)
+    over = body(NoticeFormat.ALERTMANAGER, replace(DEAD_HOST, **OVER), CLEARED)
     assert (over["status"], over["alerts"][1]["endsAt"]) == ("resolved", "2023-11-14T22:13:21.000000Z")
     prints = [each["fingerprint"] for each in told["alerts"]]
     assert [each["fingerprint"] for each in over["alerts"]] == prints, "an alert keeps its fingerprint"
@@ -134,13 +136,13 @@ def test_a_dead_host_for_who_understands_alertmanager() -> None:
 
 
 @given(
-    shape=st.sampled_from(Format),
+    shape=st.sampled_from(NoticeFormat),
     guests=st.integers(0, 400),
     text=st.text(max_size=3000),
     over=st.booleans(),
 )
 def test_every_body_is_the_same_bytes_again_fits_and_says_nothing_foreign(
-    shape: Format, guests: int, text: str, over: bool
+    shape: NoticeFormat, guests: int, text: str, over: bool
 ) -> None:
     affected = tuple(
         Affected(f"resource/g{number}", Owner("shop" if number % 2 else "bank"), "guest")
@@ -174,7 +176,7 @@ class _Hook(http.server.BaseHTTPRequestHandler):
 def alertmanager(folder: Path, hook: str) -> Iterator[str]:
     """Debian's, grouping by fault and telling at once."""
     binary = shutil.which("prometheus-alertmanager")
-    assert binary, "REQUIRE_ENGINES=all, but there is no prometheus-alertmanager in PATH"
+    assert binary, "mark the test with needs('alertmanager')"
     config = {
         "route": {"receiver": "pager", "group_by": ["fault"], "group_wait": "0s", "group_interval": "1s"},
         "receivers": [{"name": "pager", "webhook_configs": [{"url": hook, "send_resolved": True}]}],
@@ -224,13 +226,7 @@ def form(value: Any) -> Any:
     return type(value).__name__
 
 
-NEEDS_ALERTMANAGER = pytest.mark.skipif(
-    shutil.which("prometheus-alertmanager") is None and os.environ.get("REQUIRE_ENGINES") != "all",
-    reason="no prometheus-alertmanager in PATH",
-)
-
-
-@NEEDS_ALERTMANAGER
+@needs("alertmanager")
 @pytest.mark.seed("order Alertmanager webhook v4")
 def test_our_body_has_the_form_of_the_real_alertmanagers(tmp_path: Path) -> None:
     """The same alerts go through Debian's Alertmanager; what its webhook says is the golden form."""
@@ -239,8 +235,8 @@ def test_our_body_has_the_form_of_the_real_alertmanagers(tmp_path: Path) -> None
     thread = threading.Thread(target=listener.serve_forever, daemon=True)
     thread.start()
     ours = {
-        RAISED: body(Format.ALERTMANAGER, DEAD_HOST, RAISED),
-        CLEARED: body(Format.ALERTMANAGER, replace(DEAD_HOST, **OVER), CLEARED),
+        RAISED: body(NoticeFormat.ALERTMANAGER, DEAD_HOST, RAISED),
+        CLEARED: body(NoticeFormat.ALERTMANAGER, replace(DEAD_HOST, **OVER), CLEARED),
     }
     deadline_s = time.monotonic() + 30
     try:

@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 from homeostat.contracts.nouns import FaultId, FaultKind, Owner
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.journal import Seq
-from homeostat.notices.board import Board, Due, Limits
-from homeostat.notices.group_rendering import ENVELOPE_BYTES, render_group, size_of
-from homeostat.notices.grouping import Parcels, group_of, is_grouped, wait_ns
+from homeostat.notices.formats import ENVELOPE_BYTES, render_group, size_of
 from homeostat.notices.model import (
     Endpoint,
     FaultPicture,
-    Format,
     GroupBy,
     Notice,
+    NoticeFormat,
     NoticeState,
-    Transition,
+    NoticeTransition,
     notice_key,
 )
+from homeostat.notices.requests import NoticeGroups, group_of, is_grouped, wait_ns
+from homeostat.notices.send_queue import DueNotice, SendLimits, SendQueue
 from homeostat.notices.signing import verify
 from notices_parts import QUICK, SECRET, World, consumer, picture, subscription, until, world
 
@@ -64,7 +64,7 @@ def test_what_faults_have_in_common(by: GroupBy, group: str) -> None:
 
 def test_only_who_asks_waits_and_only_in_our_own_format() -> None:
     plain = subscription(group_by=GroupBy.KIND, group_wait_ms=20)
-    ours, foreign = Endpoint(1, "http://x/"), Endpoint(2, "http://x/", Format.ALERTMANAGER)
+    ours, foreign = Endpoint(1, "http://x/"), Endpoint(2, "http://x/", NoticeFormat.ALERTMANAGER)
     assert (is_grouped(plain, ours), wait_ns(plain, ours)) == (True, 20 * MS)
     assert (is_grouped(plain, foreign), wait_ns(plain, foreign)) == (False, 0)
     alone = replace(plain, group_by=GroupBy.NONE)
@@ -123,7 +123,7 @@ async def test_all_fail_together_and_the_same_body_goes_again(here: World) -> No
         await until(lambda: len(there.heard) >= 1)
         await here.tell(delivery, picture("f-late"))
         rows = await here.until_none_pending()
-        assert not len(delivery._parcels), "what ended is forgotten"
+        await until(lambda: not len(delivery._parcels))  # what ended is forgotten
     first = [f"s:f-{n}:raised" for n in range(5)]
     again = [each.body for each in there.heard if keys_in(each.body)[0] != "s:f-late:raised"]
     assert len(set(again)) == 1
@@ -142,7 +142,7 @@ async def test_what_is_too_much_together_goes_in_smaller_groups(here: World, sta
         await here.subscribe(subscription(url=there.url, group_by=GroupBy.KIND, group_wait_ms=150))
         await here.tell(delivery, *faults(20))
         rows = await here.until_none_pending()
-        assert not len(delivery._parcels), "what ended is forgotten"
+        await until(lambda: not len(delivery._parcels))  # what ended is forgotten
     assert {row.state for row in rows.values()} == {NoticeState.DELIVERED}
     sizes = [len(keys_in(each.body)) for each in there.heard]
     assert sizes[0] == 20
@@ -248,11 +248,11 @@ async def test_a_subscription_that_goes_away_ends_its_parcel(here: World) -> Non
     assert {row.reason for row in rows.values()} == {"the subscription was removed"}
 
 
-def due(fault: str, transition: str, group: str) -> Due:
-    change = Transition(transition)
+def due(fault: str, transition: str, group: str) -> DueNotice:
+    change = NoticeTransition(transition)
     key = notice_key("s", FaultId(fault), change)
     notice = Notice(key, "s", Owner("shop"), FaultId(fault), change, Seq(1), 0, "t")
-    return Due(notice, picture(fault, host=group), 0, FOR_EVER)
+    return DueNotice(notice, picture(fault, host=group), 0, FOR_EVER)
 
 
 @settings(max_examples=60, deadline=None)
@@ -267,7 +267,7 @@ def due(fault: str, transition: str, group: str) -> Due:
 )
 def test_nothing_is_stuck_lost_or_doubled(rows: list[tuple[int, str, int]], fates: list[bool]) -> None:
     """Every notice is told once, raised first; what failed together is sent again as the same body."""
-    board, parcels = Board(Limits(4, 8, 4, 3, 1000)), Parcels(10**6)
+    board, parcels = SendQueue(SendLimits(4, 8, 4, 3, 1000)), NoticeGroups(10**6)
     for number, group, wait in rows:
         board.add(due(f"f-{number}", "raised", group), "p", wait)
         board.add(due(f"f-{number}", "cleared", group), "p", wait)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -14,15 +13,15 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from homeostat.notices.connecting import tls
-from homeostat.notices.http_connection import HEAD_BYTES_MAX
-from homeostat.notices.targets import Address, Guard
+from engines import needs
+from homeostat.notices.http_connection import HEAD_BYTES_MAX, tls
+from homeostat.notices.targets import Address, AddressGuard
 from homeostat.notices.webhook import WebhookTransport
-from homeostat.ports import Answered, NoAnswer, Post, Reply
+from homeostat.ports import NoWebhookReply, WebhookReply, WebhookRequest, WebhookResult
 from notices_parts import LOOPBACK, QUICK
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
-LAB = Guard(LOOPBACK)
+LAB = AddressGuard(LOOPBACK)
 PATIENT = QUICK.model_copy(update={"connect_timeout_s": 10.0, "total_timeout_s": 20.0})
 """No deadline is what is tested here, and the machine may be busy."""
 
@@ -63,12 +62,12 @@ async def serving(wire: Wire, context: ssl.SSLContext | None = None) -> AsyncIte
         yield server.sockets[0].getsockname()[1]
 
 
-async def ask(wire: Wire, times: int = 1, path: str = "/hook") -> list[Reply]:
+async def ask(wire: Wire, times: int = 1, path: str = "/hook") -> list[WebhookResult]:
     made = WebhookTransport(LAB, here, PATIENT)
     async with serving(wire) as port:
         try:
             return [
-                await made.post(Post(f"http://127.0.0.1:{port}{path}", {"K": "v"}, b"{}"))
+                await made.post(WebhookRequest(f"http://127.0.0.1:{port}{path}", {"K": "v"}, b"{}"))
                 for _ in range(times)
             ]
         finally:
@@ -78,20 +77,20 @@ async def ask(wire: Wire, times: int = 1, path: str = "/hook") -> list[Reply]:
 @pytest.mark.parametrize(
     ("answer", "reply"),
     [
-        (OK, Answered(200, None, "OK")),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Answered(204)),
+        (OK, WebhookReply(200, None, "OK")),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", WebhookReply(204)),
         (
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nRetry-After: 9\r\n\r\n" + OK,
-            Answered(200, None, "OK"),
+            WebhookReply(200, None, "OK"),
         ),
         (
             b"HTTP/1.1 503 No\r\nRETRY-AFTER: 7\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"3\r\nnot\r\n4\r\n now\r\n0\r\n\r\n",
-            Answered(503, 7.0, "not now"),
+            WebhookReply(503, 7.0, "not now"),
         ),
     ],
 )
-async def test_an_answer_is_read_and_its_connection_used_again(answer: bytes, reply: Answered) -> None:
+async def test_an_answer_is_read_and_its_connection_used_again(answer: bytes, reply: WebhookReply) -> None:
     wire = Wire(answer)
     assert await ask(wire, 3) == [reply] * 3
     assert wire.connections == 1
@@ -109,7 +108,7 @@ async def test_an_answer_is_read_and_its_connection_used_again(answer: bytes, re
 )
 async def test_a_connection_that_cannot_be_trusted_again_is_not_used_again(answer: bytes) -> None:
     wire = Wire(answer, closes=b"Content-Length" not in answer)
-    assert await ask(wire, 2) == [Answered(200, None, "OK")] * 2
+    assert await ask(wire, 2) == [WebhookReply(200, None, "OK")] * 2
     assert wire.connections == 2
 
 
@@ -118,7 +117,9 @@ async def test_one_that_was_closed_while_nobody_used_it_costs_nobody_an_attempt(
     made = WebhookTransport(LAB, here, PATIENT)
     async with serving(wire) as port:
         for _ in range(3):
-            assert await made.post(Post(f"http://127.0.0.1:{port}", {}, b"{}")) == Answered(200, None, "OK")
+            assert await made.post(WebhookRequest(f"http://127.0.0.1:{port}", {}, b"{}")) == WebhookReply(
+                200, None, "OK"
+            )
             async with asyncio.timeout(5):
                 while any(each.usable for place in made._places.values() for each in place.idle):  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
@@ -132,7 +133,7 @@ async def test_one_that_was_closed_while_nobody_used_it_costs_nobody_an_attempt(
 )
 async def test_what_is_no_answer_or_has_no_end_is_none(answer: bytes) -> None:
     (reply,) = await ask(Wire(answer))
-    assert isinstance(reply, NoAnswer) and "broke" in reply.reason
+    assert isinstance(reply, NoWebhookReply) and "broke" in reply.reason
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ async def test_the_request_is_what_the_url_says(path: str, line: bytes) -> None:
 
 def test_it_runs_on_the_loop_of_the_server() -> None:
     wire = Wire(OK)
-    assert uvloop.run(ask(wire, 2)) == [Answered(200, None, "OK")] * 2
+    assert uvloop.run(ask(wire, 2)) == [WebhookReply(200, None, "OK")] * 2
     assert wire.connections == 1
 
 
@@ -162,8 +163,8 @@ async def test_a_header_is_never_two() -> None:
     made = WebhookTransport(LAB, here, PATIENT)
     async with serving(wire) as port:
         for value in ("a\r\nX: b", "a\nX: b", "a\r", "a\0"):
-            reply = await made.post(Post(f"http://127.0.0.1:{port}", {"K": value}, b"{}"))
-            assert isinstance(reply, NoAnswer) and "line break" in reply.reason
+            reply = await made.post(WebhookRequest(f"http://127.0.0.1:{port}", {"K": value}, b"{}"))
+            assert isinstance(reply, NoWebhookReply) and "line break" in reply.reason
         await made.close()
     assert wire.connections == 0
 
@@ -174,11 +175,13 @@ async def test_the_second_address_is_tried_when_the_first_refuses() -> None:
 
     made = WebhookTransport(LAB, two, PATIENT)
     async with serving(Wire(OK)) as port:
-        assert await made.post(Post(f"http://two.example:{port}", {}, b"{}")) == Answered(200, None, "OK")
+        assert await made.post(WebhookRequest(f"http://two.example:{port}", {}, b"{}")) == WebhookReply(
+            200, None, "OK"
+        )
         await made.close()
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@needs("openssl")
 async def test_https_trusts_the_machines_authorities_and_only_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,22 +209,22 @@ async def test_https_trusts_the_machines_authorities_and_only_the_name(
     context.load_cert_chain(certificate, key)
     wire = Wire(OK)
 
-    async def post(name: str, port: int) -> Reply:
+    async def post(name: str, port: int) -> WebhookResult:
         tls.cache_clear()
         made = WebhookTransport(LAB, here, PATIENT)
         try:
-            return await made.post(Post(f"https://{name}:{port}/", {}, b"{}"))
+            return await made.post(WebhookRequest(f"https://{name}:{port}/", {}, b"{}"))
         finally:
             await made.close()
 
     try:
         async with serving(wire, context) as port:
             stranger = await post("hooks.example", port)
-            assert isinstance(stranger, NoAnswer) and "CERTIFICATE_VERIFY_FAILED" in stranger.reason
+            assert isinstance(stranger, NoWebhookReply) and "CERTIFICATE_VERIFY_FAILED" in stranger.reason
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            assert await post("hooks.example", port) == Answered(200, None, "OK")
+            assert await post("hooks.example", port) == WebhookReply(200, None, "OK")
             other = await post("other.example", port)
-            assert isinstance(other, NoAnswer) and "CERTIFICATE_VERIFY_FAILED" in other.reason
+            assert isinstance(other, NoWebhookReply) and "CERTIFICATE_VERIFY_FAILED" in other.reason
     finally:
         tls.cache_clear()
     assert len(wire.requests) == 1

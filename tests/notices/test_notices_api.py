@@ -17,9 +17,9 @@ from homeostat.kernel.http import Callers, make_app
 from homeostat.kernel.journal import Submission
 from homeostat.notices import api as notices_api
 from homeostat.notices import subscriptions_api
-from homeostat.notices.streams import Streams
+from homeostat.notices.api import NoticeStreams
 from homeostat.notices.subscriptions_api import NoticesApi
-from homeostat.notices.targets import Guard, guard
+from homeostat.notices.targets import AddressGuard, make_guard
 from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport
 from notices_parts import LOOPBACK, QUICK, World, picture, world
 
@@ -69,18 +69,18 @@ async def api(tmp_path: Path, lookup: SystemLookup) -> AsyncIterator[Api]:
         app.include_router(subscriptions_api.router)
         app.include_router(notices_api.router)
         released: list[str] = []
-        transport = WebhookTransport(guard(LOOPBACK, ()), lookup, QUICK)
+        transport = WebhookTransport(make_guard(LOOPBACK, ()), lookup, QUICK)
         app.state.notices = NoticesApi(
             enrol=here.enrol,
             readers=here.readers,
             subscriptions=here.subscriptions,
-            check=TargetCheck(Guard(LOOPBACK), lookup, 2.0),
+            check=TargetCheck(AddressGuard(LOOPBACK), lookup, 2.0),
             transport=transport,
             release=released.append,
             clock=SystemClock(),
             settings=QUICK.model_copy(update={"subscriptions_per_project": 3, "subscriptions_max": 5}),
         )
-        app.state.notice_streams = Streams(here.readers, here.recall, QUICK)
+        app.state.notice_streams = NoticeStreams(here.readers, here.recall, QUICK)
         async with httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app), base_url="http://test"
         ) as client:
@@ -196,7 +196,7 @@ async def test_what_is_not_yours_is_not_there(api: Api) -> None:
         for method, body in (("GET", None), ("PUT", {"url": URL}), ("DELETE", None)):
             status, answer = await api(who, method, f"/subscriptions/{name}", body)
             assert status == 404
-            expected = missing[1]["error"]["message"].replace("none:", f"{name}:")
+            expected = missing[1]["error"]["message"].replace("subscription none,", f"subscription {name},")
             assert answer["error"]["message"] == expected
     assert (await api("view", "DELETE", "/subscriptions/of-shop"))[0] == 403
     assert (await api("view", "PUT", "/subscriptions/of-shop", {"url": URL}))[0] == 403

@@ -18,9 +18,9 @@ from homeostat.kernel.access import Role, Token, hash_token, insert_token
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.http import Callers, make_app
 from homeostat.kernel.journal import Submission
-from homeostat.notices.silence_store import end_silence
-from homeostat.notices.silences import Silences
 from homeostat.notices.silences_api import SilencesApi, router
+from homeostat.notices.store import end_silence
+from homeostat.notices.subscriptions import Silences
 from notices_parts import QUICK, World, world
 
 CALLERS = {

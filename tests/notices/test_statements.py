@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from homeostat.components import retention_rules
 from homeostat.contracts.nouns import Owner
-from homeostat.kernel.journal import Change
-from homeostat.notices import silence_store, store
+from homeostat.kernel.journal import RowChange
+from homeostat.notices import store
 from homeostat.notices.model import Silence
-from homeostat.retention import KINDS
+from homeostat.server.retention import EVENTS
 from notices_parts import subscription
 
 SILENCE = Silence("s-1", Owner("shop"), "why", "admin", 1, 1, 2, kind="host_down")
@@ -23,11 +24,14 @@ SILENCE = Silence("s-1", Owner("shop"), "why", "admin", 1, 1, 2, kind="host_down
         lambda: store.insert_subscription(subscription()),
         lambda: store.replace_subscription(subscription()),
         lambda: store.remove_subscription("s"),
-        lambda: silence_store.insert_silence(SILENCE),
-        lambda: silence_store.end_silence("s-1", 1, "admin"),
-        lambda: silence_store.queue_again([]),
-        *(lambda kind=kind: kind.removal(["k"]) for kind in KINDS),
+        lambda: store.insert_silence(SILENCE),
+        lambda: store.end_silence("s-1", 1, "admin"),
+        lambda: store.queue_again([]),
+        *(
+            lambda kind=kind: kind.removal(["k"])
+            for kind in (EVENTS, *(rows for rules in retention_rules() for rows in rules.prunable))
+        ),
     ],
 )
-def test_a_statement_is_made_once(made: Callable[[], Change]) -> None:
+def test_a_statement_is_made_once(made: Callable[[], RowChange]) -> None:
     assert made().statement is made().statement

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from test_notices_api import URL, Api, api, lookup  # noqa: F401 - fixtures
 
-from homeostat.notices.model import Format
+from homeostat.notices.model import NoticeFormat
 from notices_parts import consumer, dead_url, picture
 
 TWO = [{"url": f"{URL}/a"}, {"url": f"{URL}/b", "format": "doctor"}]
@@ -115,4 +115,4 @@ async def test_a_stream_refuses_what_makes_no_sense(api: Api) -> None:  # noqa: 
     assert set(refused.values()) == {422}
     assert (await api("shop", "GET", "/notices/stream?subscription=none"))[0] == 404
     assert (await api("sly", "GET", "/notices/stream"))[0] == 403
-    assert {each.value for each in Format} == {"json", "doctor", "alertmanager"}
+    assert {each.value for each in NoticeFormat} == {"json", "doctor", "alertmanager"}

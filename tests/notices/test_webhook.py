@@ -12,13 +12,14 @@ import pytest
 from aiohttp import web
 
 from homeostat.kernel.errors import BadInput
-from homeostat.notices.targets import Address, Guard
-from homeostat.notices.webhook import Lookup, SystemLookup, TargetCheck, WebhookTransport, stamps
-from homeostat.ports import Answered, NoAnswer, Post, Refused, Reply
+from homeostat.notices.http_connection import NameLookup, open_socket
+from homeostat.notices.targets import Address, AddressGuard
+from homeostat.notices.webhook import SystemLookup, TargetCheck, WebhookTransport, consumer_timestamps
+from homeostat.ports import NoWebhookReply, WebhookRefused, WebhookReply, WebhookRequest, WebhookResult
 from notices_parts import LOOPBACK, QUICK, Behave, consumer, dead_url
 
 HEADERS = {"Idempotency-Key": "k", "Homeostat-Signature": "s"}
-LAB = Guard(LOOPBACK)
+LAB = AddressGuard(LOOPBACK)
 
 
 async def nowhere(host: str) -> tuple[Address, ...]:
@@ -26,15 +27,17 @@ async def nowhere(host: str) -> tuple[Address, ...]:
 
 
 @asynccontextmanager
-async def transport(guard: Guard = LAB, lookup: Lookup = nowhere) -> AsyncIterator[WebhookTransport]:
+async def transport(
+    guard: AddressGuard = LAB, lookup: NameLookup = nowhere
+) -> AsyncIterator[WebhookTransport]:
     made = WebhookTransport(guard, lookup, QUICK)
     yield made
     await made.close()
 
 
-async def post(url: str, guard: Guard = LAB, lookup: Lookup = nowhere) -> Reply:
+async def post(url: str, guard: AddressGuard = LAB, lookup: NameLookup = nowhere) -> WebhookResult:
     async with transport(guard, lookup) as made:
-        return await made.post(Post(url, HEADERS, b"{}"))
+        return await made.post(WebhookRequest(url, HEADERS, b"{}"))
 
 
 async def test_a_connection_is_used_again() -> None:
@@ -46,7 +49,9 @@ async def test_a_connection_is_used_again() -> None:
 
     async with consumer(behave) as there, transport() as made:
         for _ in range(3):
-            assert await made.post(Post(there.url, HEADERS, b"{}")) == Answered(202, None, "thanks")
+            assert await made.post(WebhookRequest(there.url, HEADERS, b"{}")) == WebhookReply(
+                202, None, "thanks"
+            )
     assert len(peers) == 1
 
 
@@ -57,7 +62,7 @@ async def test_a_redirect_is_not_followed() -> None:
             return web.Response(status=307, headers={"Location": secret.url})
 
         async with consumer(behave) as there:
-            assert await post(there.url) == Answered(307)
+            assert await post(there.url) == WebhookReply(307)
         assert secret.heard == []
 
 
@@ -67,7 +72,7 @@ async def test_retry_after_is_read(value: str, read: float | None) -> None:
         return web.Response(status=429, headers={"Retry-After": value})
 
     async with consumer(behave) as there:
-        assert await post(there.url) == Answered(429, read)
+        assert await post(there.url) == WebhookReply(429, read)
 
 
 async def test_retry_after_may_be_a_date() -> None:
@@ -76,7 +81,7 @@ async def test_retry_after_may_be_a_date() -> None:
 
     async with consumer(behave) as there:
         reply = await post(there.url)
-    assert isinstance(reply, Answered) and (reply.retry_after_s or 0) > 1e9
+    assert isinstance(reply, WebhookReply) and (reply.retry_after_s or 0) > 1e9
 
 
 async def endless(request: web.Request, _number: int) -> web.StreamResponse:
@@ -98,7 +103,7 @@ async def dripping(request: web.Request, _number: int) -> web.StreamResponse:
 async def test_the_status_counts_whatever_its_body_does(behave: Behave) -> None:
     async with consumer(behave) as there, asyncio.timeout(5):
         reply = await post(there.url)
-    assert isinstance(reply, Answered)
+    assert isinstance(reply, WebhookReply)
     assert reply.status == 200 and len(reply.said) <= 200
 
 
@@ -117,12 +122,12 @@ async def closing(request: web.Request, _number: int) -> web.Response:
 async def test_no_answer(behave: Behave, says: str) -> None:
     async with consumer(behave) as there:
         reply = await post(there.url)
-    assert isinstance(reply, NoAnswer) and says in reply.reason
+    assert isinstance(reply, NoWebhookReply) and says in reply.reason
 
 
 async def test_nobody_listens() -> None:
     reply = await post(dead_url())
-    assert isinstance(reply, NoAnswer) and "no connection" in reply.reason
+    assert isinstance(reply, NoWebhookReply) and "no connection" in reply.reason
 
 
 async def test_what_speaks_no_http() -> None:
@@ -134,13 +139,13 @@ async def test_what_speaks_no_http() -> None:
     server = await asyncio.start_server(babble, "127.0.0.1", 0)
     async with server:
         reply = await post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    assert isinstance(reply, NoAnswer)
+    assert isinstance(reply, NoWebhookReply)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/"])
 async def test_a_refused_address_gets_no_connection(url: str) -> None:
-    reply = await post(url, Guard())
-    assert isinstance(reply, Refused)
+    reply = await post(url, AddressGuard())
+    assert isinstance(reply, WebhookRefused)
 
 
 async def test_a_name_goes_to_the_address_that_was_judged_and_to_no_other() -> None:
@@ -150,12 +155,12 @@ async def test_a_name_goes_to_the_address_that_was_judged_and_to_no_other() -> N
         asked.append(host)
         return (ip_address("127.0.0.1"),) if len(asked) == 1 else (ip_address("127.0.0.9"),)
 
-    only = Guard((ip_network("127.0.0.1/32"),))
+    only = AddressGuard((ip_network("127.0.0.1/32"),))
     async with consumer() as there:
         url = there.url.replace("127.0.0.1", "hooks.example.com")
-        assert isinstance(await post(url, only, rebinding), Answered)
+        assert isinstance(await post(url, only, rebinding), WebhookReply)
         reply = await post(url, only, rebinding)
-    assert isinstance(reply, Refused) and "127.0.0.9 is outside" in reply.reason
+    assert isinstance(reply, WebhookRefused) and "127.0.0.9 is outside" in reply.reason
     assert asked == ["hooks.example.com"] * 2
     assert len(there.heard) == 1
 
@@ -166,12 +171,12 @@ async def test_of_several_addresses_only_an_allowed_one_is_used() -> None:
 
     async with consumer() as there:
         url = there.url.replace("127.0.0.1", "hooks.example.com")
-        assert isinstance(await post(url, LAB, mixed), Answered)
+        assert isinstance(await post(url, LAB, mixed), WebhookReply)
 
 
 async def test_a_name_that_is_not_known() -> None:
     reply = await post("http://hooks.example.com/")
-    assert isinstance(reply, NoAnswer) and "hooks.example.com" in reply.reason
+    assert isinstance(reply, NoWebhookReply) and "hooks.example.com" in reply.reason
 
 
 async def test_a_slow_lookup_ends_with_the_deadline() -> None:
@@ -180,7 +185,7 @@ async def test_a_slow_lookup_ends_with_the_deadline() -> None:
         return ()
 
     async with asyncio.timeout(3):
-        assert isinstance(await post("http://hooks.example.com/", LAB, silent), NoAnswer)
+        assert isinstance(await post("http://hooks.example.com/", LAB, silent), NoWebhookReply)
         with pytest.raises(BadInput, match="has none"):
             await TargetCheck(LAB, silent, 0.05)("http://hooks.example.com/")
 
@@ -190,9 +195,9 @@ async def test_the_check_of_a_new_subscription_looks_names_up() -> None:
     try:
         assert (await TargetCheck(LAB, lookup, 5.0)("http://localhost:8080/")).host == "localhost"
         with pytest.raises(BadInput, match="not a public address"):
-            await TargetCheck(Guard(), lookup, 5.0)("http://localhost:8080/")
+            await TargetCheck(AddressGuard(), lookup, 5.0)("http://localhost:8080/")
         with pytest.raises(BadInput, match="has none"):
-            await TargetCheck(Guard(), nowhere, 5.0)("http://hooks.example.com/")
+            await TargetCheck(AddressGuard(), nowhere, 5.0)("http://hooks.example.com/")
     finally:
         lookup.close()
 
@@ -211,16 +216,16 @@ async def test_one_name_is_looked_up_once_at_a_time() -> None:
 async def test_the_text_of_the_url_is_checked_at_each_send() -> None:
     async with consumer() as there:
         reply = await post(there.url.replace("http://", "http://user:hunter2@"))
-    assert isinstance(reply, Refused) and "hunter2" not in reply.reason
+    assert isinstance(reply, WebhookRefused) and "hunter2" not in reply.reason
     assert there.heard == []
 
 
-async def test_the_last_look_is_at_the_address_of_the_socket() -> None:
-    async with transport(Guard()) as made:
-        for address in ("127.0.0.1", "169.254.169.254", "::1", "fe80::1%2"):
-            with pytest.raises(OSError, match="is "):
-                made._open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 80)))
-        made._open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 80))).close()
+def test_the_last_look_is_at_the_address_of_the_socket() -> None:
+    for address in ("127.0.0.1", "169.254.169.254", "::1", "fe80::1%2"):
+        with pytest.raises(OSError, match="is "):
+            open_socket(AddressGuard(), (socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 80)))
+    public = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 80))
+    open_socket(AddressGuard(), public).close()
 
 
 @pytest.mark.parametrize(
@@ -237,4 +242,4 @@ async def test_the_last_look_is_at_the_address_of_the_socket() -> None:
     ],
 )
 def test_a_consumer_may_say_when_it_was_told(said: str | None, understood: tuple[int, int]) -> None:
-    assert stamps(said) == understood
+    assert consumer_timestamps(said) == understood

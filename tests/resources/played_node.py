@@ -17,11 +17,11 @@ import yaml
 
 from homeostat.contracts.nouns import ResourceId, ResourceState
 from homeostat.contracts.roles import Recalled, Recorded, Report
-from homeostat.contracts.wire import Intent, ResourceLevel, decode, encode
+from homeostat.contracts.wire import Intent, ResourceStatus, decode, encode
 from homeostat.kernel.processes import Identity, is_alive, send_signal
-from homeostat.resources.node_watch import recorded_identity
+from homeostat.resources.node.agents import recorded_identity
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def eventually(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -42,7 +42,7 @@ class PlayedNode:
         self.state_dir.mkdir()
         self._config = directory / "node.yaml"
         self.configure(runner)
-        self.levels: dict[ResourceId, ResourceLevel] = {}
+        self.levels: dict[ResourceId, ResourceStatus] = {}
         self.open_intents: dict[ResourceId, Intent] = {}
         self.reports: list[Report] = []
         self.answering = True
@@ -64,7 +64,7 @@ class PlayedNode:
 
     def start(self) -> None:
         """Start a runner and tell it what the store remembers."""
-        argv = [sys.executable, "-m", "homeostat.resources.node_runner", "--config", str(self._config)]
+        argv = [sys.executable, "-m", "homeostat.resources.node.main", "--config", str(self._config)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self.send(Recalled(tuple(self.levels.values()), dict(self.open_intents)))
@@ -78,7 +78,7 @@ class PlayedNode:
 
     def record(self, report: Report) -> None:
         """Store a report and say so."""
-        level = ResourceLevel(
+        level = ResourceStatus(
             report.resource,
             report.kind,
             report.owner,

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.kernel.errors import BadInput
-from homeostat.resources.node_metadata import BYTES_MAX, advice, parse, seconds
+from homeostat.resources.node.main import warnings_of
+from homeostat.resources.ocf import META_DATA_BYTES_MAX, parse_duration, parse_meta_data
 from homeostat.resources.settings import ResourceSettings, shipped_agents
 
 HEAD = b'<?xml version="1.0"?><resource-agent name="x" version="1.2">'
@@ -31,13 +32,13 @@ HEAD = b'<?xml version="1.0"?><resource-agent name="x" version="1.2">'
     ],
 )
 def test_durations_as_agents_write_them(text: str, expected: float) -> None:
-    assert seconds(text) == pytest.approx(expected)
+    assert parse_duration(text) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "20 fortnights", "1s2", "nan", "inf", "٣s", "9" * 400])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(BadInput):
-        seconds(text)
+        parse_duration(text)
 
 
 @functools.cache
@@ -47,7 +48,7 @@ def shipped() -> bytes:
 
 
 def test_the_shipped_agent_describes_itself() -> None:
-    read = parse(shipped())
+    read = parse_meta_data(shipped())
     assert (read.name, read.version) == ("process", "1.0")
     timeouts = {action.name: action.timeout_s for action in read.actions}
     assert timeouts == {"start": 20, "stop": 20, "monitor": 10, "meta-data": 5, "validate-all": 5}
@@ -63,20 +64,20 @@ def test_the_shipped_agent_describes_itself() -> None:
         (b"<html/>", "root element must be resource-agent"),
         (b'<?xml version="1.0" encoding="no-such"?><resource-agent/>', "must be XML"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]><resource-agent/>', "without entities"),
-        (b"x" * (BYTES_MAX + 1), "at most"),
+        (b"x" * (META_DATA_BYTES_MAX + 1), "at most"),
         (HEAD + b'<actions><action name="stop" timeout="soon"/></actions></resource-agent>', "as in 20s"),
     ],
 )
 def test_what_is_no_metadata_is_refused(document: bytes, why: str) -> None:
     with pytest.raises(BadInput, match=why):
-        parse(document)
+        parse_meta_data(document)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_read_or_refused(document: bytes) -> None:
     for body in (document, HEAD + document, HEAD + document + b"</resource-agent>"):
         with contextlib.suppress(BadInput):
-            parse(body)
+            parse_meta_data(body)
 
 
 @given(st.data())
@@ -85,7 +86,7 @@ def test_a_damaged_real_document_is_read_or_refused(data: st.DataObject) -> None
     at = data.draw(st.integers(0, len(whole)))
     until = data.draw(st.integers(at, min(len(whole), at + 40)))
     with contextlib.suppress(BadInput):
-        parse(whole[:at] + data.draw(st.binary(max_size=8)) + whole[until:])
+        parse_meta_data(whole[:at] + data.draw(st.binary(max_size=8)) + whole[until:])
 
 
 def test_advice_names_what_is_below_the_advertised_timeout_and_what_is_missing() -> None:
@@ -97,7 +98,7 @@ def test_advice_names_what_is_below_the_advertised_timeout_and_what_is_missing()
             "operations": {"stop": {"timeout_s": 12}},
         }
     )
-    timeout, missing = advice(resource, parse(shipped()))
+    timeout, missing = warnings_of(resource, parse_meta_data(shipped()))
     assert timeout.startswith("resources.web.operations.stop.timeout_s: 12 is less than the 20 s")
     assert missing.startswith("resources.web.parameters.command: missing")
 
@@ -106,4 +107,4 @@ def test_no_advice_for_what_is_configured_well() -> None:
     resource = ResourceSettings.model_validate(
         {"id": "w", "agent": "ocf:homeostat:process", "owner": "p", "parameters": {"command": "sleep 1"}}
     )
-    assert advice(resource, parse(shipped())) == []
+    assert warnings_of(resource, parse_meta_data(shipped())) == []

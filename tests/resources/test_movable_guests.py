@@ -13,7 +13,7 @@ from test_runner_process import service
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Assigned
-from homeostat.contracts.wire import Intent, ResourceLevel
+from homeostat.contracts.wire import Intent, ResourceStatus
 from homeostat.kernel.processes import is_alive
 
 MakeNode = Callable[..., PlayedNode]
@@ -121,7 +121,7 @@ def test_one_that_is_found_and_does_not_belong_here_is_stopped(node: MakeNode) -
 
 def test_what_it_was_under_an_earlier_assignment_is_no_outage(node: MakeNode) -> None:
     played = node(guest())
-    played.levels[G] = ResourceLevel(
+    played.levels[G] = ResourceStatus(
         G, ResourceKind.GUEST, Owner("platform"), "ocf:homeostat:process", UP, "then", 1, 1, None, 1
     )
     played.open_intents[G] = Intent("g-then", "restart", 5.0, "it died")
@@ -134,7 +134,7 @@ def test_what_it_was_under_an_earlier_assignment_is_no_outage(node: MakeNode) ->
 
 def test_an_act_that_was_open_about_one_that_left_is_closed(node: MakeNode) -> None:
     played = node(guest())
-    played.levels[G] = ResourceLevel(
+    played.levels[G] = ResourceStatus(
         G, ResourceKind.GUEST, Owner("platform"), "ocf:homeostat:process", DOWN, "then", 1, 1, None, 1
     )
     played.open_intents[G] = Intent("g-then", "restart", 5.0, "it died")

@@ -8,17 +8,18 @@ import sys
 from pathlib import Path
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import Intent, ResourceLevel, encode
-from homeostat.fleet.node_observations import ObservationStore
-from homeostat.fleet.node_roles import Role, RoleCommand
+from homeostat.contracts.wire import Intent, ResourceStatus, encode
+from homeostat.node.observations import ObservationStore
+from homeostat.node.roles import RoleCommand, RoleProcess
+from homeostat.node.runner_protocol import RunnerProtocol
 from real_parts import eventually
 
 ROLE = """
 import asyncio, pathlib, sys
-from homeostat.resources.node_line import NodeLine
+from homeostat.resources.node.pipe import NodePipe
 
 async def main():
-    line = await NodeLine.on_stdio()
+    line = await NodePipe.on_stdio()
     recalled = await line.recalled()
     acts = recalled.open_intents
     said = f"{len(recalled.levels)} {len(acts)} {acts['guest-07777'].action}"
@@ -30,10 +31,10 @@ asyncio.run(main())
 COUNT = 10_000
 
 
-def level(number: int) -> ResourceLevel:
+def level(number: int) -> ResourceStatus:
     name = ResourceId(f"guest-{number:05}")
     guest, up = ResourceKind.GUEST, ResourceState.UP
-    return ResourceLevel(name, guest, Owner("blue"), "ocf:x:y", up, "r" * 100, 1, number + 1)
+    return ResourceStatus(name, guest, Owner("blue"), "ocf:x:y", up, "r" * 100, 1, number + 1)
 
 
 async def test_a_runner_of_ten_thousand_resources_is_told_all_of_them(tmp_path: Path) -> None:
@@ -48,7 +49,10 @@ async def test_a_runner_of_ten_thousand_resources_is_told_all_of_them(tmp_path: 
         database.executemany("INSERT INTO intents VALUES (?, ?)", [(name, encode(act)) for name, act in acts])
     database.close()
     store = ObservationStore(path)
-    role = Role(RoleCommand("runner", (sys.executable, "-c", ROLE, str(heard)), 5.0), store, lambda _: None)
+    role = RoleProcess(
+        RoleCommand("runner", (sys.executable, "-c", ROLE, str(heard)), 5.0),
+        RunnerProtocol(store, lambda _: None),
+    )
     task = asyncio.create_task(role.run())
     try:
         await eventually(lambda: heard.exists() and heard.read_text(), 20, "everything is recalled")

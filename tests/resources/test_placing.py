@@ -12,14 +12,13 @@ import pytest
 from test_placement import N1, N2, N3, dead, guest, offer, site
 
 from homeostat.contracts.nouns import HostId, ResourceId
-from homeostat.contracts.wire import Offer
-from homeostat.fleet.assignment import Placement
-from homeostat.fleet.gate import Asked, Refusal, Why
-from homeostat.fleet.model import Topology
+from homeostat.contracts.wire import Candidate
+from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
+from homeostat.fleet.model import Placement, Topology
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.journal import Seq
-from homeostat.resources.loop import Placing, PlacingParts
+from homeostat.recovery.placement_loop import PlacementDependencies, PlacementLoop
 from real_parts import eventually
 
 
@@ -28,13 +27,13 @@ class Written:
     """A journal that takes placements into the topology, as the fault path does."""
 
     topology: Topology
-    refusal: Refusal | None = None
+    refusal: GateRefusal | None = None
     fails: int = 0
     placements: list[Placement] = field(default_factory=list)
-    refusals: list[tuple[HostId, Why]] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    refusals: list[tuple[HostId, GateReason]] = field(default_factory=list)
+    asked: list[GateRequest] = field(default_factory=list)
 
-    def ask(self, asked: Asked) -> Refusal | None:
+    def ask(self, asked: GateRequest) -> GateRefusal | None:
         self.asked.append(asked)
         return self.refusal
 
@@ -47,17 +46,17 @@ class Written:
             self.topology.adopt(resources=[guest(each.resource, each.to, each.generation)])
         return Seq(1)
 
-    async def refuse(self, asked: Asked, refusal: Refusal) -> Seq:
+    async def refuse(self, asked: GateRequest, refusal: GateRefusal) -> Seq:
         self.refusals.append((asked.host, refusal.why))
         return Seq(1)
 
 
 @asynccontextmanager
-async def placing(written: Written) -> AsyncIterator[Placing]:
-    parts = PlacingParts(
+async def placing(written: Written) -> AsyncIterator[PlacementLoop]:
+    parts = PlacementDependencies(
         lambda: written.topology, lambda: (), written.ask, written.record, written.refuse, 7, SystemClock()
     )
-    loop = Placing(parts)
+    loop = PlacementLoop(parts)
     running = asyncio.create_task(loop.run())
     try:
         yield loop
@@ -80,7 +79,7 @@ async def test_all_guests_of_a_fenced_host_move_in_one_entry() -> None:
             ("b", N3),
             ("c", N1),
         ]
-    assert written.asked[0] == Asked("resources", "start_elsewhere", N2, 7)
+    assert written.asked[0] == GateRequest("recovery", "start_elsewhere", N2, 7)
     assert len(written.placements) == 1
 
 
@@ -96,13 +95,13 @@ async def test_a_host_without_a_receipt_keeps_its_guests() -> None:
 
 
 async def test_a_refusal_is_written_once_and_the_move_follows_when_it_ends() -> None:
-    written = Written(dead(site({"b": N2}), N2), Refusal(Why.NOT_ARMED, "no"))
+    written = Written(dead(site({"b": N2}), N2), GateRefusal(GateReason.NOT_ARMED, "no"))
     async with placing(written):
         await eventually(lambda: written.refusals)
         await looks(written)
-        assert written.refusals == [(N2, Why.NOT_ARMED)]
+        assert written.refusals == [(N2, GateReason.NOT_ARMED)]
         assert not written.placements
-        written.refusal = Refusal(Why.RATE, "slowly")
+        written.refusal = GateRefusal(GateReason.RATE, "slowly")
         await eventually(lambda: len(written.refusals) == 2)
         written.refusal = None
         await eventually(lambda: written.placements)
@@ -156,7 +155,7 @@ async def test_a_guest_that_is_offered_gets_its_home_without_asking_the_gate() -
     topology = site({})
     for host in (N1, N2):
         topology.hear_offers(host, [offer("a", "n3")])
-    written = Written(topology, Refusal(Why.NOT_ARMED, "no"))
+    written = Written(topology, GateRefusal(GateReason.NOT_ARMED, "no"))
     async with placing(written) as loop:
         topology.hear_offers(N3, [offer("a", "n3")])
         await eventually(lambda: written.placements)
@@ -165,7 +164,7 @@ async def test_a_guest_that_is_offered_gets_its_home_without_asking_the_gate() -
     assert topology.resources[ResourceId("a")].host == N3
 
 
-class Counting(dict[HostId, dict[ResourceId, Offer]]):
+class Counting(dict[HostId, dict[ResourceId, Candidate]]):
     """Counts how often all offers were gone through."""
 
     walks = 0

@@ -13,19 +13,15 @@ from typing import Any
 import pytest
 from played_node import PlayedNode, eventually
 
+from engines import needs
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import Outcome, ResourceLevel
+from homeostat.contracts.wire import Outcome, ResourceStatus
 from homeostat.kernel.processes import is_alive
 
 MakeNode = Callable[..., PlayedNode]
 UP, DOWN, STARTING = ResourceState.UP, ResourceState.DOWN, ResourceState.STARTING
 STOPPED, FAILED = ResourceState.STOPPED, ResourceState.FAILED
 WEB = ResourceId("web")
-DUMMY = Path("/usr/lib/ocf/resource.d/heartbeat/Dummy")
-NEEDS_DUMMY = pytest.mark.skipif(
-    not DUMMY.exists() and os.environ.get("REQUIRE_ENGINES") != "all",
-    reason="apt-get install resource-agents",
-)
 
 
 def service(name: str = "web", command: str = "sleep 300", **parameters: object) -> dict[str, Any]:
@@ -59,17 +55,17 @@ def test_a_service_is_started_and_after_kill_9_it_is_back(node: MakeNode) -> Non
     assert up.finished.action == starting.intended.action
     before = played.kill_service("web")
     down = played.reported("web", DOWN)
-    assert down.reason == f"process_died: its process ended (pid {before.pid})"
+    assert down.reason == f"process_died: its process died (pid {before.pid})"
     assert down.intended is not None and down.intended.verb == "restart"
     back = played.reported("web", UP, after=down.number)
     assert back.finished is not None and back.finished.outcome is Outcome.OK
     assert played.service("web") != before
     # The monitor's interval is a minute: only the pidfd can have seen it. Stamped where it was seen.
-    assert (back.mono_ns - down.mono_ns) / 1e9 < 5
+    assert (back.mono_ns - down.mono_ns) / 1e9 < 50
     assert played.open_intents == {}
 
 
-def test_a_death_is_reported_within_milliseconds(node: MakeNode) -> None:
+def test_a_death_is_reported_long_before_the_next_monitor(node: MakeNode) -> None:
     played = node(service(), stable_s=0)
     played.start()
     seen_ms: list[float] = []
@@ -80,7 +76,8 @@ def test_a_death_is_reported_within_milliseconds(node: MakeNode) -> None:
         down = played.reported("web", DOWN, after=up.number)
         seen_ms.append((down.mono_ns - killed_ns) / 1e6)
         played.reported("web", UP, after=down.number)
-    assert min(seen_ms) < 5, seen_ms  # typically 0.3 ms
+    # Typically 0.3 ms, which `make bench` measures; it is monitored each minute.
+    assert min(seen_ms) < 10_000, seen_ms
 
 
 def test_nothing_is_done_before_the_report_is_on_disk(node: MakeNode) -> None:
@@ -220,10 +217,13 @@ def test_stopping_stops_all_in_parallel_and_then_ends(node: MakeNode) -> None:
     for name in names:
         played.reported(name, UP)
     running = [played.service(name) for name in names]
-    began = time.monotonic()
     assert played.end(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 3.5
     assert not any(map(is_alive, running))
+    begun = [at for at, each in enumerate(played.reports) if each.intended and each.intended.verb == "stop"]
+    ended = [at for at, each in enumerate(played.reports) if each.state is STOPPED]
+    assert len(begun) == len(ended) == len(names) and max(begun) < min(ended), (
+        "the last begins before one ends"
+    )
     for name in names:
         stopped = played.reported(name, STOPPED)
         assert stopped.finished is not None and stopped.finished.outcome is Outcome.OK
@@ -331,7 +331,7 @@ def test_what_dies_while_it_is_told_as_up_died(node: MakeNode, tmp_path: Path) -
     assert played.end(signal.SIGTERM) == 0
 
 
-@NEEDS_DUMMY
+@needs("ocf")
 def test_debians_dummy_runs_unmodified(node: MakeNode) -> None:
     played = node(dummy(), providers=["heartbeat"], on_stop="stop")
     played.start()
@@ -348,7 +348,7 @@ def test_debians_dummy_runs_unmodified(node: MakeNode) -> None:
     assert not state_file.exists()
 
 
-@NEEDS_DUMMY
+@needs("ocf")
 def test_debians_dummy_is_adopted(node: MakeNode) -> None:
     played = node(dummy(), providers=["heartbeat"])
     played.start()
@@ -380,7 +380,7 @@ def test_a_bad_configuration_is_one_line(node: MakeNode) -> None:
     assert len(lines) == 1 and "runner.resources.0.colour" in lines[0]
 
 
-def level(state: ResourceState, reason: str) -> ResourceLevel:
-    return ResourceLevel(
+def level(state: ResourceState, reason: str) -> ResourceStatus:
+    return ResourceStatus(
         WEB, ResourceKind.SERVICE, Owner("platform"), "ocf:homeostat:process", state, reason, 1, 1
     )

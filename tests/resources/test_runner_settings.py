@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from homeostat.kernel.config import checked
+from homeostat.kernel.config import load, validate
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.ocf import AgentName
 from homeostat.resources.settings import (
@@ -17,7 +17,6 @@ from homeostat.resources.settings import (
     check_installed,
     executable_of,
     offers_of,
-    read_node_file,
     shipped_agents,
 )
 
@@ -39,14 +38,14 @@ def node_yaml(resource: dict[str, Any] | None = None, **runner: Any) -> dict[str
 def test_a_whole_file_is_read_and_numbers_reach_agents_as_text(tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text(yaml.safe_dump(node_yaml()))
-    (resource,) = read_node_file(path).runner.resources
+    (resource,) = load(NodeFile, path).runner.resources
     assert resource.parameters == {"command": "sleep 9", "port": "8080", "verbose": "true"}
     assert resource.operations.stop.timeout_s == 20
-    check_installed(read_node_file(path).runner)
+    check_installed(load(NodeFile, path).runner)
 
 
 def test_a_node_without_a_runner_part_runs_nothing() -> None:
-    assert checked(NodeFile, {"host": "n1", "state_dir": "/x"}).runner.resources == ()
+    assert validate(NodeFile, {"host": "n1", "state_dir": "/x"}).runner.resources == ()
 
 
 @pytest.mark.parametrize(
@@ -81,23 +80,23 @@ def test_a_node_without_a_runner_part_runs_nothing() -> None:
 )
 def test_a_bad_value_is_named(raw: dict[str, Any], field: str) -> None:
     with pytest.raises(BadInput) as raised:
-        checked(NodeFile, raw)
+        validate(NodeFile, raw)
     assert raised.value.field == field
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
 
 
 def test_a_provider_that_this_node_does_not_allow_is_refused() -> None:
     with pytest.raises(BadInput, match=r"add heartbeat to runner\.providers"):
-        checked(NodeFile, node_yaml({"agent": "ocf:heartbeat:Dummy"}))
-    checked(NodeFile, node_yaml({"agent": "ocf:heartbeat:Dummy"}, providers=["heartbeat"]))
+        validate(NodeFile, node_yaml({"agent": "ocf:heartbeat:Dummy"}))
+    validate(NodeFile, node_yaml({"agent": "ocf:heartbeat:Dummy"}, providers=["heartbeat"]))
 
 
 def test_parameters_are_never_shown() -> None:
     with pytest.raises(BadInput) as raised:
-        checked(NodeFile, node_yaml({"parameters": {"password": ["hunter2"]}}))
+        validate(NodeFile, node_yaml({"parameters": {"password": ["hunter2"]}}))
     assert "hunter2" not in str(raised.value)
     with pytest.raises(BadInput) as raised:
-        checked(NodeFile, node_yaml({"parameters": {"password": "hunter2\0"}}))
+        validate(NodeFile, node_yaml({"parameters": {"password": "hunter2\0"}}))
     assert "hunter2" not in str(raised.value)
 
 
@@ -108,13 +107,13 @@ def test_a_file_that_is_not_a_mapping_is_one_line(tmp_path: Path, content: bytes
     path = tmp_path / "node.yaml"
     path.write_bytes(content)
     with pytest.raises(BadInput) as raised:
-        read_node_file(path)
+        load(NodeFile, path)
     assert "\n" not in str(raised.value)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
-        read_node_file(tmp_path / "none.yaml")
+        load(NodeFile, tmp_path / "none.yaml")
 
 
 def test_the_shipped_agent_is_found_and_is_executable() -> None:
@@ -125,7 +124,7 @@ def test_the_shipped_agent_is_found_and_is_executable() -> None:
 
 def test_an_agent_that_is_not_installed_is_named(tmp_path: Path) -> None:
     runner = node_yaml({"agent": "ocf:heartbeat:Nothing"}, providers=["heartbeat"], ocf_root=str(tmp_path))
-    settings: RunnerSettings = checked(NodeFile, runner).runner
+    settings: RunnerSettings = validate(NodeFile, runner).runner
     with pytest.raises(BadInput, match=r"resource\.d/heartbeat/Nothing is not an executable file"):
         check_installed(settings)
 
@@ -155,4 +154,4 @@ def test_a_movable_guest_is_offered_with_its_home() -> None:
 )
 def test_what_cannot_move_says_so(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(BadInput, match=field):
-        checked(NodeFile, node_yaml(wrong))
+        validate(NodeFile, node_yaml(wrong))

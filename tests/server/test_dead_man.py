@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -69,17 +68,22 @@ class Receiver:
             assert time.monotonic() < deadline_s, "dead-man notices go on"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     with Receiver() as made:
         yield made
 
 
-@pytest.fixture
-def server(tmp_path: Path, nats: NatsServer, receiver: Receiver) -> Iterator[RunningServer]:
-    (tmp_path / "dead-man.secret").write_text(SECRET)
-    wanted = {"url": receiver.url, "interval_s": INTERVAL_S, "secret_file": str(tmp_path / "dead-man.secret")}
-    with running_server(tmp_path, nats, notices={"dead_man": wanted}) as running:
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer, receiver: Receiver
+) -> Iterator[RunningServer]:
+    """One for all tests; each leaves it as it found it."""
+    folder = tmp_path_factory.mktemp("server")
+    secret = folder / "dead-man.secret"
+    secret.write_text(SECRET)
+    wanted = {"url": receiver.url, "interval_s": INTERVAL_S, "secret_file": str(secret)}
+    with running_server(folder, shared_nats, notices={"dead_man": wanted}) as running:
         yield running
 
 
@@ -105,15 +109,15 @@ def test_it_comes_signed_and_stays_out_when_the_server_is_killed(
 
 
 def test_a_server_that_does_not_hear_says_nothing(
-    server: RunningServer, receiver: Receiver, nats: NatsServer
+    server: RunningServer, receiver: Receiver, shared_nats: NatsServer
 ) -> None:
     receiver.more()
-    nats.kill()
+    shared_nats.kill()
     receiver.falls_silent()
     kind, detail = standing(server)
     assert kind == "broken"
     assert "NATS" in detail
-    nats.start()
+    shared_nats.start()
     receiver.more()
 
 

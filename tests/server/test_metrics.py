@@ -11,17 +11,21 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from engines import needs
+from homeostat.contracts.nouns import SetPoint, SetPointState
+from homeostat.server.metrics import tenants_together
 from real_parts import NatsServer
-from real_prometheus import NEEDS_PROMETHEUS, prometheus
+from real_prometheus import prometheus
 from running_server import ADMIN, RunningServer, running_server
 
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana" / "homeostat.json"
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-@pytest.fixture
-def server(tmp_path: Path, nats: NatsServer) -> Iterator[RunningServer]:
-    with running_server(tmp_path, nats) as running:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) -> Iterator[RunningServer]:
+    """One for all tests, which only read; who kills it is the last."""
+    with running_server(tmp_path_factory.mktemp("server"), shared_nats) as running:
         yield running
 
 
@@ -71,22 +75,35 @@ def test_they_say_what_status_says_and_nothing_of_a_single_guest(server: Running
     server.client.call("PUT", "/tokens/somebody", {"role": "viewer", "project": "blue"})  # a commit
     rows, found = both(server)
     limits = {
-        (labels["room"], labels["promise"]): value for labels, value in found["homeostat_set_point_limit"]
+        (labels["component"], labels["promise"]): value
+        for labels, value in found["homeostat_set_point_limit"]
     }
-    assert limits == {(row["room"], row["promise"]): row["limit"] for row in rows}
+    assert limits == {(row["component"], row["promise"]): row["limit"] for row in rows}
     standing = {
-        (labels["room"], labels["promise"]): labels["standing"]
+        (labels["component"], labels["promise"]): labels["standing"]
         for labels, value in found["homeostat_set_point_standing"]
         if value == 1
     }
-    assert standing == {(row["room"], row["promise"]): row["standing"] for row in rows}
+    assert standing == {(row["component"], row["promise"]): row["standing"] for row in rows}
     assert found["homeostat_healthy"] == [({}, 1.0)]
     assert found["homeostat_append_commit_seconds_count"][0][1] >= 1
     assert found["homeostat_append_submissions_total"][0][1] >= 1
     assert found["homeostat_notices_pending"] == [({}, 0.0)]
     assert {labels["kind"] for labels, _ in found["homeostat_faults_open"]} >= {"resource_down", "agent_lost"}
     used = {label for rows in found.values() for labels, _ in rows for label in labels}
-    assert used <= {"room", "promise", "unit", "standing", "kind", "agent", "outcome", "version", "le"}
+    assert used <= {
+        "component",
+        "promise",
+        "unit",
+        "standing",
+        "kind",
+        "agent",
+        "outcome",
+        "version",
+        "le",
+        "project",
+        "reason",
+    }
 
 
 def test_every_metric_of_the_dashboard_and_the_page_exists_and_every_own_one_is_explained(
@@ -102,7 +119,22 @@ def test_every_metric_of_the_dashboard_and_the_page_exists_and_every_own_one_is_
     assert explained == own
 
 
-@NEEDS_PROMETHEUS
+def test_the_page_names_the_labels_that_they_have(server: RunningServer) -> None:
+    server.client.call("PUT", "/tokens/anybody", {"role": "viewer", "project": "blue"})  # a commit
+    have = {
+        re.sub("_(?:bucket|count|sum)$", "", name): {label for labels, _ in rows for label in labels} - {"le"}
+        for name, rows in samples(server.get("/metrics")[1]).items()
+        if name.startswith("homeostat_") and not name.endswith("_created")
+    }
+    rows = re.findall(r"^\| `(homeostat_\w+)`[^|]*\|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    documented = {name: set(re.findall(r"\w+", labels)) for name, labels in rows}
+    assert have.items() <= documented.items()
+    assert documented.keys() - have.keys() <= {"homeostat_set_point_value"}, (
+        "absent while nothing is measured"
+    )
+
+
+@needs("prometheus")
 @pytest.mark.seed("order a real Prometheus scrapes /metrics")
 def test_a_real_prometheus_scrapes_them_and_answers_with_the_same_value(
     server: RunningServer, tmp_path: Path
@@ -117,3 +149,22 @@ def test_a_real_prometheus_scrapes_them_and_answers_with_the_same_value(
             scraper.query(query)
         server.kill()
         assert scraper.until("up == 0")
+
+
+def test_of_tenants_there_is_the_worst_and_nobody_s_name() -> None:
+    def row(project: str, value: float | None, state: SetPointState) -> SetPoint:
+        return SetPoint("notices", "told", 1, "s", value, state, project=project)
+
+    kept, broken, unknown = SetPointState.KEPT, SetPointState.BROKEN, SetPointState.UNKNOWN
+    rows = [
+        row("", 0.1, kept),
+        row("blue", 0.2, kept),
+        row("green", 7.0, broken),
+        row("infrastructure", 0.3, kept),
+        row("red", None, unknown),
+    ]
+    assert [(each.project, each.value, each.standing) for each in tenants_together(rows)] == [
+        ("", 0.1, kept),
+        ("infrastructure", 0.3, kept),
+        ("tenants", 7.0, broken),
+    ]

@@ -21,9 +21,9 @@ from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, R
 from homeostat.contracts.wire import (
     Heartbeat,
     Observations,
-    ResourceLevel,
+    ResourceStatus,
+    ResourceTransition,
     Subjects,
-    Transition,
     digest,
     encode,
 )
@@ -53,7 +53,7 @@ class Node:
         while not self._stop.is_set():
             beat = Heartbeat(N1, "b1", "i1", 0, digest({}))
             await bus.publish(Subjects(N1).heartbeat, encode(beat))
-            fallen = tuple(Transition(fallen_level(seq), seq) for seq in range(1, self.count + 1))
+            fallen = tuple(ResourceTransition(fallen_level(seq), seq) for seq in range(1, self.count + 1))
             message = Observations(N1, "b1", 10**12, 1, fallen)
             await bus.publish(Subjects(N1).observations, encode(message))
             await asyncio.sleep(0.05)
@@ -69,8 +69,8 @@ class Node:
         self._thread.join()
 
 
-def fallen_level(seq: int) -> ResourceLevel:
-    return ResourceLevel(
+def fallen_level(seq: int) -> ResourceStatus:
+    return ResourceStatus(
         ResourceId(f"web-{seq}"),
         ResourceKind.SERVICE,
         Owner("blue"),
@@ -135,14 +135,14 @@ def test_a_reader_misses_nothing_and_hears_nothing_twice_though_the_server_is_ki
         assert (made["endpoints"], made["url"], made["current"]) == ([], None, [])
         with tail(server, "--subscription", "reader", "--since", str(made["seq"])) as lines:
             node.count = 5
-            heard = [lines.get(timeout=30)]  # it listens
+            heard = [lines.get(timeout=120)]  # it listens
             for count in (20, 40):
                 node.count = count
                 faults_within(server, count - 19)
                 server.kill()
                 server.start()
             faults_within(server, 40)
-            heard += [lines.get(timeout=30) for _ in range(39)]
+            heard += [lines.get(timeout=120) for _ in range(39)]
         assert lines.empty()
         assert len({each["notice"] for each in heard}) == 40
         assert {each["fault"]["about"] for each in heard} == {f"resource/web-{seq}" for seq in range(1, 41)}
@@ -150,7 +150,7 @@ def test_a_reader_misses_nothing_and_hears_nothing_twice_though_the_server_is_ki
         notices = server.client.call("GET", "/notices", limit=500)["items"]
         assert {(each["state"], bool(each["reason"])) for each in notices} == {("kept", True)}
         with tail(server, "--since", str(heard[19]["seq"])) as again:
-            assert [again.get(timeout=30) for _ in range(20)] == heard[20:]
+            assert [again.get(timeout=120) for _ in range(20)] == heard[20:]
 
 
 def test_who_may_listen_and_what_is_refused(tmp_path: Path, nats: NatsServer) -> None:

@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
-from homeostat.contracts.wire import Offer
-from homeostat.fleet.assignment import Assignment, Placement
-from homeostat.fleet.gate import Asked, Refusal, Why
+from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.wire import Candidate
+from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
+from homeostat.fleet.model import AgentState, Assignment, Node, Placement, Resource
+from homeostat.ingest.entry import Decide, IngestState, Moment
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.journal import Seq
-from homeostat.placing import placing_of
+from homeostat.recovery.placement_loop import create_placement_loop
 
 N1, N2 = HostId("n1"), HostId("n2")
+UP = ResourceState.UP
 
 
-def offer(name: str) -> Offer:
-    return Offer(ResourceId(name), ResourceKind.GUEST, Owner("blue"), "ocf:homeostat:process")
+def offer(name: str) -> Candidate:
+    return Candidate(ResourceId(name), ResourceKind.GUEST, Owner("blue"), "ocf:homeostat:process")
 
 
 MOVE = Assignment(offer("db"), N2, 2, N1)
@@ -32,27 +34,33 @@ class Path:
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self._meanwhile = meanwhile
-        self.placed: list[Placement] = []
+        self.placed: list[str] = []
         self.watch = SimpleNamespace(doubts={})
-        self.world = SimpleNamespace(topology=SimpleNamespace(is_down=lambda host: host == N1))
+        dead = Node(N1, "b1", "i1", 0, AgentState.LOST, 0, down_ns=1, fenced="off")
+        rows = [
+            Resource(ResourceId("db"), N1, ResourceKind.GUEST, Owner("blue"), "a", UP, "", 0, 0, generation=1)
+        ]
+        self.world = IngestState()
+        self.world.topology.adopt([dead, Node(N2, "b2", "i1", 0, AgentState.PRESENT, 0)], rows, [])
 
-    async def record(self, change: Callable[[Any], None]) -> Seq:
+    async def record(self, decide: Decide) -> Seq:
         self._meanwhile()
-        change(SimpleNamespace(placed=self.placed.append))
+        decided = decide(self.world, Moment(1, 1, 0.5, 0))
+        self.placed = [row.id for row in decided.resources]
         return Seq(1)
 
 
 @pytest.mark.parametrize("held", [False, True])
 async def test_a_host_that_is_held_meanwhile_keeps_its_guests(held: bool) -> None:
-    refusals: list[Refusal] = []
+    refusals: list[GateRefusal] = []
 
-    def ask(asked: Asked) -> Refusal | None:
-        assert asked == Asked("resources", "start_elsewhere", N1, 7)
+    def ask(asked: GateRequest) -> GateRefusal | None:
+        assert asked == GateRequest("recovery", "start_elsewhere", N1, 7)
         return refusals[0] if refusals else None
 
-    path = Path(lambda: refusals.append(Refusal(Why.HELD, "new disks")) if held else None)
+    path = Path(lambda: refusals.append(GateRefusal(GateReason.HELD, "new disks")) if held else None)
     aftermath: Any = SimpleNamespace(ask=ask)
-    placing = placing_of(path, aftermath, 7, SystemClock())  # type: ignore[arg-type]
+    placing = create_placement_loop(path, aftermath, 7, SystemClock())  # type: ignore[arg-type]
     assert placing.verdict(N1) is None
     await placing.assign(Placement((MOVE, FIRST)))
-    assert path.placed == [Placement((FIRST,) if held else (MOVE, FIRST))]
+    assert path.placed == (["cache"] if held else ["db", "cache"])

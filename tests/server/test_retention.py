@@ -9,21 +9,20 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.contracts.events.fleet import AgentReturned, JournalPruned
 from homeostat.contracts.nouns import HostId
 from homeostat.drills.store import run_table
 from homeostat.faults.store import fault_table
+from homeostat.fleet.claims import claim_table
 from homeostat.fleet.store import action_table
 from homeostat.kernel import database
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.journal import Draft, Receipt, Seq, Submission
-from homeostat.kernel.reader import Journal
-from homeostat.notices.silence_store import silence_table
-from homeostat.notices.store import outbox
-from homeostat.retention import Retention
-from homeostat.settings import RetentionSettings
+from homeostat.kernel.journal import Journal, NewEvent, Receipt, Seq, Submission
+from homeostat.notices.store import outbox, silence_table
+from homeostat.server.retention import Retention
+from homeostat.server.settings import RetentionSettings
 from store_parts import Store
 
 DAY_NS = 86_400 * 10**9
@@ -64,6 +63,14 @@ def act(number: int, outcome: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def claim(number: int, outcome: str) -> dict[str, Any]:
+    return {
+        "id": f"c-{number}", "work": "toys", "item": f"i-{number}", "host": "n1", "request": f"r-{number}",
+        "arguments": "{}", "epoch": 1, "deadline_s": 1.0, "given_seq": number, "given_ns": OLD_NS,
+        "open_item": None if outcome else f"toys i-{number}", "outcome": outcome, "ended_ns": None,
+    }  # fmt: skip
+
+
 def drill(number: int, ended: int | None) -> dict[str, Any]:
     return {
         "run": f"r-{number}", "drill": "d", "suite": "", "site": f"s-{number}", "hosts": "[]",
@@ -93,7 +100,9 @@ class Watched:
 
 
 async def prune(store: Store, settings: RetentionSettings = QUICK) -> tuple[dict[str, int], list[int]]:
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     appender.start()
     try:
         watched = Watched(appender)
@@ -111,15 +120,18 @@ async def test_what_is_old_and_over_goes_in_small_batches(store: Store) -> None:
     fill(store, outbox, [notice(n, "delivered") for n in range(2, 22)] + [notice(46, "given_up")])
     fill(store, action_table, [act(3, "ok"), act(47, "failed")])
     fill(store, run_table, [drill(4, 30), drill(5, 45), drill(6, None)])
+    fill(store, claim_table, [claim(7, "done"), claim(8, "expired"), claim(48, "done")])
     counts, sizes = await prune(store)
-    assert counts == {"notices": 20, "acts": 1, "faults": 1, "drills": 1, "events": 40, "silences": 0}
+    rows = {"notices": 20, "acts": 1, "claims": 2, "faults": 1, "drills": 1, "silences": 0}
+    assert counts == {**rows, "events": 40}
     assert max(sizes) == 7
     assert store.seqs() == list(range(41, 52))
     assert [row.id for row in store.rows(select(fault_table))] == ["f-45"]
     assert [row.key for row in store.rows(select(outbox))] == ["k-46"]
     assert [row.id for row in store.rows(select(action_table))] == ["a-47"]
+    assert [row.id for row in store.rows(select(claim_table))] == ["c-48"]
     assert sorted(row.run for row in store.rows(select(run_table))) == ["r-5", "r-6"]
-    (told,) = await Journal(store.readers, CATALOGUE).read(Seq(50))
+    (told,) = await Journal(store.readers, catalogue()).read(Seq(50))
     assert told.event == JournalPruned(through=40)
     assert (await prune(store)) == (dict.fromkeys(counts, 0), [])
 
@@ -133,6 +145,7 @@ async def test_what_is_old_and_over_goes_in_small_batches(store: Store) -> None:
         (fault_table, fault(20, "cleared", YOUNG_NS), 20),
         (outbox, notice(20, "pending"), 20),
         (action_table, act(20, None), 20),
+        (claim_table, claim(20, ""), 20),
         (database.cursor, {"loop": "slow", "seq": 19}, 20),
         (database.journal, event(41, YOUNG_NS), 41),
     ],
@@ -180,7 +193,9 @@ async def test_an_event_from_the_future_keeps_nothing_alive(store: Store) -> Non
 
 async def test_writers_are_not_kept_waiting_for_more_than_a_batch(store: Store) -> None:
     fill(store, database.journal, [event(n, OLD_NS) for n in range(1, 401)])
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     sizes: list[int] = []
     appender.on_commit(lambda _waited_s, _took_s, count: sizes.append(count))
     appender.start()
@@ -189,7 +204,7 @@ async def test_writers_are_not_kept_waiting_for_more_than_a_batch(store: Store) 
             Retention(appender, store.readers, SystemClock(), QUICK).prune(), name="prune"
         )
         for number in range(20):
-            draft = Draft(AgentReturned(HostId("n1"), str(number)), "node/n1", NOW_NS, "test", "t")
+            draft = NewEvent(AgentReturned(HostId("n1"), str(number)), "node/n1", NOW_NS, "test", "t")
             await appender.append(Submission("test", (draft,)))
         between = len(sizes)
         counts = await pruning

@@ -10,12 +10,12 @@ from alembic.config import Config
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
-from homeostat.kernel import term
+from homeostat.components import load_schemas
+from homeostat.kernel import leadership as term
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import open_engine
-from homeostat.leadership import open_store
-from homeostat.migrations import load_schemas
-from homeostat.settings import ServerSettings
+from homeostat.server.settings import ServerSettings
+from homeostat.server.store import open_store
 from real_postgresql import PostgresqlCluster
 from store_parts import until
 
@@ -36,7 +36,7 @@ async def test_the_schema_waits_for_the_term(postgresql: PostgresqlCluster, tmp_
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, OLD)
-    epoch = term.acquire(engine, "the old leader", 60.0)
+    epoch = term.acquire_term(engine, "the old leader", 60.0)
     assert epoch is not None
     nats = {"url": "nats://127.0.0.1:4222"}
     settings = ServerSettings.model_validate({"state_dir": tmp_path, "database_url": url, "nats": nats})
@@ -45,7 +45,7 @@ async def test_the_schema_waits_for_the_term(postgresql: PostgresqlCluster, tmp_
         opening = asyncio.create_task(standby.__aenter__())
         await until(lambda: any("standing by" in each["event"] for each in said))
     assert version(engine) == OLD
-    term.release(engine, "the old leader", epoch)
+    term.release_term(engine, "the old leader", epoch)
     store = await opening
     assert version(engine) > OLD and store.leader.epoch > epoch
     await standby.__aexit__(None, None, None)

@@ -6,7 +6,7 @@ import asyncio
 import math
 
 from homeostat.kernel.clock import SystemClock
-from homeostat.leadership import Leadership
+from homeostat.kernel.leadership import Leadership
 from store_parts import Store, until
 
 TTL_S = 1.5

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from homeostat.cli import app
-from homeostat.sim.disk import Disk
+from homeostat.sim.database import SimDatabase
 from homeostat.sim.run import run_seed
 
 
@@ -18,7 +18,7 @@ from homeostat.sim.run import run_seed
 def directory(tmp_path: Path) -> Path:
     """A state directory with the database of a simulated run, open as that of a running server is."""
     (tmp_path / "server").mkdir()
-    disk = Disk(tmp_path / "server")
+    disk = SimDatabase(tmp_path / "server")
     run_seed(3, disk)
     return tmp_path
 
@@ -45,7 +45,7 @@ def test_a_good_database_is_called_good_and_left_alone(directory: Path) -> None:
         ("UPDATE action SET outcome = NULL, intended_ns = 1", "I10"),
         ("DELETE FROM journal WHERE kind = 'FaultRaised'", "raised before cleared"),
         ("DELETE FROM journal WHERE kind = 'HostJoined'", "a host is accused"),
-        ("DELETE FROM journal WHERE kind = 'HostDown'", "no harm but through the gate"),
+        ("DELETE FROM journal WHERE kind = 'HostDown'", "no disruptive action but through the gate"),
         ("UPDATE journal SET payload = replace(payload, '\"epoch\":1,', '\"epoch\":0,')", "no write under"),
     ],
 )
@@ -63,3 +63,20 @@ def test_without_a_database_it_says_what_to_do(tmp_path: Path) -> None:
     code, said = checked(tmp_path)
     assert code == 4
     assert "--dir" in said
+
+
+def test_acts_whose_intent_no_disk_had_are_counted_and_named(directory: Path) -> None:
+    assert "I1:" not in checked(directory)[1]
+    database = sqlite3.connect(directory / "server" / "homeostat.db")
+    (seq,) = database.execute("SELECT min(seq) FROM journal WHERE kind = 'ActionIntended'").fetchone()
+    database.execute(
+        "UPDATE journal SET payload = json_set(payload, '$.uncommitted', json('true')) WHERE seq = ?", (seq,)
+    )
+    database.commit()
+    database.close()
+    code, said = checked(directory)
+    assert code == 0, "it is told, and no violation"
+    assert said.startswith("I1: 1 act with an intent that was only in memory")
+    assert f"(event {seq})" in said
+    (act,) = json.loads(checked(directory, "--json")[1])["uncommitted"]
+    assert act["event"] == seq and act["action"] in said

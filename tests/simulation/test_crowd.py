@@ -7,26 +7,25 @@ from dataclasses import replace
 
 import pytest
 
-from homeostat.faults.aftermath import Aftermath
 from homeostat.fleet.gate import Situation
-from homeostat.sim.crowd import RECOVERY_S, SERVICES_DIE, Crowd, run_crowd
-from homeostat.sim.disk import Disk
-from homeostat.sim.parts import SimParts
-
-HOSTS = 300
-
-
-@pytest.fixture(scope="module")
-def crowd() -> Crowd:
-    with closing(Disk.in_memory()) as disk:
-        return run_crowd(HOSTS, disk)
+from homeostat.recovery.after_death import FencingLoop
+from homeostat.sim.database import SimDatabase
+from homeostat.sim.run import RECOVERY_S, SERVICES_DIE, LargeFleetReport, run_large_fleet
+from homeostat.sim.under_test import ClassesUnderTest
 
 
-def most_messages(hit: int, outages: int) -> dict[str, float]:
+@pytest.fixture(scope="module", params=[90, pytest.param(300, marks=pytest.mark.slow)])
+def crowd(request: pytest.FixtureRequest) -> LargeFleetReport:
+    """300 hosts take a minute, so a smaller fleet goes first."""
+    with closing(SimDatabase.in_memory()) as disk:
+        return run_large_fleet(request.param, disk)
+
+
+def most_messages(hosts: int, hit: int, outages: int) -> dict[str, float]:
     """No storm: the heartbeats that there always are and one more of each host that returns; of what died on
     them two observations each at most, acknowledged once; and nobody is asked for everything."""
     return {
-        "heartbeat": HOSTS * (RECOVERY_S + 1) + hit,
+        "heartbeat": hosts * (RECOVERY_S + 1) + hit,
         "observations": 2 * outages,
         "acknowledged": 2 * outages,
     }
@@ -40,9 +39,9 @@ def within(sent: dict[str, int], most: dict[str, float]) -> bool:
     "order 200 of 300 simulated hosts silent at once: no harm done, one notice to a person, "
     "recovery without a storm"
 )
-def test_most_hosts_silent_at_once_harm_nobody_and_return_without_a_storm(crowd: Crowd) -> None:
+def test_most_hosts_silent_at_once_harm_nobody_and_return_without_a_storm(crowd: LargeFleetReport) -> None:
     told = crowd.stories["most are silent at once"]
-    assert told.hit == 200
+    assert told.hit == crowd.hosts * 2 // 3
     assert (told.accused, told.fenced, told.refused) == (0, 0, {})
     assert told.told.pop(("evidence_lost", "raised")) == 1
     assert told.told.pop(("evidence_lost", "cleared")) == 1
@@ -52,34 +51,37 @@ def test_most_hosts_silent_at_once_harm_nobody_and_return_without_a_storm(crowd:
         ("resource_down", "cleared"): SERVICES_DIE,
     }
     assert told.absent == 0
-    assert within(told.sent, most_messages(told.hit, SERVICES_DIE)), told.sent
+    assert within(told.sent, most_messages(crowd.hosts, told.hit, SERVICES_DIE)), told.sent
 
 
-def test_two_dead_hosts_of_many_are_fenced(crowd: Crowd) -> None:
+def test_two_dead_hosts_of_many_are_fenced(crowd: LargeFleetReport) -> None:
     told = crowd.stories["2 hosts die"]
     assert (told.hit, told.accused, told.fenced, told.refused) == (2, 2, 2, {})
     assert told.told == {("host_down", "raised"): 2, ("host_down", "cleared"): 2}
     assert told.absent == 0
-    assert within(told.sent, most_messages(told.hit, 2)), told.sent
+    assert within(told.sent, most_messages(crowd.hosts, told.hit, 2)), told.sent
 
 
 @pytest.mark.seed("order too many hosts that die at once are told and not fenced")
-def test_a_third_that_dies_at_once_trips_the_storm_breaker_before_the_first_is_fenced(crowd: Crowd) -> None:
+def test_a_third_that_dies_at_once_trips_the_storm_breaker_before_the_first_is_fenced(
+    crowd: LargeFleetReport,
+) -> None:
     told = crowd.stories["a third dies at once"]
-    assert (told.hit, told.accused, told.fenced) == (100, 100, 0)
-    assert told.refused == {"storm": 100}
+    third = crowd.hosts // 3
+    assert (told.hit, told.accused, told.fenced) == (third, third, 0)
+    assert told.refused == {"storm": 2 * third}, "neither fenced nor marked down at the cloud"
     assert told.told.pop(("acts_stopped", "raised")) == 1, "a person is told once, whatever is stopped"
     assert told.told.pop(("acts_stopped", "cleared")) == 1
-    assert told.told == {("host_down", "raised"): 100, ("host_down", "cleared"): 100}
+    assert told.told == {("host_down", "raised"): third, ("host_down", "cleared"): third}
     assert told.absent == 0
-    assert within(told.sent, most_messages(told.hit, 100)), told.sent
+    assert within(told.sent, most_messages(crowd.hosts, told.hit, 100)), told.sent
 
 
-def test_all_checkers_are_content(crowd: Crowd) -> None:
+def test_all_checkers_are_content(crowd: LargeFleetReport) -> None:
     assert not crowd.violations
 
 
-class _CountsOnlyTheAccused(Aftermath):
+class _CountsOnlyTheAccused(FencingLoop):
     """Hosts die together and are accused one after the other: the first few look like single deaths."""
 
     def _situation(self) -> Situation:
@@ -90,6 +92,8 @@ class _CountsOnlyTheAccused(Aftermath):
 
 def test_a_storm_breaker_that_counts_only_the_accused_comes_too_late() -> None:
     """So the figure above means something."""
-    with closing(Disk.in_memory()) as disk:
-        told = run_crowd(60, disk, SimParts(aftermath=_CountsOnlyTheAccused)).stories["a third dies at once"]
+    with closing(SimDatabase.in_memory()) as disk:
+        told = run_large_fleet(60, disk, ClassesUnderTest(_CountsOnlyTheAccused)).stories[
+            "a third dies at once"
+        ]
     assert told.fenced > 0

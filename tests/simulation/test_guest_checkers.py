@@ -9,8 +9,11 @@ from homeostat.contracts.events.resources import GuestAssigned, GuestMoved, Reso
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
 from homeostat.fleet.settings import FleetSettings, GateSettings
 from homeostat.kernel.journal import Envelope, Seq
-from homeostat.sim import story
-from homeostat.sim.checkers import Evidence, Record, at_home, fenced_first, one_host
+from homeostat.sim import history as story
+from homeostat.sim.checkers import CheckerEvidence, DatabaseContents
+from homeostat.sim.checkers import hosts as at_home
+from homeostat.sim.checkers import hosts as fenced_first
+from homeostat.sim.checkers import hosts as one_host
 
 G, BLUE = ResourceId("g"), Owner("blue")
 N1, N2, N3 = HostId("n1"), HostId("n2"), HostId("n3")
@@ -42,7 +45,7 @@ def back(host: HostId) -> Told:
     return HostBack(host, "again", 1), None
 
 
-def evidence(*told: Told) -> Evidence:
+def evidence(*told: Told) -> CheckerEvidence:
     """A journal whose events are numbered from 1."""
     events = tuple(
         Envelope(
@@ -59,7 +62,7 @@ def evidence(*told: Told) -> Evidence:
         )
         for number, (event, cause) in enumerate(told, 1)
     )
-    return Evidence(Record(events, (), (), ()))
+    return CheckerEvidence(DatabaseContents(events, (), (), ()))
 
 
 GOOD = (assigned(), up(N1), down(N1), fenced(N1), moved(N1, N2, 2, 4), up(N2), back(N1))
@@ -70,10 +73,10 @@ GOOD = (assigned(), up(N1), down(N1), fenced(N1), moved(N1, N2, 2, 4), up(N2), b
 def test_a_guest_that_moves_after_the_receipt_and_comes_up_there_is_right() -> None:
     again = (down(N2), fenced(N2), moved(N2, N1, 3, 9), up(N1))
     good = evidence(*GOOD, *again)
-    assert not list(one_host.check(good))
-    assert not list(fenced_first.check(good))
+    assert not list(one_host.check_on_one_host(good))
+    assert not list(fenced_first.check_fenced_before_moved(good))
     pruned = evidence(down(N1), fenced(N1), moved(N1, N2, 7, 2), up(N2))
-    assert not list(one_host.check(pruned)), "its first assignment may have been pruned"
+    assert not list(one_host.check_on_one_host(pruned)), "its first assignment may have been pruned"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_a_guest_that_moves_after_the_receipt_and_comes_up_there_is_right() -> N
     ],
 )
 def test_a_guest_in_two_places_is_found(told: tuple[Told, ...]) -> None:
-    assert [each.about for each in one_host.check(evidence(*told))] == ["resource/g"]
+    assert [each.about for each in one_host.check_on_one_host(evidence(*told))] == ["resource/g"]
 
 
 @pytest.mark.parametrize(
@@ -105,31 +108,31 @@ def test_a_guest_in_two_places_is_found(told: tuple[Told, ...]) -> None:
     ],
 )
 def test_a_move_without_its_receipt_is_found(told: tuple[Told, ...]) -> None:
-    assert [each.about for each in fenced_first.check(evidence(*told))] == ["resource/g"]
+    assert [each.about for each in fenced_first.check_fenced_before_moved(evidence(*told))] == ["resource/g"]
 
 
-def story_of(*facts: story.Fact) -> Evidence:
+def story_of(*facts: story.HistoryFact) -> CheckerEvidence:
     """What really happened, a second after each other, with an empty journal."""
-    told = story.Story(
-        [story.Line(float(at_s), "world", fact) for at_s, fact in enumerate(facts)], guests=(G,)
+    told = story.RunHistory(
+        [story.HistoryLine(float(at_s), "world", fact) for at_s, fact in enumerate(facts)], guests=(G,)
     )
-    fleet = FleetSettings(gate=GateSettings(armed=["faults", "resources"]))
-    return Evidence(Record((), (), (), ()), told, fleet=fleet)
+    fleet = FleetSettings(gate=GateSettings(armed=["recovery"]))
+    return CheckerEvidence(DatabaseContents((), (), (), ()), told, fleet=fleet)
 
 
-def starts(host: HostId) -> story.Fact:
+def starts(host: HostId) -> story.HistoryFact:
     return story.ActBegan(host, G, "start", f"a-{host}")
 
 
-def runs(host: HostId) -> story.Fact:
+def runs(host: HostId) -> story.HistoryFact:
     return story.GuestRuns(G, host)
 
 
-def ends(host: HostId) -> story.Fact:
+def ends(host: HostId) -> story.HistoryFact:
     return story.GuestEnded(G, host)
 
 
-def dies(host: HostId) -> story.Fact:
+def dies(host: HostId) -> story.HistoryFact:
     return story.HostDied(host, "it dies")
 
 
@@ -138,33 +141,41 @@ REALLY_MOVED = (starts(N1), runs(N1), dies(N1), ends(N1), story.HostBooted(N1), 
 
 def test_a_process_that_ends_with_its_host_and_starts_elsewhere_is_right() -> None:
     good = story_of(*REALLY_MOVED)
-    assert not [*one_host.check(good), *fenced_first.check(good), *at_home.check(good)]
+    assert not [
+        *one_host.check_on_one_host(good),
+        *fenced_first.check_fenced_before_moved(good),
+        *at_home.check_no_guest_lost(good),
+    ]
 
 
 def test_two_processes_of_a_guest_are_found_whatever_the_journal_says() -> None:
     twice = story_of(*REALLY_MOVED, runs(N3))
-    assert [each.says for each in one_host.check(twice)] == [
+    assert [each.says for each in one_host.check_on_one_host(twice)] == [
         "at 7.000 s it begins to run on n3 and still runs on n2"
     ]
 
 
 def test_a_start_elsewhere_while_its_host_was_never_off_is_found() -> None:
     early = story_of(starts(N1), runs(N1), ends(N1), starts(N2))
-    assert [each.invariant for each in fenced_first.check(early)] == [fenced_first.NAME]
+    assert [each.invariant for each in fenced_first.check_fenced_before_moved(early)] == [
+        fenced_first.FENCED_BEFORE_MOVED
+    ]
     again = story_of(*REALLY_MOVED, ends(N2), starts(N1))
-    assert len(list(fenced_first.check(again))) == 1, "what N1 was once off for is over"
+    assert len(list(fenced_first.check_fenced_before_moved(again))) == 1, "what N1 was once off for is over"
 
 
 def test_a_guest_that_runs_nowhere_in_the_end_is_lost() -> None:
-    assert [each.about for each in at_home.check(story_of(*REALLY_MOVED, ends(N2)))] == ["resource/g"]
+    assert [each.about for each in at_home.check_no_guest_lost(story_of(*REALLY_MOVED, ends(N2)))] == [
+        "resource/g"
+    ]
 
 
 def test_a_guest_that_stays_on_a_host_which_died_in_peace_is_lost() -> None:
-    trial = story.Trial(N1, 9.0)
+    trial = story.DeathTrial(N1, 9.0)
     stays = story_of(starts(N1), runs(N1), trial, ends(N1), story.HostBooted(N1), runs(N1))
     lines = stays.story.lines if stays.story is not None else []
-    lines[3] = story.Line(2.0, "world", ends(N1))
-    lines[5] = story.Line(9.5, "world", runs(N1))
-    assert [each.says for each in at_home.check(stays)] == [
+    lines[3] = story.HistoryLine(2.0, "world", ends(N1))
+    lines[5] = story.HistoryLine(9.5, "world", runs(N1))
+    assert [each.says for each in at_home.check_no_guest_lost(stays)] == [
         "its host died at 2.000 s and it was not started elsewhere"
     ]

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeostat.drills.language.catalogue import catalogue
+from homeostat.drills.language.catalogue import read_catalogue
 from homeostat.drills.model import Drill, Suite
-from homeostat.drills.node_settings import DrillSettings, InjectorKind, read_drilled_node
-from homeostat.drills.planning.fitting import fitted
-from homeostat.drills.planning.preparation import check_fit, order_of
+from homeostat.drills.node.settings import HostDrillSettings, InjectorKind, read_drilled_node
+from homeostat.drills.planning.preparation import check_fit, fit_to_site, injector_order
 from homeostat.drills.site import Site, read_site
-from homeostat.kernel.config import checked
+from homeostat.kernel.config import validate
 from testbed.access import (
     MACHINE,
     clouds,
@@ -174,7 +173,7 @@ def test_drills_read_what_they_may_do_from_the_nodes_own_file() -> None:
     for node in NODES:
         file = node_files(PLAN, node, KEYS)[DRILLED]
         assert not file.mode & 0o022  # one that others may write is refused
-        read = DrillSettings.model_validate_json(file.text)
+        read = HostDrillSettings.model_validate_json(file.text)
         assert read.enabled
         assert set(read.injectors) == set(InjectorKind) - {InjectorKind.node_power}
         assert {api.name for api in APIS} <= set(read.profiles)
@@ -238,22 +237,22 @@ def test_every_drill_of_an_openstack_fits_the_site(plan: Plan, tmp_path: Path) -
     path.write_text(yaml.safe_dump(site(plan, tmp_path, tmp_path / "openstack")))
     read = read_site(path)
     for suite in ("opnfv-ha", "opnfv-ha-variants"):
-        found = catalogue().suite(suite).found
+        found = read_catalogue().suite(suite).found
         assert isinstance(found, Suite)
         for name in found.drills:
-            drill = catalogue().drill(name).found
+            drill = read_catalogue().drill(name).found
             assert isinstance(drill, Drill)
-            assert fitted(read, drill) == (drill, ()), "nothing is left out"
+            assert fit_to_site(read, drill) == (drill, ()), "nothing is left out"
             check_fit(read, drill, "ctl1")
 
 
 def test_the_disk_that_is_hit_is_the_nodes_own_and_the_databases() -> None:
     for database_on, found in (("infra", {}), ("ctl1", {"database": "/disk/upper/var/lib/mysql"})):
         plan = replace(PLAN, database_on=database_on)
-        read = checked(Site, site(plan, Path("/access"), Path("/client")))
-        drill = catalogue().drill("controller-disk-io-overload").found
+        read = validate(Site, site(plan, Path("/access"), Path("/client")))
+        drill = read_catalogue().drill("controller-disk-io-overload").found
         assert isinstance(drill, Drill)
-        order = order_of(read, drill.fault, "ctl1", "r-1", 30)
+        order = injector_order(read, drill.fault, "ctl1", "r-1", 30)
         assert order["target"].get("data", {}) == found
         permitted = json.loads(node_files(plan, CTL1, KEYS)[DRILLED].text)
         assert permitted["writable_paths"] == ["/disk"]
@@ -272,7 +271,7 @@ def test_the_site_says_what_is_not_as_in_a_real_cloud() -> None:
 
 
 def test_what_is_down_is_started_by_the_nodes_own_supervisor() -> None:
-    read = DrillSettings.model_validate_json(node_files(PLAN, CTL1, KEYS)[DRILLED].text)
+    read = HostDrillSettings.model_validate_json(node_files(PLAN, CTL1, KEYS)[DRILLED].text)
     assert read.programs["restart-nova-api"].argv[-2:] == ("restart", "nova-api")
     assert {f"restart-{api.name}" for api in APIS} <= set(read.programs)
     assert {"restart-haproxy", "restart-keepalived"} <= set(read.programs)

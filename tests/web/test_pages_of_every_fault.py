@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.contracts.events.faults import FaultRaised
+from homeostat.contracts.faults import Fault, FaultState
 from homeostat.contracts.nouns import FLEET_SUBJECT, FaultId, FaultKind, Owner, Severity, fault_subject
-from homeostat.faults.model import Fault, FaultState
 from homeostat.faults.store import fault_raised
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.database import open_engine, upgrade
-from homeostat.kernel.journal import Draft, Local, Submission
+from homeostat.kernel.database import open_engine
+from homeostat.kernel.journal import EventIndex, NewEvent, Submission
+from homeostat.migrations import upgrade
 from real_parts import NatsServer
 from running_server import RunningServer, running_server
 
@@ -45,7 +46,7 @@ def submission(number: int, kind: FaultKind, about: str, state: FaultState) -> S
         Owner("infrastructure"),
         "planted",
         state,
-        Local(0),
+        EventIndex(0),
         "t",
         now_ns,
         None,
@@ -55,7 +56,7 @@ def submission(number: int, kind: FaultKind, about: str, state: FaultState) -> S
     if state is FaultState.CLEARED:
         raised = replace(raised, cleared_ns=now_ns, cleared_reason="right again")
     event = FaultRaised(fault, kind, Severity.MAJOR, about, raised.owner, "planted", now_ns)
-    draft = Draft(event, fault_subject(fault), now_ns, "server", "t", None)
+    draft = NewEvent(event, fault_subject(fault), now_ns, "server", "t", None)
     return Submission("faults", (draft,), (fault_raised(raised),))
 
 
@@ -65,7 +66,7 @@ async def planted(tmp_path: Path) -> list[str]:
     url = f"sqlite:///{tmp_path}/homeostat.db"
     upgrade(url)
     engine = open_engine(url)
-    appender = Appender(engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock())
     appender.start()
     wanted = [(kind, about, state) for kind in FaultKind for about in SUBJECTS for state in FaultState]
     for number, (kind, about, state) in enumerate(wanted):

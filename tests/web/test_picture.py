@@ -7,15 +7,16 @@ from dataclasses import asdict, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeostat.components import journal_view
 from homeostat.contracts.events.faults import FaultCleared, FaultRaised
 from homeostat.contracts.events.notices import NoticeDelivered, NoticeGivenUp, NoticeQueued
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceDown, ResourceUp
 from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, ResourceId, ResourceKind, Severity
+from homeostat.faults.api import explain_events
 from homeostat.faults.checkpoints import Numbering
-from homeostat.faults.explanation import explained
+from homeostat.faults.pages import TimelineLane, lanes, timeline_picture
 from homeostat.faults.timeline import timeline
 from homeostat.kernel.journal import Envelope, Seq
-from homeostat.web.picture import Lane, lanes, picture
 
 F, R, H, BLUE = FaultId("f-1"), ResourceId("web"), HostId("n1"), Owner("blue")
 START_NS = 1_700_000_000_000_000_000
@@ -52,16 +53,16 @@ def test_every_checkpoint_has_its_lane_and_an_end_is_joined_to_its_beginning() -
         "node/n1 sees web down": (0, 0),
         "the fault is open": (0, 300),
         "node/n1: restart": (0, 300),
-        "s is told: raised": (2, 9),
+        "notice to s: raised": (2, 9),
         "node/n1 sees web up": (300, 300),
         "over": (300, 300),
         "watched until it counts as over": (300, 800),
-        "s is not told: cleared": (800, 805),
+        "notice to s given up: cleared": (800, 805),
     }
 
 
 def test_what_is_not_over_goes_on_to_the_edge() -> None:
-    drawn = picture(lanes(whole_chain()[:3]), now_ms=1_500)
+    drawn = timeline_picture(lanes(whole_chain()[:3]), now_ms=1_500)
     fault = next(bar for bar in drawn.bars if bar.kind == "fault")
     assert fault.x + fault.width == 100
     assert fault.time == "at 0 ms, goes on"
@@ -72,20 +73,20 @@ def test_an_unknown_event_is_shown_by_its_name() -> None:
 
 
 def test_no_event_is_no_picture() -> None:
-    assert picture(lanes([]), now_ms=0).bars == ()
+    assert timeline_picture(lanes([]), now_ms=0).bars == ()
 
 
 @given(
     st.lists(
         st.tuples(st.floats(0, 1e10), st.none() | st.floats(0, 1e10)).map(
-            lambda span: Lane("x", "act", span[0], None if span[1] is None else max(span))  # type: ignore[type-var]
+            lambda span: TimelineLane("x", "act", span[0], None if span[1] is None else max(span))  # type: ignore[type-var]
         ),
         max_size=20,
     ),
     st.floats(0, 1e10),
 )
-def test_every_bar_and_mark_is_inside_the_picture(found: list[Lane], now_ms: float) -> None:
-    drawn = picture(found, now_ms)
+def test_every_bar_and_mark_is_inside_the_picture(found: list[TimelineLane], now_ms: float) -> None:
+    drawn = timeline_picture(found, now_ms)
     assert len(drawn.bars) == len(found)
     for bar in drawn.bars:
         assert bar.x >= 0
@@ -107,10 +108,10 @@ def test_endpoints_of_one_subscription_are_told_apart() -> None:
         for at, whom in enumerate(("s", "s/2"))
     ]
     chain = [*raised, *queued, *ended]
-    assert {"s is told: raised", "s/2 is told: raised"} <= {lane.label for lane in lanes(chain)}
-    assert [row.what for row in explained(chain)][-2:] == [
-        "s was told (first try)",
-        "s/2 was told (first try)",
+    assert {"notice to s: raised", "notice to s/2: raised"} <= {lane.label for lane in lanes(chain)}
+    assert [row.what for row in explain_events(chain, journal_view().sentence)][-2:] == [
+        "Notice to s delivered (first try)",
+        "Notice to s/2 delivered (first try)",
     ]
     said = [replace(each, payload=asdict(each.event)) for each in chain]  # type: ignore[call-overload]
     view = timeline(said, F, Numbering.BLUEPRINT, "s/2")

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeostat.contracts.events import CATALOGUE
-from homeostat.contracts.events.access import TokenIssued
+from homeostat.components import catalogue, journal_view
 from homeostat.contracts.events.faults import FaultRaised
-from homeostat.contracts.events.fleet import HostBack, HostDown, HostFenced, HostJoined, HostMarked
+from homeostat.contracts.events.fleet import (
+    HostBack,
+    HostDown,
+    HostFenced,
+    HostJoined,
+    HostMarked,
+    TokenIssued,
+)
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceUp
+from homeostat.contracts.faults import Fault, FaultState
 from homeostat.contracts.nouns import (
     INFRASTRUCTURE,
     FaultId,
@@ -25,17 +32,15 @@ from homeostat.contracts.nouns import (
     ResourceState,
     Severity,
 )
-from homeostat.faults.affected import written
-from homeostat.faults.model import Fault, FaultState
+from homeostat.faults.model import encode_affected
 from homeostat.faults.store import fault_raised
 from homeostat.fleet.model import Resource
 from homeostat.fleet.store import resource_change
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.journal import Draft, Seq, Submission
-from homeostat.kernel.reader import Journal
-from homeostat.web.search import JournalPages, Search, matches
+from homeostat.kernel.journal import Journal, NewEvent, Seq, Submission
+from homeostat.web.stream import JournalPages, JournalSearch, matches
 from store_parts import Store
 
 ADMIN, BLUE = Caller("admin", Role.ADMIN, "infrastructure"), Caller("b", Role.VIEWER, "blue")
@@ -61,13 +66,13 @@ DOWN = Fault(
     trace="n1/down",
     raised_ns=1,
     raised_mono_ns=None,
-    affected=written(RESOURCES[:1]),
+    affected=encode_affected(RESOURCES[:1]),
 )
 
 
-def up(name: str, owner: str) -> Draft:
+def up(name: str, owner: str) -> NewEvent:
     event = ResourceUp(ResourceId(name), HostId("n1"), ResourceKind.GUEST, Owner(owner), "it's 100% up", 1)
-    return Draft(event, f"resource/{name}", 1, "node/n1", "t")
+    return NewEvent(event, f"resource/{name}", 1, "node/n1", "t")
 
 
 @dataclass
@@ -79,7 +84,9 @@ class Filled:
 
 @asynccontextmanager
 async def appending(store: Store) -> AsyncIterator[Appender]:
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     appender.start()
     yield appender
     await appender.close()
@@ -87,19 +94,19 @@ async def appending(store: Store) -> AsyncIterator[Appender]:
 
 @pytest.fixture
 async def filled(store: Store) -> AsyncIterator[Filled]:
-    drafts = [Draft(HostJoined(HostId("n1"), "boot"), "node/n1", 1, "node/n1", "t")]
+    drafts = [NewEvent(HostJoined(HostId("n1"), "boot"), "node/n1", 1, "node/n1", "t")]
     for name, owner in (("mine", "blue"), ("theirs", "green")) * 300:
         drafts.append(up(name, owner))
         intent = ActionIntended(f"{name}-{len(drafts)}", "restart", "node/n1", 5, "died")
-        drafts.append(Draft(intent, f"resource/{name}", 1, "node/n1", "t"))
-    drafts.append(Draft(TokenIssued("t", "viewer", Owner("blue")), "token/t", 1, "access", "t"))
+        drafts.append(NewEvent(intent, f"resource/{name}", 1, "node/n1", "t"))
+    drafts.append(NewEvent(TokenIssued("t", "viewer", Owner("blue")), "token/t", 1, "access", "t"))
     rows = tuple(resource_change(row, is_new=True) for row in RESOURCES)
     async with appending(store) as appender:
         await appender.append(Submission("t", tuple(drafts), rows))
-    yield Filled(JournalPages(Journal(store.readers, CATALOGUE), store.readers))
+    yield Filled(JournalPages(Journal(store.readers, catalogue()), store.readers, journal_view().visible))
 
 
-async def everything(filled: Filled, caller: Caller, search: Search) -> list[int]:
+async def everything(filled: Filled, caller: Caller, search: JournalSearch) -> list[int]:
     seqs: list[int] = []
     before: int | None = None
     while True:
@@ -111,31 +118,31 @@ async def everything(filled: Filled, caller: Caller, search: Search) -> list[int
 
 
 async def test_pages_together_are_everything_newest_first(filled: Filled) -> None:
-    assert await everything(filled, ADMIN, Search()) == list(range(1202, 0, -1))
+    assert await everything(filled, ADMIN, JournalSearch()) == list(range(1202, 0, -1))
 
 
 async def test_a_project_sees_its_own_and_nothing_of_hosts_and_tokens(filled: Filled) -> None:
-    seqs = await everything(filled, BLUE, Search())
+    seqs = await everything(filled, BLUE, JournalSearch())
     assert len(seqs) == 600
     events = await filled.pages.journal.read(Seq(0), 2000)
     assert {event.subject for event in events if event.seq in set(seqs)} == {"resource/mine"}
-    assert await everything(filled, SLY, Search()) == []
+    assert await everything(filled, SLY, JournalSearch()) == []
 
 
 @pytest.mark.parametrize(
     "search",
     [
-        Search(kind="ResourceUp"),
-        Search(subject="RESOURCE/MINE"),
-        Search(text="100% UP"),
-        Search(text="%"),
-        Search(text="_oi"),
-        Search(text="BOOT"),
-        Search(kind="ActionIntended", subject="theirs", text="restart"),
-        Search(text="no such thing"),
+        JournalSearch(kind="ResourceUp"),
+        JournalSearch(subject="RESOURCE/MINE"),
+        JournalSearch(text="100% UP"),
+        JournalSearch(text="%"),
+        JournalSearch(text="_oi"),
+        JournalSearch(text="BOOT"),
+        JournalSearch(kind="ActionIntended", subject="theirs", text="restart"),
+        JournalSearch(text="no such thing"),
     ],
 )
-async def test_the_stream_finds_what_the_table_finds(filled: Filled, search: Search) -> None:
+async def test_the_stream_finds_what_the_table_finds(filled: Filled, search: JournalSearch) -> None:
     events = await filled.pages.journal.read(Seq(0), 2000)
     by_stream = [event.seq for event in reversed(events) if matches(search, event)]
     assert await everything(filled, ADMIN, search) == by_stream
@@ -157,7 +164,7 @@ async def the_death(store: Store, trace: str) -> None:
         ("resource/theirs", ActionIntended("start-2", "start", "resources", 5, "its host is fenced")),
     ]
     async with appending(store) as appender:
-        drafts = tuple(Draft(event, subject, 1, "faults", trace) for subject, event in events)
+        drafts = tuple(NewEvent(event, subject, 1, "faults", trace) for subject, event in events)
         await appender.append(Submission("faults", drafts, (fault_raised(DOWN),)))
 
 
@@ -181,7 +188,7 @@ async def test_a_project_sees_that_its_host_died_and_nothing_of_others_there(
     assert await seen(GREEN) == [("ActionIntended", "resource/theirs")], "nothing of it ran there"
     assert await seen(SLY) == []
     assert len(await seen(ADMIN)) == 9
-    assert await everything(filled, BLUE, Search(text="green")) == [], "nor can it be searched for"
+    assert await everything(filled, BLUE, JournalSearch(text="green")) == [], "nor can it be searched for"
 
 
 async def test_a_death_that_no_fault_tells_of_is_for_administrators(filled: Filled, store: Store) -> None:

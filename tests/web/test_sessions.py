@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
-from homeostat.contracts.events import CATALOGUE
+from homeostat.components import catalogue
 from homeostat.kernel.access import Caller, Role, Token, hash_token, insert_token, remove_token
 from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.database import journal
 from homeostat.kernel.errors import NotAllowed
 from homeostat.kernel.journal import Submission
-from homeostat.web.sessions import Links, Sessions, Visitor
-from homeostat.web.store import session_table
+from homeostat.web.sessions import Links, Sessions, Visitor, session_table
 from store_parts import Store
 
 BLUE = Caller("blue-eyes", Role.VIEWER, "blue")
@@ -50,7 +49,9 @@ class Opened:
 
 @pytest.fixture
 async def opened(store: Store) -> AsyncIterator[Opened]:
-    appender = Appender(store.engine, CATALOGUE, epoch=None, settings=AppenderSettings(), clock=SystemClock())
+    appender = Appender(
+        store.engine, catalogue(), epoch=None, settings=AppenderSettings(), clock=SystemClock()
+    )
     appender.start()
     clock = SetClock()
     row = Token(BLUE.name, hash_token("hs_blue"), BLUE.role, BLUE.owner, 0)

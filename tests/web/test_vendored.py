@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from homeostat.web.assets import STATIC, asset_url, assets
+from homeostat.web.page_route import STATIC, asset_url, assets
 
 VENDOR = STATIC / "vendor"
 

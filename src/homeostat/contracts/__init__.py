@@ -1,1 +1,1 @@
-"""What rooms and processes know of each other: nouns, published events, server-node messages. No I/O."""
+"""Nouns, published events and messages that components and processes share. No I/O."""

@@ -1,4 +1,4 @@
-"""The nouns that more than one room uses. Plain, frozen records; ids are distinct types, not bare strings.
+"""The nouns that components share. Plain, frozen records; ids are distinct types, not bare strings.
 
 A *host* is a machine, a *node* a host with our process on it, a *guest* what a tenant runs there, a
 *resource* something an OCF agent starts, watches and stops. An *owner* is a project: it decides who may read.
@@ -14,6 +14,21 @@ HostId = NewType("HostId", str)
 ResourceId = NewType("ResourceId", str)
 FaultId = NewType("FaultId", str)
 Owner = NewType("Owner", str)
+
+HOST_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+"""A host with a node process: part of the subjects of NATS, so without dots."""
+HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$"
+"""Any other host, and a host in the DNS: may be a full domain name."""
+RESOURCE_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+OWNER = r"^[A-Za-z0-9_.-]{1,100}$"
+LABEL = r"^[a-z0-9-]{1,63}$"
+"""The name of a subscription or a token: what people choose, and read in URLs."""
+DRILL_NAME = r"^[a-z][a-z0-9-]{0,62}$"
+"""Of drills, suites, their monitors and operations: fit for a file name everywhere."""
+RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+"""A run, and the fault that it injects: part of names of files on hosts. The undo keeper has its own copy."""
+WORD = r"^[!-~]{1,255}$"
+"""A name in a filter, also of what does not exist here."""
 
 INFRASTRUCTURE = Owner("infrastructure")
 """Owns hosts and nodes. Only administrators read what belongs to it."""
@@ -45,6 +60,10 @@ class FaultKind(StrEnum):
     HOST_DOWN = "host_down"
     EVIDENCE_LOST = "evidence_lost"
     ACTS_STOPPED = "acts_stopped"
+    NODE_STORE_FULL = "node_store_full"
+    CLAIM_REFUSED = "claim_refused"
+    WITNESS_LOST = "witness_lost"
+    RUNNER_SILENT = "runner_silent"
 
 
 class Mark(StrEnum):
@@ -65,7 +84,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-class Standing(StrEnum):
+class SetPointState(StrEnum):
     """Where a promise stands now."""
 
     KEPT = "kept"
@@ -77,16 +96,20 @@ class Standing(StrEnum):
 class SetPoint:
     """A promise with a number: one row of `homeostat status`.
 
-    `value` is the measured value in `unit`, None when nothing has been measured yet.
+    `value` is the measured value in `unit`, None when nothing was measured: then it is never *kept*.
+    `project` is whose row it is where each project has one, empty otherwise. `needs_nodes`: it is known only
+    while the server hears its nodes; False for what it measures by itself.
     """
 
-    room: str
+    component: str
     promise: str
     limit: float
     unit: str
     value: float | None
-    standing: Standing
+    standing: SetPointState
     detail: str = ""
+    project: str = ""
+    needs_nodes: bool = True
 
 
 FLEET_SUBJECT = "fleet"
@@ -97,27 +120,42 @@ GATE_SUBJECT = "fleet/gate"
 
 
 def node_subject(host: HostId) -> str:
-    """The journal's subject of a node."""
     return f"node/{host}"
 
 
+def store_subject(host: HostId) -> str:
+    """The journal's subject of the observation store of a node."""
+    return f"store/{host}"
+
+
+def runner_subject(host: HostId) -> str:
+    """Of the process that looks after what runs on this host, beside its node process."""
+    return f"runner/{host}"
+
+
 def cloud_subject(host: HostId) -> str:
-    """The journal's subject of what a cloud is told of a host."""
     return f"cloud/{host}"
 
 
+def assignment_subject(host: HostId) -> str:
+    """Of what the node of this host claims about guests and projects, beside its node process."""
+    return f"assignment/{host}"
+
+
+def witness_subject(host: HostId) -> str:
+    """Of the outside probes of this host."""
+    return f"witness/{host}"
+
+
 def resource_subject(resource: ResourceId) -> str:
-    """The journal's subject of a resource."""
     return f"resource/{resource}"
 
 
 def fault_subject(fault: FaultId) -> str:
-    """The journal's subject of a fault."""
     return f"fault/{fault}"
 
 
 def drill_subject(run: str) -> str:
-    """The journal's subject of a run of a drill."""
     return f"drill/{run}"
 
 

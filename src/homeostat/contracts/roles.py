@@ -1,20 +1,26 @@
 """Lines between the node process and its roles: one JSON object a line on the role's stdin and stdout.
 
 A role has no network and no store of its own. It reports every change and does nothing about it before the
-node has answered `Recorded`: then the change, and the act intended with it, survive kill -9.
+node has answered `Recorded`: then the change, and the act intended with it, survive kill -9, unless the disk
+takes nothing and the node holds them in memory.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import Finish, Intent, ResourceLevel
+from homeostat.contracts.wire import MESSAGE_BYTES_MAX, Finish, Intent, ResourceStatus
 from homeostat.kernel.errors import BadInput
 
+LOOKED_EVERY_S = 1.0
+"""Seconds between two `Looked` of a role: a node notices by its silence that it is frozen."""
+
+M = TypeVar("M")
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -24,7 +30,6 @@ def scratch_of(state_dir: Path) -> Path:
 
 
 def pid_file_of(state_dir: Path, resource: str) -> Path:
-    """Where ocf:homeostat:process keeps the pid of a resource."""
     return scratch_of(state_dir) / f"homeostat-process-{resource}.pid"
 
 
@@ -45,11 +50,12 @@ class Report:
     finished: Finish | None = None
     pid: int | None = None
     generation: int = 0
+    before_mono_ns: int = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Recorded:
-    """Node to role: report `number` is on disk."""
+    """Node to role: report `number` is on disk, or as safe as a full disk lets it be."""
 
     number: int
 
@@ -59,12 +65,22 @@ class Recalled:
     """Node to role, the first lines: what the store remembers from before the role started.
 
     `open_intents` maps a resource to the act that was intended and never finished. `more`: another line of
-    it follows.
+    it follows. `hears_looked`: the node understands `Looked`.
     """
 
-    levels: tuple[ResourceLevel, ...]
+    levels: tuple[ResourceStatus, ...]
     open_intents: dict[ResourceId, Intent]
     more: bool = False
+    hears_looked: bool = False
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class Looked:
+    """Role to node, at once and every LOOKED_EVERY_S: whether every resource has been looked at since this
+    role process began, and what was found is reported. `number` is that of its last report before this."""
+
+    number: int
+    looked: bool
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -80,12 +96,24 @@ class Assigned:
 
 
 _FROM_NODE: TypeAdapter[Recorded | Assigned] = TypeAdapter(Recorded | Assigned)
+_FROM_RUNNER: TypeAdapter[Report | Looked] = TypeAdapter(Report | Looked)
 
 
-def from_node(line: bytes) -> Recorded | Assigned:
+def parse_runner_line(line: bytes) -> Report | Looked:
+    """Any line that a runner says to its node. BadInput."""
+    if len(line) > MESSAGE_BYTES_MAX:
+        raise BadInput("line", f"{len(line)} bytes", f"at most {MESSAGE_BYTES_MAX} are read")
+    return _parsed(_FROM_RUNNER, line)
+
+
+def parse_node_line(line: bytes) -> Recorded | Assigned:
     """Any line after the first ones that a node says to a role. BadInput."""
+    return _parsed(_FROM_NODE, line)
+
+
+def _parsed(adapter: TypeAdapter[M], line: bytes) -> M:
     try:
-        return _FROM_NODE.validate_json(line)
+        return adapter.validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -27,6 +26,9 @@ M = TypeVar("M")
 _STRICT = ConfigDict(extra="forbid")
 MESSAGE_BYTES_MAX = 512 * 1024
 """Half of the NATS default `max_payload`. Larger messages are refused unread."""
+
+REQUEST_WAIT_MAX_S = 3600.0
+"""Of a node for the leader."""
 
 PARTS_MAX = 1000
 """Of one picture: about a million resources on one host."""
@@ -51,12 +53,16 @@ class Outcome(StrEnum):
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Intent:
-    """An act that a node has written down and is about to do. `action` is unique for ever."""
+    """An act that a node has written down and is about to do. `action` is unique for ever.
+
+    `uncommitted`: its disk took nothing, so that it was only in the node's memory when the act began.
+    """
 
     action: Name
     verb: Name
     deadline_s: Span
     reason: Text
+    uncommitted: bool = False
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -70,7 +76,7 @@ class Finish:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class ResourceLevel:
+class ResourceStatus:
     """The latest state of one resource, as its node sees it. `seq` is the transition that made it so.
 
     `pid` is its process on that host while it is up, None when the agent does not say which it is.
@@ -91,7 +97,7 @@ class ResourceLevel:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class Offer:
+class Candidate:
     """A guest that a node is configured to run when it is told to. `home` is where it belongs, or empty."""
 
     resource: Annotated[ResourceId, _NAME]
@@ -102,18 +108,21 @@ class Offer:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class Transition:
+class ResourceTransition:
     """One change of one resource. `at_ns` is the node's wall clock, `mono_ns` its CLOCK_BOOTTIME, 0
-    when nobody saw the moment: no length is measured from it.
+    when nobody saw the moment: no length is measured from it. `before_mono_ns` is the last moment on that
+    clock at which it was seen to be otherwise (the last good before a failure, the last bad before it was
+    up), 0 when nobody knows.
 
     `level.seq` numbers it within the node's observation store. `intended` and `finished` are the acts that
     the node's runner began or ended with this change.
     """
 
-    level: ResourceLevel
+    level: ResourceStatus
     mono_ns: Number
     intended: Intent | None = None
     finished: Finish | None = None
+    before_mono_ns: Number = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -130,7 +139,7 @@ class Observations:
     boot: Name
     sent_mono_ns: Number
     first: Number
-    transitions: tuple[Transition, ...]
+    transitions: tuple[ResourceTransition, ...]
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -139,7 +148,11 @@ class Heartbeat:
 
     `incarnation` is new at every start of the node process; `first` as in Observations. `offers` is the
     digest of the guests that it could run, empty when there are none; `assigned` that of what it was told to
-    run, empty until a server has told this incarnation.
+    run, empty until a server has told this incarnation. `store` is why the observation store cannot be
+    written as it should be (its disk is full), empty while it can. `asks`: an earlier life may have given
+    numbers that its disk never had; the server is to say how far it knows. `looked`: since this incarnation
+    began, its runner has looked at everything that `digest` is of, and still does; else a state may be old.
+    None: a node that does not say.
     """
 
     host: Annotated[HostId, _NAME]
@@ -150,6 +163,9 @@ class Heartbeat:
     first: Number = 0
     offers: Text = ""
     assigned: Text = ""
+    store: Text = ""
+    asks: bool = False
+    looked: bool | None = None
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
@@ -161,7 +177,7 @@ class Goodbye:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class Levels:
+class Snapshot:
     """node.<host>.levels: everything the node knows, the answer to a resync. `first` as in Observations.
 
     `offers` are the guests that it could run, all of them in all parts together.
@@ -173,9 +189,9 @@ class Levels:
     boot: Name
     incarnation: Name
     seq: Number
-    levels: tuple[ResourceLevel, ...]
+    levels: tuple[ResourceStatus, ...]
     first: Number = 0
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[Candidate, ...] = ()
     part: Annotated[int, Field(ge=1, le=PARTS_MAX)] = 1
     parts: Annotated[int, Field(ge=1, le=PARTS_MAX)] = 1
 
@@ -211,9 +227,11 @@ class AssignmentGiven:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class Asked:
+class NodeRequest:
     """to.<host>.asked: a question. Under the same name it may come any number of times.
 
+    `words["ask"]` names the verb: `component.verb`, or without a dot one of drills, as in 0.1. (A node
+    of 0.1 would drop a message with a field of its own; a verb that it does not know it refuses by name.)
     `life`: the incarnation of the node process that it is for; any other one refuses it. Empty: whoever is
     there. `until_ns` on the node's CLOCK_BOOTTIME: it is not begun later; 0: whenever it comes.
     """
@@ -226,7 +244,7 @@ class Asked:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class Refusal:
+class RequestFailure:
     """An error of the kernel's tree by its name; the last three are those of a BadInput."""
 
     kind: Name
@@ -237,7 +255,7 @@ class Refusal:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
-class Answered:
+class NodeResponse:
     """node.<host>.answered: what came of a question, or that it is being worked on (`taken`).
 
     `life` is the incarnation that says it, `at_ns` its CLOCK_BOOTTIME when it did.
@@ -249,50 +267,55 @@ class Answered:
     at_ns: Number
     taken: bool = False
     answer: Any = None
-    refusal: Refusal | None = None
+    refusal: RequestFailure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@checked(frozen=True, slots=True, config=_STRICT)
+class LeaderRequest:
+    """node.<host>.requests: what a node asks of the leader. Under the same name it may come any number of
+    times.
+
+    `verb` is `component.verb`. `incarnation` is the life of the node process that asks. `wait_s` from now on
+    it waits for the response: the leader does not work on it for longer.
+    """
+
+    host: Annotated[HostId, _NAME]
+    request: Name
+    incarnation: Name
+    verb: Name
+    arguments: dict[str, Any]
+    wait_s: Annotated[float, Field(ge=0, le=REQUEST_WAIT_MAX_S, allow_inf_nan=False)]
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class LeaderResponse:
+    """to.<host>.responses: what came of a request of a node, or that it is being worked on (`taken`).
+
+    `epoch` is that of the leader which says it; a node that knows a higher one does not heed it.
+    """
+
+    request: Name
+    epoch: Number
+    taken: bool = False
+    answer: Any = None
+    refusal: RequestFailure | None = None
+
+
 class Subjects:
     """The NATS subjects of one host."""
 
-    host: HostId
-
-    @property
-    def heartbeat(self) -> str:
-        return f"node.{self.host}.heartbeat"
-
-    @property
-    def observations(self) -> str:
-        return f"node.{self.host}.observations"
-
-    @property
-    def levels(self) -> str:
-        return f"node.{self.host}.levels"
-
-    @property
-    def goodbye(self) -> str:
-        return f"node.{self.host}.goodbye"
-
-    @property
-    def answered(self) -> str:
-        return f"node.{self.host}.answered"
-
-    @property
-    def acknowledged(self) -> str:
-        return f"to.{self.host}.acknowledged"
-
-    @property
-    def resync(self) -> str:
-        return f"to.{self.host}.resync"
-
-    @property
-    def assigned(self) -> str:
-        return f"to.{self.host}.assigned"
-
-    @property
-    def asked(self) -> str:
-        return f"to.{self.host}.asked"
+    def __init__(self, host: HostId) -> None:
+        self.heartbeat = f"node.{host}.heartbeat"
+        self.observations = f"node.{host}.observations"
+        self.levels = f"node.{host}.levels"
+        self.goodbye = f"node.{host}.goodbye"
+        self.answered = f"node.{host}.answered"
+        self.requests = f"node.{host}.requests"
+        self.responses = f"to.{host}.responses"
+        self.acknowledged = f"to.{host}.acknowledged"
+        self.resync = f"to.{host}.resync"
+        self.assigned = f"to.{host}.assigned"
+        self.asked = f"to.{host}.asked"
 
 
 def digest(states: Mapping[ResourceId, ResourceState]) -> str:
@@ -305,7 +328,7 @@ def assigned_digest(mine: Mapping[ResourceId, int]) -> str:
     return _hashed(f"{resource}={generation}" for resource, generation in sorted(mine.items()))
 
 
-def offers_digest(offers: Iterable[Offer]) -> str:
+def candidates_digest(offers: Iterable[Candidate]) -> str:
     """Sixteen hex digits that differ when any offer differs; empty when there are none."""
     lines = sorted(f"{o.resource}={o.kind.value},{o.owner},{o.agent},{o.home}" for o in offers)
     return _hashed(lines) if lines else ""
@@ -316,7 +339,6 @@ def _hashed(lines: Iterable[str]) -> str:
 
 
 def encode(message: object) -> bytes:
-    """A message as JSON."""
     return orjson.dumps(message)
 
 

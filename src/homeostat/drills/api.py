@@ -1,4 +1,4 @@
-"""/api/v1/drills: who may drill now, what ran, what came of it, and the halt of all.
+"""The routes of /api/v1/drills: begin, renew, report and list runs, show trends, halt and resume.
 
 Administrators and operators begin, halt and resume; viewers read what is their project's; consumers read
 nothing of it. A project's run may name only resources of its own.
@@ -16,22 +16,20 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
-from homeostat.contracts.nouns import HostId, ResourceId
+from homeostat.contracts.nouns import WORD, HostId, ResourceId
 from homeostat.drills import store
-from homeostat.drills.leader.known import KnownDrills
-from homeostat.drills.leader.noticing import KINDS, noticing
-from homeostat.drills.leader.register import Register
+from homeostat.drills.leader.register import DrillRegister, KnownDrills
+from homeostat.drills.leader.runs import KINDS, reactions_of
 from homeostat.drills.reports.model import DrillReport
 from homeostat.drills.reports.trends import Trend, trends_of
-from homeostat.drills.store import Run
+from homeostat.drills.store import RunRow
 from homeostat.fleet.model import Topology
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import Clock, iso
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import BadInput, NotAllowed
-from homeostat.kernel.http import ERRORS, CurrentCaller, Text
-from homeostat.kernel.journal import Local
-from homeostat.kernel.reader import Journal
+from homeostat.kernel.http import ERRORS, CurrentCaller, Text, view_from
+from homeostat.kernel.journal import EventIndex, Journal
 
 LIMIT_MAX = 500
 TREND_RUNS = 200
@@ -40,7 +38,7 @@ EVENTS_MAX = 10_000
 _SEQ_MAX = 2**62
 _SEED_MAX = 2**53
 
-Word = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+Word = Annotated[str, Field(pattern=WORD)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Names = Annotated[tuple[Word, ...], Field(max_length=200)]
 Reason = Annotated[Text, Field(min_length=1, max_length=500)]
@@ -50,7 +48,7 @@ Reason = Annotated[Text, Field(min_length=1, max_length=500)]
 class DrillsApi:
     """What the routes stand on: `app.state.drills`."""
 
-    register: Register
+    register: DrillRegister
     known: KnownDrills
     readers: Readers
     journal: Journal
@@ -190,13 +188,13 @@ async def list_runs(
     query = partial(store.load_runs, owner=_owner(caller), drill=_plain(drill), before=before, limit=limit)
     rows = await parts.readers.read(query)
     last = rows[-1].began_seq if len(rows) == limit else None
-    assert not isinstance(last, Local), "a stored run is committed"
+    assert not isinstance(last, EventIndex), "a stored run is committed"
     return RunList(items=[view_of(row) for row in rows], next=last, halt=shown)
 
 
 @router.post("/runs", status_code=201)
 async def begin_run(body: RunBody, caller: CurrentCaller, parts: Parts) -> RunView:
-    """Have the site. 409 while another drill has it, or all are halted; renew every second."""
+    """Claim the site for a drill. 409 while another has it or drills are halted; renew every second."""
     _refuse_lookers(caller)
     if not body.hosts and not body.resources:
         raise BadInput("hosts", [], "the hosts or the resources that are drilled")
@@ -206,7 +204,7 @@ async def begin_run(body: RunBody, caller: CurrentCaller, parts: Parts) -> RunVi
             there = rows.get(ResourceId(name))
             if there is None or not caller.may_read(there.owner):
                 raise NotAllowed(f"{name} is not there, or not of your project {caller.owner}")
-    row = Run(
+    row = RunRow(
         run=body.run,
         drill=body.drill,
         suite=body.suite or "",
@@ -217,7 +215,7 @@ async def begin_run(body: RunBody, caller: CurrentCaller, parts: Parts) -> RunVi
         owner=caller.owner,
         by=caller.name,
         began_ns=parts.clock.wall_ns(),
-        began_seq=Local(0),
+        began_seq=EventIndex(0),
     )
     await parts.register.begin(row, caller)
     return view_of((await parts.register.find(body.run, caller.may_read))[0])
@@ -233,7 +231,7 @@ async def show_run(run: RunId, caller: CurrentCaller, parts: Parts) -> RunDetail
 
 @router.post("/runs/{run}/renew")
 async def renew_run(run: RunId, caller: CurrentCaller, parts: Parts) -> Renewal:
-    """The tool is there. It must stop when it is told so: drills are halted, or its claim lapsed."""
+    """Renew the claim. The tool must stop when the answer says so: drills are halted, or its claim lapsed."""
     row = await _own(parts, caller, run)
     return Renewal(stop=await parts.register.renew(row.run))
 
@@ -251,21 +249,21 @@ async def note_injected(run: RunId, body: InjectedBody, caller: CurrentCaller, p
 async def show_noticed(run: RunId, caller: CurrentCaller, parts: Parts) -> NoticingView:
     """The faults that we raised about this run's hosts and resources since it began, and who acted."""
     row, _ = await parts.register.find(_plain(run) or "", _reads(caller))
-    assert not isinstance(row.began_seq, Local), "a stored run is committed"
+    assert not isinstance(row.began_seq, EventIndex), "a stored run is committed"
     events = await parts.journal.read(row.began_seq, EVENTS_MAX, kinds=KINDS)
     within = [each for each in events if row.ended_seq is None or each.seq <= row.ended_seq]
-    found = noticing(within, row.hosts, row.resources)
-    hidden = caller.role is not Role.ADMIN and _hidden(parts, caller)
+    found = reactions_of(within, row.hosts, row.resources)
+    rows = parts.topology().resources.values()
+    mine = {f"resource/{each.id}" for each in rows if caller.may_read(each.owner)}
+
+    def shown(subject: str) -> bool:
+        """Of a project's own run on a host, what is others' there is not shown."""
+        return caller.role is Role.ADMIN or subject in mine
+
     return NoticingView(
-        faults=[
-            RaisedView(fault=each.fault, kind=each.kind, about=each.about, told_after_ms=each.told_after_ms)
-            for each in found.faults
-            if not hidden or not hidden(each.about)
-        ],
+        faults=[view_from(RaisedView, each) for each in found.faults if shown(each.about)],
         brought_back=[
-            ReturnView(what=each.what, by=each.by)
-            for each in found.returns
-            if not hidden or not hidden(f"resource/{each.what}")
+            view_from(ReturnView, each) for each in found.returns if shown(f"resource/{each.what}")
         ],
     )
 
@@ -317,18 +315,14 @@ async def show_trends(
     return TrendList(items=await parts.readers.read(read))
 
 
-def view_of(row: Run) -> RunView:
-    """A row as the API shows it."""
-    return RunView(
-        run=row.run,
-        drill=row.drill,
+def view_of(row: RunRow) -> RunView:
+    return view_from(
+        RunView,
+        row,
         suite=row.suite or None,
-        site=row.site,
         project=row.owner,
-        by=row.by,
         hosts=list(row.hosts),
         resources=list(row.resources),
-        seed=row.seed,
         state=row.how,
         began_at=iso(row.began_ns),
         ended_at=None if row.ended_ns is None else iso(row.ended_ns),
@@ -341,7 +335,7 @@ def _halt_view(caller: Caller, by: str, why: str, owner: str, at_ns: int) -> Hal
     return HaltView(by=by if mine else None, why=why if mine else None, at=iso(at_ns))
 
 
-async def _own(parts: DrillsApi, caller: Caller, run: str) -> Run:
+async def _own(parts: DrillsApi, caller: Caller, run: str) -> RunRow:
     """A run that the caller may change; NotFound for one that is not the caller's to read."""
     row, _ = await parts.register.find(_plain(run) or "", _reads(caller))
     _refuse_lookers(caller)
@@ -364,12 +358,6 @@ def _owner(caller: Caller) -> str | None:
 def _plain(text: str | None) -> str | None:
     """What no run is called is as good as nothing: a NUL would be an error of the database."""
     return None if text is None else text.replace("\x00", "")
-
-
-def _hidden(parts: DrillsApi, caller: Caller) -> Callable[[str], bool]:
-    """Of a project's own run on a host, what is others' there is not shown."""
-    mine = {f"resource/{row.id}" for row in parts.topology().resources.values() if caller.may_read(row.owner)}
-    return lambda subject: subject not in mine
 
 
 def _text(report: DrillReport) -> str:

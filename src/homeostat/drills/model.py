@@ -1,21 +1,27 @@
-"""What a drill and a suite are, once they were read. Frozen, checked, and nothing that does anything.
+"""The model of a drill and a suite, as their files define them. Frozen and checked; no behaviour, no I/O.
 
-The aliases are the words of the file (`period: 20ms` is `period_ms`). Not the place of the rules that need
-more than one field (`rules`), nor of what a run leaves behind (`facts`).
+The aliases are the words of the file (`period: 20ms` is `period_ms`). Rules that need more than one field
+are in `language/rules`, what a run leaves behind is in `records/facts`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag
 
-from homeostat.drills.cloud_operation import CloudOperation
-from homeostat.drills.fault import Fault
-from homeostat.drills.naming import STRICT, Host, Name
-from homeostat.drills.spans import Share, Some
+from homeostat.drills.actions import (
+    CloudOperation,
+    DrillFault,
+    DrillPart,
+    Host,
+    Milliseconds,
+    Name,
+    Phase,
+    Share,
+)
 from homeostat.monitors.outage import RESOLUTION_SHARE_MAX
 
 COMMAND = r"^[a-z][a-z-]*( [a-z][a-z-]*)* list$"
@@ -54,10 +60,8 @@ class Layer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DrillTarget(DrillPart):
     """One thing by name. `on: victim` is what of the service runs on the host that the fault hits."""
-
-    __pydantic_config__ = STRICT
 
     service: Name | None = None
     host: Host | None = None
@@ -66,22 +70,20 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Monitor:
+class Monitor(DrillPart):
     """One independent process that asks one target, at a fixed rate, whatever earlier answers do.
 
     But for kind cli, which asks as people do: one call after the other.
     """
 
-    __pydantic_config__ = STRICT
-
     id: Name
     kind: Literal["tcp", "http", "process", "cli"]
     layer: Layer
-    target: Target
+    target: DrillTarget
     path: Annotated[str, Field(pattern=r"^/\S*$")] = "/"
-    period_ms: Annotated[Some, Field(alias="period")] = 20.0
-    deadline_ms: Annotated[Some, Field(alias="deadline")] = 1_000.0
-    stable_ms: Annotated[Some, Field(alias="stable")] = 2_000.0
+    period_ms: Annotated[Milliseconds, Field(alias="period")] = 20.0
+    deadline_ms: Annotated[Milliseconds, Field(alias="deadline")] = 1_000.0
+    stable_ms: Annotated[Milliseconds, Field(alias="stable")] = 2_000.0
     """Of kind process: how long a new worker must have lived to count as recovered."""
     token: bool = False
     """Of kind http: asked with a token of the site's cloud, got once for the whole run."""
@@ -92,10 +94,8 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True)
-class Redundancy:
+class Redundancy(DrillPart):
     """More than one back end serves, or the drill would prove nothing."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["redundancy"]
     requirement: Requirement
@@ -104,10 +104,8 @@ class Redundancy:
 
 
 @dataclass(frozen=True, slots=True)
-class FreeSpace:
+class FreeSpace(DrillPart):
     """So much room on the disk that is hit."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["free_space"]
     requirement: Requirement
@@ -115,10 +113,8 @@ class FreeSpace:
 
 
 @dataclass(frozen=True, slots=True)
-class NoOpenFaults:
+class NoOpenFaults(DrillPart):
     """Nothing is broken before we break something."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["no_open_faults"]
     requirement: Requirement
@@ -128,39 +124,33 @@ Precondition = Annotated[Redundancy | FreeSpace | NoOpenFaults, Field(discrimina
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(DrillPart):
     """What must have been seen before the fault: so many answers of each monitor, all good."""
-
-    __pydantic_config__ = STRICT
 
     samples: Annotated[int, Field(ge=20, le=100_000)] = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(DrillPart):
     """How long is measured after the fault: until all is well for `settle`, at most `longest`."""
 
-    __pydantic_config__ = STRICT
-
-    effect_within_ms: Annotated[Some, Field(alias="effect_within")] = 2_000.0
+    effect_within_ms: Annotated[Milliseconds, Field(alias="effect_within")] = 2_000.0
     """So late may the proven fault first be felt; before that nobody says that it was not felt."""
-    settle_ms: Annotated[Some, Field(alias="settle")] = 3_000.0
-    longest_ms: Annotated[Some, Field(alias="longest")] = 40_000.0
+    settle_ms: Annotated[Milliseconds, Field(alias="settle")] = 3_000.0
+    longest_ms: Annotated[Milliseconds, Field(alias="longest")] = 40_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(DrillPart):
     """What a user does. Within its deadline it is asked again until it answers as expected."""
 
-    __pydantic_config__ = STRICT
-
     id: Name
-    target: Target
+    target: DrillTarget
     kind: Literal["http"] = "http"
     method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
     path: Annotated[str, Field(pattern=r"^/\S*$")] = "/"
     status: Annotated[int, Field(ge=100, le=599)] = 200
-    deadline_ms: Annotated[Some, Field(alias="deadline")] = 60_000.0
+    deadline_ms: Annotated[Milliseconds, Field(alias="deadline")] = 60_000.0
 
 
 def kind(given: object) -> str | None:
@@ -175,11 +165,9 @@ AnyOperation = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class Operations(DrillPart):
     """`before` the monitors begin: set-up; `during` the fault for information; `while_held` and `after`
     recovery, each in its order, binding."""
-
-    __pydantic_config__ = STRICT
 
     before: tuple[AnyOperation, ...] = ()
     """One that fails ends the run before anything is broken: an ERROR, no verdict about the fault."""
@@ -189,21 +177,22 @@ class Operations:
     after: tuple[AnyOperation, ...] = ()
 
     @property
+    def by_phase(self) -> dict[Phase, tuple[Step, ...]]:
+        return {phase: getattr(self, phase) for phase in get_args(Phase)}
+
+    @property
     def all(self) -> tuple[Step, ...]:
-        """Of every phase."""
-        return (*self.before, *self.during, *self.while_held, *self.after)
+        return tuple(step for steps in self.by_phase.values() for step in steps)
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceOutage:
+class ServiceOutage(DrillPart):
     """The upper bound of the longest episode of each of these monitors keeps the limit."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["service_outage"]
     requirement: Requirement
     monitors: Annotated[tuple[Name, ...], Field(min_length=1)]
-    limit_ms: Annotated[Some, Field(alias="limit")]
+    limit_ms: Annotated[Milliseconds, Field(alias="limit")]
     operator: Operator = "<"
     weight: Weight = Weight.BINDING
     resolution: Share = RESOLUTION_SHARE_MAX
@@ -212,47 +201,39 @@ class ServiceOutage:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessRecovery:
+class ProcessRecovery(DrillPart):
     """As many workers as before, of new identity, alive for the stable time, within the limit."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["process_recovery"]
     requirement: Requirement
     monitor: Name
-    limit_ms: Annotated[Some, Field(alias="limit")]
+    limit_ms: Annotated[Milliseconds, Field(alias="limit")]
     operator: Operator = "<"
     weight: Weight = Weight.BINDING
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(DrillPart):
     """Our own fault manager raised a fault for what was broken, within the limit."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["noticed"]
     requirement: Requirement
-    limit_ms: Annotated[Some, Field(alias="limit")]
+    limit_ms: Annotated[Milliseconds, Field(alias="limit")]
     operator: Operator = "<"
     weight: Weight = Weight.BINDING
 
 
 @dataclass(frozen=True, slots=True)
-class Dependant:
+class Dependant(DrillPart):
     """Something that is monitored, or that it uses, has its data on the disk that was hit."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["dependant"]
     requirement: Requirement
 
 
 @dataclass(frozen=True, slots=True)
-class HolderMoved:
+class HolderMoved(DrillPart):
     """The address of a service went to another host, by what the hosts say."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["holder_moved"]
     requirement: Requirement
@@ -261,20 +242,16 @@ class HolderMoved:
 
 
 @dataclass(frozen=True, slots=True)
-class OperationsDone:
+class OperationsDone(DrillPart):
     """Every operation `while_held` and `after` the fault was carried out, in order and without error."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["operations"]
     requirement: Requirement
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(DrillPart):
     """What every run must prove, asked for or not. A file may only say under which requirement."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["effect", "undo", "monitors", "window"]
     requirement: Requirement
@@ -287,24 +264,20 @@ Check = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Cleanup:
+class Cleanup(DrillPart):
     """After the verdict: start what does not run, delete what the drill created."""
-
-    __pydantic_config__ = STRICT
 
     kind: Literal["restart_if_down", "delete_test_objects"]
     service: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Drill:
+class Drill(DrillPart):
     """One file: what must hold, what is broken, what is measured, and what follows from it."""
-
-    __pydantic_config__ = STRICT
 
     id: Annotated[Name, Field(alias="drill")]
     title: Text
-    fault: Fault
+    fault: DrillFault
     monitors: Annotated[tuple[Monitor, ...], Field(min_length=1)]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
     aliases: tuple[Text, ...] = ()
@@ -321,21 +294,25 @@ def baseline_samples(drill: Drill, monitor: Monitor) -> int:
     return CLI_BASELINE if monitor.kind == "cli" else drill.baseline.samples
 
 
+def deciding_monitors(drill: Drill) -> tuple[str, ...]:
+    """Of the service outages whose check is binding, each once."""
+    binding = (
+        each for each in drill.checks if isinstance(each, ServiceOutage) and each.weight is Weight.BINDING
+    )
+    return tuple(dict.fromkeys(name for each in binding for name in each.monitors))
+
+
 @dataclass(frozen=True, slots=True)
-class Quiesce:
+class Quiesce(DrillPart):
     """Between two drills: every monitor is green for so long, or the next one is not begun."""
 
-    __pydantic_config__ = STRICT
-
-    green_for_ms: Annotated[Some, Field(alias="green_for")] = 3_000.0
-    within_ms: Annotated[Some, Field(alias="within")] = 60_000.0
+    green_for_ms: Annotated[Milliseconds, Field(alias="green_for")] = 3_000.0
+    within_ms: Annotated[Milliseconds, Field(alias="within")] = 60_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(DrillPart):
     """Drills in order, each with its own set-up; a failed one does not affect the next."""
-
-    __pydantic_config__ = STRICT
 
     id: Annotated[Name, Field(alias="suite")]
     title: Text

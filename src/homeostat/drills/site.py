@@ -1,34 +1,111 @@
-"""The site: which services are drilled, on which hosts, and how those are reached. One YAML file.
+"""The site file: drilled services, their hosts, how hosts are reached, and the settings of runs.
 
-No I/O but `read_site`. What may be broken on a host is not said here but in that host's own node.yaml.
+One YAML file; its `drills:` part is `DrillsSettings`, each setting with its unit and with what a wrong
+value breaks; the `ssh:` block of a host says how one without a process of ours is reached. No I/O but
+`read_site`. What may be broken on a host is not said here but in that host's own node.yaml.
 """
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from homeostat.contracts.nouns import HOST_NAME
+from homeostat.drills.actions import Milliseconds, Name
 from homeostat.drills.model import Text
-from homeostat.drills.naming import Name
-from homeostat.drills.settings import DrillsSettings
-from homeostat.drills.spans import Some
-from homeostat.drills.transports.ssh_settings import SshAccess, SshHop
+from homeostat.drills.shipped.services import address_of
 from homeostat.kernel.config import load
 
+KNOWN_HOSTS = Path("~/.ssh/known_hosts")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SshHop(_Part):
+    """One host on the way."""
+
+    address: str = Field(min_length=1)
+    """Name or address."""
+
+    port: int = Field(default=22, ge=1, le=65_535)
+    """Of its SSH server."""
+
+    user: str = Field(min_length=1)
+    """Who logs in."""
+
+    key_file: Path | None = None
+    """A private key without a passphrase. Without it: the agent's keys, else those in ~/.ssh."""
+
+    known_hosts_file: Path | None = None
+    """Its host key must be in there. Without it: ~/.ssh/known_hosts. No unknown host is ever talked to."""
+
+    @property
+    def known_hosts(self) -> Path:
+        return (self.known_hosts_file or KNOWN_HOSTS).expanduser()
+
+    @property
+    def shown(self) -> str:
+        return f"{self.user}@{self.address}:{self.port}"
+
+
+class SshAccess(SshHop):
+    """A host without a process of ours."""
+
+    jump: SshHop | None = None
+    """The host through which it is reached."""
+
+    sudo: bool = False
+    """Whether everything there is run as root, by `sudo -n`."""
+
+    sudo_program: str = Field(default="sudo", min_length=1)
+    """Which sudo."""
+
+    python: str = Field(default="python3", min_length=1)
+    """Which python there; 3.9 at least."""
+
+    permitted_file: Path = Path("/etc/homeostat/drills.json")
+    """That host's own file that says what may be broken there. Without it nothing may."""
+
+
+class DrillsSettings(_Part):
+    """How a drill is run on a site."""
+
+    undo_deadline_s: float = Field(default=30.0, ge=5, le=600)
+    """Seconds without a word from us after which the host undoes a fault by itself. Too small: a slow link
+    ends a fault before its time, and the run is an ERROR. Too large: a fault outlives a dead tool."""
+
+    renew_s: float = Field(default=5.0, gt=0, le=60)
+    """Seconds between two renewals of that deadline. At most a third of it."""
+
+    ready_within_s: float = Field(default=30.0, ge=1, le=600)
+    """Seconds until every monitor must have a clean baseline that can decide the drill's limits. Too small: a
+    busy machine is refused that would have calmed down."""
+
+    denser_at_most: int = Field(default=2, ge=0, le=5)
+    """How often a run that was INCONCLUSIVE for its resolution alone is run again with half the period; and
+    one as it was, when the prober itself was late, or when something was not well in the moment between its
+    baseline and the fault."""
+
+    delete_within_s: float = Field(default=120.0, ge=1, le=3600)
+    """Seconds for the clean-up in the site's cloud. Too small: what takes longer to go, as a server that is
+    still being built, stays for `drill heal`. Too large: a cloud that deletes nothing holds up what comes."""
+
+    comes_within_s: float = Field(default=15.0, ge=0, le=600)
+    """Seconds until a thing is in the cloud's list, from a request whose answer nobody heard. Too small: what
+    a busy cloud makes later is left there. Too large: every clean-up after a cut takes that long."""
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.renew_s > self.undo_deadline_s / 3:
+            raise ValueError(f"drills.renew_s: at most a third of undo_deadline_s, not {self.renew_s:g}")
+        return self
+
+
 _URL = r"^(https?|tcp)://[^\s/]+(/\S*)?$"
-_PORTS = {"http": 80, "https": 443}
-
-
-def address_of(url: str) -> tuple[str, int]:
-    """Host and port of a URL; of http without one 80, of https 443. ValueError without a port otherwise."""
-    parts = urlsplit(url)
-    port = parts.port or _PORTS.get(parts.scheme)
-    if not parts.hostname or port is None:
-        raise ValueError(f"{url}: it must say host and port")
-    return parts.hostname, port
 
 
 def _with_address(url: str) -> str:
@@ -37,17 +114,13 @@ def _with_address(url: str) -> str:
 
 
 Url = Annotated[str, Field(pattern=_URL), AfterValidator(_with_address)]
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
+HostName = Annotated[str, Field(pattern=HOST_NAME)]
 
 
 def _absolute(path: PurePosixPath) -> PurePosixPath:
     if not path.is_absolute():
         raise ValueError(f"{path}: an absolute path on that host")
     return path
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class SiteServer(_Part):
@@ -105,7 +178,7 @@ class Presence(_Part):
     """Where it answers on that host itself, past any balancer."""
 
     resource: str | None = None
-    """Under which id our own fault manager knows it."""
+    """Its resource id in Homeostat."""
 
     data: Annotated[PurePosixPath, AfterValidator(_absolute)] | None = None
     """The folder of its data on that host. The injector `disk` hits the disk below it, and the check
@@ -138,7 +211,7 @@ class SiteService(_Part):
     quorum: int = Field(default=1, ge=1)
     """So many hosts must still serve when one is hit. 1: the last one is never hit."""
 
-    down_at_most_ms: Annotated[Some, Field(alias="down_at_most")] = 10_000.0
+    down_at_most_ms: Annotated[Milliseconds, Field(alias="down_at_most")] = 10_000.0
     """A drill that hits something else is ended when this service is out for longer (`10s`)."""
 
 

@@ -10,10 +10,9 @@ import orjson
 from sqlalchemy import Column, Connection, Index, Row, Table, Text, bindparam, delete, insert, select, update
 
 from homeostat.contracts.nouns import HostId, ResourceId
-from homeostat.drills.claims import LAPSE_NS, Claim, Halt
-from homeostat.drills.tags import Span
+from homeostat.drills.leader.runs import LAPSE_NS, Claim, Halt, RunSpan
 from homeostat.kernel.database import BIG, METADATA
-from homeostat.kernel.journal import Change, Local, Seq
+from homeostat.kernel.journal import EventIndex, RowChange, Seq
 
 run_table = Table(
     "drill_run",
@@ -86,7 +85,7 @@ _RESUME = delete(halt_table).where(halt_table.c.scope == bindparam("scope_gone")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRow:
     """A row without its report. `how` is running, reported or lapsed."""
 
     run: str
@@ -99,21 +98,19 @@ class Run:
     owner: str
     by: str
     began_ns: int
-    began_seq: Seq | Local
+    began_seq: Seq | EventIndex
     ended_seq: Seq | None = None
     ended_ns: int | None = None
     how: str = "running"
     verdict: str = ""
 
-    def span(self, began: Seq) -> Span:
-        """What of it the faults need."""
-        return Span(self.run, self.owner, self.hosts, self.resources, began, self.ended_seq)
+    def span(self, began: Seq) -> RunSpan:
+        return RunSpan(self.run, self.owner, self.hosts, self.resources, began, self.ended_seq)
 
 
-def begun(row: Run) -> tuple[Change, ...]:
+def begun(row: RunRow) -> tuple[RowChange, ...]:
     """A new run and its claim; Conflict when the site or the id is taken."""
-    names = (column.name for column in _SHORT)
-    values = {name: getattr(row, name) for name in names} | {
+    values = _fields(row) | {
         "hosts": orjson.dumps(row.hosts).decode(),
         "resources": orjson.dumps(row.resources).decode(),
         "report": None,
@@ -126,34 +123,31 @@ def begun(row: Run) -> tuple[Change, ...]:
         "began_seq": row.began_seq,
         "renewed_ns": row.began_ns,
     }
-    return Change(_INSERT_CLAIM, (claim,)), Change(_INSERT_RUN, (values,))
+    return RowChange(_INSERT_CLAIM, (claim,)), RowChange(_INSERT_RUN, (values,))
 
 
-def renewal(run: str, at_ns: int) -> Change:
-    """The claim was renewed."""
-    return Change(_RENEW, ({"renewing": run, "at": at_ns},))
+def renewal(run: str, at_ns: int) -> RowChange:
+    return RowChange(_RENEW, ({"renewing": run, "at": at_ns},))
 
 
-def ended(run: str, at_ns: int, how: str, seq: Local) -> tuple[Change, ...]:
-    """The site is free, the run is over."""
+def ended(run: str, at_ns: int, how: str, seq: EventIndex) -> tuple[RowChange, ...]:
     values = {"ending": run, "seq": seq, "at": at_ns, "way": how}
-    return Change(_FREE, ({"gone": run},)), Change(_END, (values,))
+    return RowChange(_FREE, ({"gone": run},)), RowChange(_END, (values,))
 
 
-def reported(run: str, verdict: str, report: str) -> Change:
+def reported(run: str, verdict: str, report: str) -> RowChange:
     """The run's report, as text that is JSON."""
-    return Change(_REPORT, ({"reported": run, "said": verdict, "text": report},))
+    return RowChange(_REPORT, ({"reported": run, "said": verdict, "text": report},))
 
 
-def halted(halt: Halt) -> tuple[Change, ...]:
+def halted(halt: Halt) -> tuple[RowChange, ...]:
     """Nothing runs any more; a new reason replaces the old one."""
     row = {"scope": HALT_SCOPE, "by": halt.by, "owner": halt.owner, "why": halt.why, "at_ns": halt.at_ns}
-    return resumed(), Change(_INSERT_HALT, (row,))
+    return resumed(), RowChange(_INSERT_HALT, (row,))
 
 
-def resumed() -> Change:
-    """Drills may begin again."""
-    return Change(_RESUME, ({"scope_gone": HALT_SCOPE},))
+def resumed() -> RowChange:
+    return RowChange(_RESUME, ({"scope_gone": HALT_SCOPE},))
 
 
 def load_claims(connection: Connection, now_mono_ns: int) -> tuple[Claim, ...]:
@@ -169,19 +163,18 @@ def load_halt(connection: Connection) -> Halt | None:
     return None if row is None else Halt(row.by, row.owner, row.why, row.at_ns)
 
 
-def load_spans(connection: Connection) -> Iterable[Span]:
-    """From where to where each run goes in the journal."""
+def load_spans(connection: Connection) -> Iterable[RunSpan]:
     columns = run_table.c
     query = select(
         columns.run, columns.owner, columns.hosts, columns.resources, columns.began_seq, columns.ended_seq
     )
     for run, owner, hosts, resources, began, over in connection.execute(query):
-        yield Span(
+        yield RunSpan(
             run, owner, _hosts(hosts), _resources(resources), Seq(began), None if over is None else Seq(over)
         )
 
 
-def load_run(connection: Connection, run: str) -> tuple[Run, str | None] | None:
+def load_run(connection: Connection, run: str) -> tuple[RunRow, str | None] | None:
     """One run and its report; None when there is none."""
     row = connection.execute(select(run_table).where(run_table.c.run == run)).one_or_none()
     return None if row is None else (_run(row), row.report)
@@ -189,7 +182,7 @@ def load_run(connection: Connection, run: str) -> tuple[Run, str | None] | None:
 
 def load_runs(
     connection: Connection, *, owner: str | None, drill: str | None, before: int | None, limit: int
-) -> list[Run]:
+) -> list[RunRow]:
     """The newest first, of one owner or of all (None), that began before an event."""
     query = select(*_SHORT).order_by(run_table.c.began_seq.desc()).limit(limit)
     if owner is not None:
@@ -202,7 +195,6 @@ def load_runs(
 
 
 def load_drills(connection: Connection, owner: str | None) -> list[str]:
-    """Which drills have a report, by name."""
     query = select(run_table.c.drill).where(run_table.c.report.is_not(None)).distinct()
     if owner is not None:
         query = query.where(run_table.c.owner == owner)
@@ -210,7 +202,6 @@ def load_drills(connection: Connection, owner: str | None) -> list[str]:
 
 
 def load_reports(connection: Connection, owner: str | None, drill: str, limit: int) -> list[str]:
-    """The newest reports of a drill, oldest first."""
     columns = run_table.c
     query = select(columns.report).where(columns.drill == drill, columns.report.is_not(None))
     if owner is not None:
@@ -219,24 +210,12 @@ def load_reports(connection: Connection, owner: str | None, drill: str, limit: i
     return list(rows)[::-1]
 
 
-def _run(row: Row[Any]) -> Run:
-    return Run(
-        run=row.run,
-        drill=row.drill,
-        suite=row.suite,
-        site=row.site,
-        hosts=_hosts(row.hosts),
-        resources=_resources(row.resources),
-        seed=row.seed,
-        owner=row.owner,
-        by=row.by,
-        began_ns=row.began_ns,
-        began_seq=Seq(row.began_seq),
-        ended_seq=None if row.ended_seq is None else Seq(row.ended_seq),
-        ended_ns=row.ended_ns,
-        how=row.how,
-        verdict=row.verdict,
-    )
+def _run(row: Row[Any]) -> RunRow:
+    return RunRow(**_fields(row) | {"hosts": _hosts(row.hosts), "resources": _resources(row.resources)})
+
+
+def _fields(row: RunRow | Row[Any]) -> dict[str, Any]:
+    return {column.name: getattr(row, column.name) for column in _SHORT}
 
 
 def _hosts(text: str) -> tuple[HostId, ...]:

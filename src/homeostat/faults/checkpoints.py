@@ -1,4 +1,5 @@
-"""The checkpoints of a fault's way to the people told of it, and what a timeline is made of. No decisions.
+"""The checkpoints between a failure and its notices, and the records that a timeline is made of. No
+decisions.
 
 Names, numbers and bands are the performance profiler's (source: OPNFV Doctor, blueprint "Performance
 Profiler"); its proof of concept numbers them T00 .. T09 and has 3 and 4 the other way round.
@@ -19,16 +20,16 @@ class Numbering(StrEnum):
     POC = "poc"
 
 
-_NO_CLOUD = "no act: no cloud was told, since the fault is of no host or the room is not armed"
-_NOT_TOLD = "no notice was delivered, or an older version wrote it down"
+_NO_CLOUD = "no act at a cloud: the fault is of no host, or the component is not armed"
+_NOT_TOLD = "no notice was delivered, or an older version wrote the journal"
 
 
-class Step(Enum):
+class CheckpointKind(Enum):
     """(number in the blueprint, its name, band, why it may be missing)."""
 
     HOST_DOWN = (0, "host down", "monitor", "nobody who was there said when it happened")
-    RAW_FAILURE = (1, "raw failure", "monitor", "the journal has no evidence that the fault began with")
-    FOUND_AFFECTED = (2, "found affected", "inspector", "nobody had to be told, so nobody was looked for")
+    RAW_FAILURE = (1, "raw failure", "monitor", "the journal has no record of what the fault began with")
+    FOUND_AFFECTED = (2, "found affected", "inspector", "no notice was due, so no consumer was looked up")
     MARKED_HOST_DOWN = (3, "marked host down", "inspector", _NO_CLOUD)
     SET_VM_ERROR = (4, "set VM error", "inspector", _NO_CLOUD)
     NOTIFIED_VM_ERROR = (5, "notified VM error", "controller", _NOT_TOLD)
@@ -49,21 +50,21 @@ ALIASES: Mapping[str, str] = {
     "notifier": "ceilometer, aodh",
     "consumer": "",
 }
-"""What the blueprint calls our bands."""
+"""Our bands in the words of the blueprint."""
 
-BESIDE = (Step.MARKED_HOST_DOWN, Step.SET_VM_ERROR)
+BESIDE = (CheckpointKind.MARKED_HOST_DOWN, CheckpointKind.SET_VM_ERROR)
 """Acts: people are told at once and not after them, so these may run beside the way of the notice."""
 
-ORDERS: Mapping[Numbering, tuple[tuple[str, Step], ...]] = {
-    Numbering.BLUEPRINT: tuple((str(step.number), step) for step in Step),
+ORDERS: Mapping[Numbering, tuple[tuple[str, CheckpointKind], ...]] = {
+    Numbering.BLUEPRINT: tuple((str(step.number), step) for step in CheckpointKind),
     Numbering.POC: tuple(
         (f"T{at:02d}", step)
         for at, step in enumerate(
             (
-                *tuple(Step)[:3],
-                Step.SET_VM_ERROR,
-                Step.MARKED_HOST_DOWN,
-                *tuple(Step)[5:10],
+                *tuple(CheckpointKind)[:3],
+                CheckpointKind.SET_VM_ERROR,
+                CheckpointKind.MARKED_HOST_DOWN,
+                *tuple(CheckpointKind)[5:10],
             )
         )
     ),
@@ -86,7 +87,7 @@ class Checkpoint(BaseModel):
     beside: bool = False
 
 
-class Span(BaseModel):
+class CheckpointSpan(BaseModel):
     """Between two checkpoints that are known, one after the other. `clocks_differ`: see the module."""
 
     begin: str
@@ -105,7 +106,7 @@ class Cost(BaseModel):
     percent: float
 
 
-class Told(BaseModel):
+class ConsumerDelays(BaseModel):
     """One consumer. Milliseconds from checkpoint 1, None for what is not known or did not happen.
 
     `received_ms` is when its answer was there, on our clock; `handled_ms` what it says of itself, on its own.
@@ -126,7 +127,8 @@ class Timeline(BaseModel):
 
     `first_told_ms`, `last_told_ms` and `resolved_ms` count from checkpoint 1, `total_ms` from the first known
     to the last known checkpoint. `first_evidence_at` is the first thing that was seen, `waited_ms` how long
-    it was until the evidence was enough: checkpoint 1.
+    it was until the evidence was enough: checkpoint 1. The outage was between the bounds, null where nobody
+    knows; of a fault that is superseded nothing is resolved.
     """
 
     fault: str
@@ -135,12 +137,15 @@ class Timeline(BaseModel):
     numbering: Numbering
     consumer: str | None
     checkpoints: list[Checkpoint]
-    spans: list[Span]
+    spans: list[CheckpointSpan]
     costs: list[Cost]
-    told: list[Told]
+    told: list[ConsumerDelays]
     first_told_ms: float | None
     last_told_ms: float | None
     first_evidence_at: str
     waited_ms: float
     resolved_ms: float | None
     total_ms: float | None
+    outage_lower_ms: float | None = None
+    outage_upper_ms: float | None = None
+    superseded_by: str | None = None

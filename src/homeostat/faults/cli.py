@@ -1,4 +1,4 @@
-"""homeostat fault, homeostat explain, homeostat timeline."""
+"""The commands homeostat fault, homeostat explain, homeostat timeline and homeostat what-if."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from homeostat.faults.timeline_text import compare, comparison_table, draw
-from homeostat.kernel.client import Client, segment
+from homeostat.faults.timeline_text import compare, comparison_table, draw, outage_range
+from homeostat.kernel.cli import Answer, AsJson, Directory, ask, show_answer, show_items
+from homeostat.kernel.client import Client, path_segment
 from homeostat.kernel.errors import BadInput
-from homeostat.kernel.moments import ago_or_at
-from homeostat.kernel.terminal import errors_in_one_line, show_json, show_record, show_table, when
+from homeostat.kernel.terminal import errors_in_one_line, local_time, parse_time_or_age, show_json, show_table
 
 _WHAT = "A fault, or two to compare; a saved JSON file stands for its fault."
-commands = typer.Typer(help="What is wrong, and what was.", no_args_is_help=True)
-Directory = Annotated[Path | None, typer.Option("--dir", help="State directory of `homeostat up`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The API's answer, for machines.")]
+commands = typer.Typer(help="Faults: open and cleared.", no_args_is_help=True)
 
 
 @commands.command("ls")
@@ -27,7 +25,9 @@ def ls(  # noqa: PLR0913 - a query has this many fields
     kind: Annotated[
         list[str] | None, typer.Option(help="host_down, resource_down ...; may be repeated.")
     ] = None,
-    resource: Annotated[str | None, typer.Option(help="What it is about, or suffers from it.")] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="A resource that has the fault or is affected by it.")
+    ] = None,
     minimum_severity: Annotated[str | None, typer.Option(help="critical, major, minor or warning.")] = None,
     since: Annotated[str | None, typer.Option(help="Raised since: a time, or 2h for two hours ago.")] = None,
     until: Annotated[str | None, typer.Option(help="Raised before that.")] = None,
@@ -37,22 +37,11 @@ def ls(  # noqa: PLR0913 - a query has this many fields
 ) -> None:
     """List faults, newest first. Example: homeostat fault ls --state open --since 2h"""
     with errors_in_one_line():
-        answer = Client.find(directory).call(
-            "GET",
-            "/faults",
-            state=state,
-            limit=limit,
-            kind=kind or None,
-            resource=resource,
-            minimum_severity=minimum_severity,
-            raised_from=_time("--since", since),
-            raised_until=_time("--until", until),
-        )
-    if as_json:
-        show_json(answer)
-        return
+        times = {"raised_from": _time("--since", since), "raised_until": _time("--until", until)}
+    asked = {"state": state, "resource": resource, "minimum_severity": minimum_severity, **times}
+    answer = ask(directory, "GET", "faults", limit=limit, kind=kind or None, **asked)
     columns = ("id", "kind", "about", "owner", "state", "raised", "outage", "drill", "reason")
-    show_table(columns, [_for_people(row) for row in answer["items"]], "no fault that you may read")
+    show_items(answer, as_json, columns, "No faults.", _for_people)
 
 
 @commands.command("show")
@@ -60,39 +49,35 @@ def show(
     fault: Annotated[str, typer.Argument()], directory: Directory = None, as_json: AsJson = False
 ) -> None:
     """Show one fault. Example: homeostat fault show f-0123456789ab"""
-    with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/faults/{segment(fault)}")
-    if as_json:
-        show_json(answer)
-    else:
-        show_record(_for_people(answer))
+    show_answer(ask(directory, "GET", "faults", fault), as_json, _for_people)
 
 
 def explain(
-    id: Annotated[str, typer.Argument(help="A fault, an action, a resource, or an event's number.")],
+    id: Annotated[str, typer.Argument(help="A fault, an action, a resource, or the number of an event.")],
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Why: the chain of causes, one sentence an event. Example: homeostat explain f-0123456789ab"""
-    with errors_in_one_line():
-        answer = Client.find(directory).call("GET", f"/explain/{segment(id)}")
-    if as_json:
-        show_json(answer)
-        return
-    rows = [{**row, "at": when(row["at"]), "after": f"{row['after_ms']:g} ms"} for row in answer["items"]]
-    show_table(("seq", "cause", "at", "after", "by", "what"), rows, "nothing is known")
-    for run in answer["drills"]:
+    """Show the chain of causes, one sentence for each event. Example: homeostat explain f-0123456789ab"""
+    answer = ask(directory, "GET", "explain", id)
+    show_items(answer, as_json, ("seq", "cause", "at", "after", "by", "what"), "nothing is known", _explained)
+    for run in () if as_json else answer["drills"]:
         print(f"broken on purpose by the drill {run}: homeostat drill runs")
+
+
+def _explained(row: Answer) -> Answer:
+    return {**row, "at": local_time(row["at"]), "after": f"{row['after_ms']:g} ms"}
 
 
 def timeline(
     what: Annotated[list[str], typer.Argument(metavar="FAULT | compare A B", help=_WHAT)],
-    consumer: Annotated[str | None, typer.Option(help="Whose way; default: who was told last.")] = None,
+    consumer: Annotated[
+        str | None, typer.Option(help="The consumer; default: the one that was notified last.")
+    ] = None,
     poc: Annotated[bool, typer.Option("--poc", help="Number the checkpoints T00 .. T09.")] = False,
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Where the time went from the failure to those told; `compare A B`: what differs between two.
+    """Where the time went from the failure to the consumers; `compare A B` shows the difference of two.
 
     Example: homeostat timeline f-0123456789ab --json > before.json; homeostat timeline compare before.json
     f-ba9876543210
@@ -109,7 +94,7 @@ def timeline(
 
 
 def _time(option: str, text: str | None) -> str | None:
-    return None if text is None else ago_or_at(option, text, datetime.now(UTC)).isoformat()
+    return None if text is None else parse_time_or_age(option, text, datetime.now(UTC)).isoformat()
 
 
 def _wanted(words: list[str]) -> list[str]:
@@ -129,7 +114,7 @@ def _view(word: str, directory: Path | None, consumer: str | None, poc: bool) ->
         if path.suffix == ".json" or "/" in word:
             raise BadInput("timeline", word, "a fault's id, or a file that is there")
         numbering = "poc" if poc else None
-        route = f"/faults/{segment(word)}/timeline"
+        route = f"/faults/{path_segment(word)}/timeline"
         answer = Client.find(directory).call("GET", route, numbering=numbering, consumer=consumer)
         return dict(answer)
     try:
@@ -144,12 +129,44 @@ def _view(word: str, directory: Path | None, consumer: str | None, poc: bool) ->
 
 
 def _for_people(fault: dict[str, Any]) -> dict[str, Any]:
-    outage = fault.pop("outage_ms")
+    upper_ms = fault.pop("outage_ms")
+    lower_ms = fault.pop("outage_lower_ms", None)  # a server of an earlier version has neither
+    fault.pop("outage_upper_ms", None)
     affected = fault.pop("affected")
-    times = {name: when(fault.pop(f"{name}_at")) for name in ("raised", "cleared")}
+    times = {name: local_time(fault.pop(f"{name}_at")) for name in ("raised", "cleared")}
     return {
         **fault,
         **times,
-        "outage": "" if outage is None else f"{outage:.0f} ms",
-        "affected": ", ".join(each["subject"].partition("/")[2] for each in affected),
+        "outage": outage_range(lower_ms, upper_ms) if times["cleared"] else "",
+        "affected": ", ".join(map(_affected_text, affected)),
     }
+
+
+def _affected_text(each: dict[str, Any]) -> str:
+    name, back = each["subject"].partition("/")[2], each.get("recovered")
+    return f"{name} (runs on {back['host']})" if back else str(name)
+
+
+what_if_commands = typer.Typer(help="What would happen if; nothing is changed.", no_args_is_help=True)
+
+
+@what_if_commands.command("host")
+def host(
+    host: Annotated[str, typer.Argument()], directory: Directory = None, as_json: AsJson = False
+) -> None:
+    """What would happen if this host died now. Example: homeostat what-if host n2"""
+    answer = ask(directory, "GET", "what-if", "host", host)
+    if as_json:
+        show_json(answer)
+        return
+    show_table(("id", "kind", "owner"), answer["resources"], "No hosts and no resources.")
+    rows = [{**row, "affected": ", ".join(row["affected"])} for row in answer["notices"]]
+    show_table(
+        ("subscription", "project", "transition", "affected", "silence"), rows, "No notices would be sent."
+    )
+    elsewhere = [{**row, "host": row["host"] or "-"} for row in answer["elsewhere"]]
+    show_table(("id", "host", "reason"), elsewhere, "No guest would start on another host.")
+    acts = [{**act, "allowed": "yes" if act["allowed"] else "no"} for act in answer["acts"]]
+    show_table(("act", "driver", "allowed", "reason"), acts, "No actions.")
+    if answer["exposed"]:
+        show_table(("component", "subject", "says"), answer["exposed"], "")

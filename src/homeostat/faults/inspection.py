@@ -1,69 +1,60 @@
-"""From what was seen to what is wrong, who did what about it, and who may have to be told. Pure.
+"""The inspector: turns what a node observed into faults, journal events and pending notices. Pure.
 
-Every function takes the world, one thing that was seen and the time, and returns a decision; the caller
-adopts it and commits it. Source of the roles: OPNFV Doctor (monitor, inspector, notifier).
+Every function takes the state, one observation and the time, and returns a decision; the caller adopts it
+and commits it. Source of the roles: OPNFV Doctor (monitor, inspector, notifier).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
-from homeostat.contracts.events.faults import FaultCleared, FaultInhibited, FaultRaised
-from homeostat.contracts.events.resources import ActionFinished, ActionIntended, ResourceDown, ResourceUp
+from homeostat.contracts.events.faults import FaultInhibited
+from homeostat.contracts.events.resources import GuestFound, ResourceDown, ResourceUp
+from homeostat.contracts.faults import Fault, FaultState
 from homeostat.contracts.nouns import (
     FaultKind,
     HostId,
-    Owner,
     ResourceId,
     ResourceState,
-    Severity,
     node_subject,
     resource_subject,
 )
-from homeostat.contracts.wire import Finish, Intent, ResourceLevel, Transition
-from homeostat.faults.affected import NOBODY
-from homeostat.faults.decision import Decision, Telling, World
-from homeostat.faults.flapping import count_within, is_flapping, reason_of
-from homeostat.faults.generations import found
-from homeostat.faults.hysteresis import Step, is_over, step
-from homeostat.faults.inhibition import Inhibition, inhibition
-from homeostat.faults.model import Fault, FaultState, fault_id
-from homeostat.fleet.model import Action, Resource
-from homeostat.kernel.journal import Draft, Local, Seq
+from homeostat.contracts.wire import Finish, ResourceStatus, ResourceTransition
+from homeostat.faults import model
+from homeostat.faults.guest_recovery import look_at_guests
+from homeostat.faults.lifecycle import (
+    Observed,
+    clear_fault,
+    hold_fault,
+    raise_fault,
+    supersede_fault,
+)
+from homeostat.fleet.model import Resource, Topology
+from homeostat.ingest.entry import Decision, IngestState
+from homeostat.kernel.journal import EventIndex, NewEvent, Seq
+
+
+def guest_found(topology: Topology, host: HostId, level: ResourceStatus) -> GuestFound | None:
+    """That a node has a guest under a later assignment than the rows knew."""
+    row = topology.resources.get(level.resource)
+    if level.generation <= (0 if row is None else row.generation):
+        return None
+    return GuestFound(level.resource, level.owner, "" if row is None else row.host, host, level.generation)
+
 
 WRONG = frozenset({ResourceState.DOWN, ResourceState.FAILED})
 UNSETTLED = WRONG | {ResourceState.STARTING}
 SETTLE_NS = 30 * 10**9
-"""How much longer than its hold the fault of a host stays, while things on it are still being started."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One level of one subject. `mono_ns` is the source's clock, `server_ns` the same moment on ours.
-
-    `evidence` is unique for what was seen: it makes the id of a fault that begins with it. `affected` is who
-    else suffers, as text. `decided_ns` is when the evidence was enough, if that took a while.
-    """
-
-    about: str
-    state: ResourceState
-    kind: FaultKind
-    severity: Severity
-    owner: Owner
-    reason: str
-    at_ns: int
-    mono_ns: int | None
-    server_ns: int
-    origin: str
-    evidence: str
-    cause: Seq | Local | None
-    affected: str = NOBODY
-    decided_ns: int | None = None
+"""The fault of a host stays so much longer than its hold, while things on it are still being started."""
 
 
 def on_transition(
-    world: World, host: HostId, boot: str, seen: tuple[Transition, int], place: tuple[int, float]
+    world: IngestState,
+    host: HostId,
+    boot: str,
+    seen: tuple[ResourceTransition, int],
+    place: tuple[int, float],
 ) -> Decision:
     """A node reports a change of one of its resources.
 
@@ -82,143 +73,199 @@ def on_transition(
     fault = world.faults.get(resource_subject(level.resource))
     mono_ns = transition.mono_ns or None
     patience_s = _patience_s(world, fault, clear_after_s)
-    anew = fault is None or step(fault, level.state, mono_ns, patience_s) is Step.CLEAR_AND_RAISE
+    anew = (
+        fault is None
+        or model.effect_of(fault, level.state, mono_ns, patience_s) is model.FaultEffect.CLEAR_AND_RAISE
+    )
     trace = evidence if fault is None or anew else fault.trace
-    if (later := found(world.topology, host, level)) is not None:
+    if (later := guest_found(world.topology, host, level)) is not None:
         about = resource_subject(level.resource)
-        decision.add(Draft(later, about, level.at_ns, node_subject(host), trace))
-    cause: Seq | Local | None = None
+        decision.add(NewEvent(later, about, level.at_ns, node_subject(host), trace))
+    cause: Seq | EventIndex | None = None
     if transition.finished is not None:
         cause = _finish(world, decision, host, (level, transition.finished), trace)
     cause = _level_event(world, decision, host, level, (trace, cause)) or cause
-    follow(world, decision, clear_after_s, _as_seen(host, transition, server_ns, evidence, cause))
+    update_fault(world, decision, clear_after_s, _as_seen(host, transition, server_ns, evidence, cause))
     if transition.intended is not None:
-        _intend(decision, host, (level, transition.intended), trace, cause)
+        about = resource_subject(level.resource)
+        decision.intend(transition.intended, (about, level.at_ns, node_subject(host), trace, cause))
     return decision
 
 
 def on_drift(
-    world: World, host: HostId, boot: str, level: ResourceLevel, place: tuple[int, float]
+    world: IngestState, host: HostId, boot: str, level: ResourceStatus, place: tuple[int, float]
 ) -> Decision:
     """A resync shows a level that no transition told of: those were lost for good."""
     # The stamp is unknown, hence the moment on the server's clock is too: zero means "long ago".
-    return on_transition(world, host, boot, (Transition(level=level, mono_ns=0), 0), place)
+    return on_transition(world, host, boot, (ResourceTransition(level=level, mono_ns=0), 0), place)
 
 
-def on_tick(world: World, now_ns: int, wall_ns: int, place: int) -> Decision:
-    """Clear every fault whose subject has been right for long enough."""
+def on_tick(
+    world: IngestState, now_ns: int, wall_ns: int, place: int, recovered_wait_s: float = 0.0
+) -> Decision:
+    """Clear what has been right for long enough, and tell of guests that run elsewhere."""
     decision = Decision(place)
     for fault in world.faults.values():
-        if is_over(fault, now_ns) and not _is_settling(world, fault, now_ns):
-            clear(decision, fault, Step.CLEAR.value, fault.up_ns or wall_ns)
-            if fault.kind is FaultKind.HOST_DOWN:
-                _raise_what_remains(world, decision, fault)
+        if fault.kind is FaultKind.HOST_DOWN:
+            fault = look_at_guests(world, decision, fault, (wall_ns, now_ns), recovered_wait_s)
+        if not model.is_over(fault, now_ns) or _is_settling(world, fault, now_ns):
+            continue
+        if fault.kind in HEARD_KINDS and not _is_heard(world, fault):
+            continue
+        reason = model.FaultEffect.CLEAR.value
+        if fault.kind is FaultKind.HOST_DOWN:
+            # What is still wrong is told before the host is told as back: it never looks right between.
+            wrong = _raise_what_remains(world, decision, fault)
+            fault = replace(fault, remaining=model.encode_affected(wrong))
+            reason = model.REMAINS if wrong else reason
+        clear_fault(decision, fault, reason, fault.up_ns or wall_ns)
     return decision
 
 
-def _is_settling(world: World, fault: Fault, now_ns: int) -> bool:
-    """A host is back, but what runs there is still being started: all of it is one story."""
-    if fault.kind is not FaultKind.HOST_DOWN or now_ns >= (fault.hold_until_ns or 0) + SETTLE_NS:
+HEARD_KINDS = frozenset({FaultKind.RESOURCE_DOWN, FaultKind.AGENT_LOST})
+
+
+def _is_heard(world: IngestState, fault: Fault) -> bool:
+    """Whether this server heard the node of such a fault at the end of its hold or later.
+
+    A host may have died since its node said that all is right, and nobody has missed it yet.
+    """
+    row = world.topology.resources.get(ResourceId(fault.about.partition("/")[2]))
+    is_resource = row is not None and fault.kind is FaultKind.RESOURCE_DOWN
+    host = row.host if row is not None and is_resource else HostId(fault.host)
+    if host not in world.topology.nodes:
+        return True  # nobody will ever speak of it
+    life = world.lives.get(host)
+    return life is not None and life.last_ns >= (fault.hold_until_ns or 0)
+
+
+def _is_settling(world: IngestState, fault: Fault, now_ns: int) -> bool:
+    """A host is back, but what runs there is not known yet or still being started: all of it is one story.
+
+    Rows are of before its death until its node has looked at everything, however long that takes. The last
+    word of it must be from after the hold.
+    """
+    if fault.kind is not FaultKind.HOST_DOWN:
+        return False
+    reported_ns = world.reported.get(HostId(fault.about.partition("/")[2]))
+    if reported_ns is None or reported_ns < (fault.hold_until_ns or 0):
+        return True  # a host that has fallen silent again was not right for all of that time
+    if now_ns >= (fault.hold_until_ns or 0) + SETTLE_NS:
         return False
     rows = world.topology.resources.values()
     return any(row.state in UNSETTLED and node_subject(row.host) == fault.about for row in rows)
 
 
-def _raise_what_remains(world: World, decision: Decision, host_fault: Fault) -> None:
+def _raise_what_remains(world: IngestState, decision: Decision, host_fault: Fault) -> list[Resource]:
     """The host is back, but what was told with it is not: from now on that is a fault of its own."""
+    wrong = []
     for row in world.topology.resources.values():
         about = resource_subject(row.id)
-        if node_subject(row.host) != host_fault.about or row.state not in WRONG or about in world.faults:
+        if node_subject(row.host) != host_fault.about or row.state not in UNSETTLED:
             continue
-        seen = Seen(
+        wrong.append(row)
+        if about in world.faults:
+            continue
+        seen = Observed(
             about=about,
-            state=row.state,
+            state=ResourceState.DOWN,
             kind=FaultKind.RESOURCE_DOWN,
-            severity=Severity.MAJOR,
             owner=row.owner,
             reason=f"{row.reason}; its host is back",
             at_ns=row.since_ns,
-            mono_ns=None,
             server_ns=0,
             origin=node_subject(row.host),
             evidence=f"{host_fault.id}/{row.id}/{row.seq}",
             cause=host_fault.raised_seq,
         )
-        raise_fault(decision, seen, world)
+        raise_fault(decision, seen, world, follows=(host_fault.id,))
+    return wrong
 
 
-def follow(world: World, decision: Decision, clear_after_s: float, seen: Seen) -> None:
+def update_fault(world: IngestState, decision: Decision, clear_after_s: float, seen: Observed) -> None:
     """Let the fault of one subject follow what was seen of it."""
     fault = decision.fault_about(seen.about, world)
     clear_after_s = _patience_s(world, fault, clear_after_s)
-    verdict = step(fault, seen.state, seen.mono_ns, clear_after_s)
-    if verdict in (Step.RAISE, Step.CLEAR_AND_RAISE):
+    verdict = model.effect_of(fault, seen.state, seen.mono_ns, clear_after_s)
+    if verdict in (model.FaultEffect.RAISE, model.FaultEffect.CLEAR_AND_RAISE):
         by = decision.fault_about(seen.origin, world)
-        why = inhibition(seen.kind, by)
+        why = model.inhibition(seen.kind, by)
         if why is not None:
             assert by is not None
-            if fault is not None:
-                clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
+            if fault is not None:  # it is wrong again, so it is not told as right
+                supersede_fault(decision, fault, by, seen.at_ns)
             _inhibit(world, decision, seen, (by, why))
             return
     match verdict:
-        case Step.NOTHING | Step.KEEP:
+        case model.FaultEffect.NOTHING | model.FaultEffect.KEEP:
             return
-        case Step.RAISE:
+        case model.FaultEffect.RAISE:
             raise_fault(decision, seen, world)
-        case Step.CLEAR_AND_RAISE:
+        case model.FaultEffect.CLEAR_AND_RAISE:
             assert fault is not None
-            clear(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
+            clear_fault(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
             raise_fault(decision, seen, world)
-        case Step.HOLD:
+        case model.FaultEffect.HOLD:
             assert fault is not None
-            decision.changed.append(_held(fault, seen, clear_after_s))
-        case Step.REOPEN:
+            decision.changed.append(hold_fault(fault, seen, clear_after_s))
+        case model.FaultEffect.REOPEN:
             assert fault is not None
             decision.changed.append(
                 replace(
-                    fault, state=FaultState.OPEN, up_ns=None, up_mono_ns=None, up_seq=None, hold_until_ns=None
+                    fault,
+                    state=FaultState.OPEN,
+                    up_ns=None,
+                    up_mono_ns=None,
+                    bad_mono_ns=None,
+                    up_seq=None,
+                    hold_until_ns=None,
                 )
             )
-        case Step.WITHDRAW:
+        case model.FaultEffect.WITHDRAW:
             assert fault is not None
-            held = _held(fault, seen, 0) if fault.up_ns is None else fault
-            clear(decision, held, verdict.value, seen.at_ns)
-        case Step.CLEAR:
+            held = hold_fault(fault, seen, 0) if fault.up_ns is None else fault
+            clear_fault(decision, held, verdict.value, seen.at_ns)
+        case model.FaultEffect.CLEAR:
             raise AssertionError("only a tick clears")
         case _:
             assert_never(verdict)
 
 
-def _patience_s(world: World, fault: Fault | None, clear_after_s: float) -> float:
+def _patience_s(world: IngestState, fault: Fault | None, clear_after_s: float) -> float:
     """How long a subject must be right before its fault is over."""
     return (
         clear_after_s if fault is None or not fault.flaps else max(clear_after_s, world.flap_limits.window_s)
     )
 
 
-def _inhibit(world: World, decision: Decision, seen: Seen, reason: tuple[Fault, Inhibition]) -> None:
+def _inhibit(
+    world: IngestState, decision: Decision, seen: Observed, reason: tuple[Fault, model.Inhibition]
+) -> None:
     """Write down why it is no fault of its own, once for each time that it went wrong."""
     by, why = reason
     before = world.topology.resources.get(ResourceId(seen.about.partition("/")[2]))
     if before is None or before.state not in WRONG:
         event = FaultInhibited(seen.about, seen.kind, seen.owner, by.id, why.value)
-        decision.add(Draft(event, seen.about, seen.at_ns, "faults", by.trace, seen.cause))
+        decision.add(NewEvent(event, seen.about, seen.at_ns, "faults", by.trace, seen.cause))
 
 
 def _as_seen(
-    host: HostId, transition: Transition, server_ns: int, evidence: str, cause: Seq | Local | None
-) -> Seen:
+    host: HostId,
+    transition: ResourceTransition,
+    server_ns: int,
+    evidence: str,
+    cause: Seq | EventIndex | None,
+) -> Observed:
     level = transition.level
-    return Seen(
+    return Observed(
         about=resource_subject(level.resource),
         state=level.state,
         kind=FaultKind.RESOURCE_DOWN,
-        severity=Severity.MAJOR,
         owner=level.owner,
         reason=level.reason,
         at_ns=level.at_ns,
         mono_ns=transition.mono_ns or None,
+        before_mono_ns=transition.before_mono_ns or None,
         server_ns=server_ns,
         origin=f"node/{host}",
         evidence=evidence,
@@ -227,12 +274,12 @@ def _as_seen(
 
 
 def _level_event(
-    world: World,
+    world: IngestState,
     decision: Decision,
     host: HostId,
-    level: ResourceLevel,
-    place: tuple[str, Seq | Local | None],
-) -> Local | None:
+    level: ResourceStatus,
+    place: tuple[str, Seq | EventIndex | None],
+) -> EventIndex | None:
     """ResourceDown or ResourceUp when right became wrong or something became ready; None otherwise."""
     trace, cause = place
     before = world.topology.resources.get(level.resource)
@@ -247,108 +294,17 @@ def _level_event(
     else:
         return None
     return decision.add(
-        Draft(event, resource_subject(level.resource), level.at_ns, f"node/{host}", trace, cause)
-    )
-
-
-def _intend(
-    decision: Decision,
-    host: HostId,
-    what: tuple[ResourceLevel, Intent],
-    trace: str,
-    cause: Seq | Local | None,
-) -> None:
-    level, intent = what
-    about, by = resource_subject(level.resource), f"node/{host}"
-    event = ActionIntended(intent.action, intent.verb, by, intent.deadline_s, intent.reason)
-    seq = decision.add(Draft(event, about, level.at_ns, by, trace, cause))
-    decision.intended.append(
-        Action(intent.action, intent.verb, about, by, intent.deadline_s, seq, level.at_ns, trace)
+        NewEvent(event, resource_subject(level.resource), level.at_ns, f"node/{host}", trace, cause)
     )
 
 
 def _finish(
-    world: World, decision: Decision, host: HostId, what: tuple[ResourceLevel, Finish], trace: str
-) -> Seq | Local | None:
+    world: IngestState, decision: Decision, host: HostId, what: tuple[ResourceStatus, Finish], trace: str
+) -> Seq | EventIndex | None:
     """Close an act. One that nobody intended here is left out: the journal has its end already."""
     level, finish = what
     action = world.topology.actions.get(finish.action)
     if action is None:
         return None
-    event = ActionFinished(finish.action, finish.outcome.value, finish.took_ms, finish.reason)
-    decision.finished.append(replace(action, outcome=finish.outcome.value, took_ms=finish.took_ms))
-    return decision.add(Draft(event, action.about, level.at_ns, f"node/{host}", trace, action.intended_seq))
-
-
-def fault_of(seen: Seen, raised_seq: Seq | Local, *, flaps: bool = False) -> Fault:
-    """The fault that begins with what was seen."""
-    return Fault(
-        id=fault_id(seen.about, seen.evidence),
-        kind=seen.kind,
-        severity=seen.severity,
-        about=seen.about,
-        owner=seen.owner,
-        reason=seen.reason,
-        state=FaultState.OPEN,
-        raised_seq=raised_seq,
-        trace=seen.evidence,
-        raised_ns=seen.at_ns,
-        raised_mono_ns=seen.mono_ns,
-        affected=seen.affected,
-        host=_host_of(seen),
-        flaps=flaps,
-    )
-
-
-def _host_of(seen: Seen) -> str:
-    """Where it is now: the host itself, or the one whose node speaks of it; empty for neither."""
-    for subject in (seen.about, seen.origin):
-        noun, _, name = subject.partition("/")
-        if noun == "node":
-            return name
-    return ""
-
-
-def raise_fault(decision: Decision, seen: Seen, world: World) -> None:
-    """Begin a fault with what was seen, and tell of it."""
-    limits = world.flap_limits
-    earlier = count_within(world.raised_ns.get(seen.about, ()), seen.at_ns, limits)
-    flaps = is_flapping(seen.kind, earlier, limits)
-    if flaps:
-        seen = replace(seen, reason=reason_of(seen.reason, earlier, limits))
-    fault = fault_of(seen, Local(decision.base + len(decision.events)), flaps=flaps)
-    event = FaultRaised(
-        fault.id, fault.kind, fault.severity, fault.about, fault.owner, fault.reason, fault.raised_ns
-    )
-    at_ns = seen.decided_ns or seen.at_ns
-    seq = decision.add(Draft(event, f"fault/{fault.id}", at_ns, "faults", fault.trace, seen.cause))
-    decision.raised.append(fault)
-    decision.tellings.append(Telling(fault, "raised", seq))
-
-
-def _held(fault: Fault, seen: Seen, clear_after_s: float) -> Fault:
-    return replace(
-        fault,
-        state=FaultState.CLEARING,
-        up_ns=seen.at_ns,
-        up_mono_ns=seen.mono_ns,
-        up_seq=seen.cause,
-        hold_until_ns=seen.server_ns + round(clear_after_s * 1e9),
-    )
-
-
-def clear(decision: Decision, fault: Fault, reason: str, at_ns: int) -> None:
-    """End a fault, whatever it was about."""
-    outage_ms = None
-    if fault.up_mono_ns is not None and fault.raised_mono_ns is not None:
-        span_ns = fault.up_mono_ns - fault.raised_mono_ns
-        outage_ms = span_ns / 1e6 if span_ns >= 0 else None
-    cleared = replace(
-        fault, state=FaultState.CLEARED, cleared_ns=at_ns, cleared_reason=reason, outage_ms=outage_ms
-    )
-    event = FaultCleared(fault.id, fault.about, reason, at_ns, outage_ms)
-    seq = decision.add(
-        Draft(event, f"fault/{fault.id}", at_ns, "faults", fault.trace, fault.up_seq or fault.raised_seq)
-    )
-    decision.changed.append(cleared)
-    decision.tellings.append(Telling(cleared, "cleared", seq))
+    place = (level.at_ns, f"node/{host}", trace)
+    return decision.finish(action, finish.outcome, finish.took_ms, finish.reason, place)

@@ -1,16 +1,16 @@
-"""When a fault is over, and what is promised about it."""
+"""The settings of fault detection: when a fault is over, when it flaps, and its set points."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from homeostat.kernel.config import StrictSettings
 
 
-class FaultsSettings(BaseModel):
-    """The faults room."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+class FaultsSettings(StrictSettings):
+    """Fault detection."""
 
     clear_after_s: float = Field(default=0.5, ge=0, le=3600)
     """Seconds a thing must be right before its fault is cleared. Formula: the time between two failures
@@ -21,6 +21,11 @@ class FaultsSettings(BaseModel):
     """Seconds a host must be back before its fault is cleared. Formula: what its node needs to say how its
     guests are; while they are being started it waits on, for 30 s at most. Too small: each of them is told
     as a fault of its own. Too large: the all-clear is late."""
+
+    recovered_wait_s: float = Field(default=5.0, ge=0, le=3600)
+    """Seconds that a project is not told that guests of a dead host run elsewhere, while others of its guests
+    are awaited there. Formula: the spread of their starts. Too small: several notices instead of one. Too
+    large: one that never comes back hides the others for so long."""
 
     start_deadline_s: float = Field(default=60.0, gt=0, le=3600)
     """Seconds that the host of a guest that can move has to start it, before that is a fault of its own.
@@ -33,7 +38,7 @@ class FaultsSettings(BaseModel):
     Too large: a cloud that hangs is noticed late."""
 
     mark_retry_s: float = Field(default=5.0, gt=0, le=600)
-    """Seconds until a cloud that did not do it is asked again. Too small: it is kept busy with refusing."""
+    """Seconds until a mark that failed is tried again. Too small: overloads the cloud with retries."""
     flap_max: int = Field(default=0, ge=0, le=100)
     """Faults of one resource or agent within `flap_window_s`, after which the next one is told as flapping
     and stays open until all has been right for the whole window. 0: never. Too small: two deaths hide what

@@ -1,4 +1,4 @@
-"""Where the time went between a failure and the people told of it. Pure: folds the chain of one fault.
+"""The timeline of one fault from the failure to its last notice, folded from the journal. Pure.
 
 A checkpoint of which the journal has no stamp is None and says why; nothing is interpolated. Stamps are wall
 clocks of the place where a thing happened. A span between two places is marked: it also holds the difference
@@ -12,32 +12,33 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from homeostat.contracts.nouns import Mark
-from homeostat.faults.checkpoints import (
-    ALIASES,
-    BESIDE,
-    ORDERS,
-    Checkpoint,
-    Cost,
-    Numbering,
-    Span,
-    Step,
-    Timeline,
-    Told,
-)
+from homeostat.faults import checkpoints
 from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import Envelope, Seq
 
 _RAW = ("ResourceDown", "HostDown", "AgentLost")
 _RAISED = "raised"
 INJECTED_WITHIN_NS = 60 * 10**9
-"""How long before the first evidence of a fault somebody may have made it."""
+"""Somebody may have made a fault so long before its first evidence."""
 
 
 _OF_A_NOTICE = (
-    (Step.NOTIFIED_VM_ERROR, "offered_ns", "the commit is known, the notices are handed over"),
-    (Step.TRANSFORMED_EVENT, "admitted_ns", "this consumer's notice stands among those to be sent"),
-    (Step.EVALUATED_EVENT, "chosen_ns", "it is its turn, and its consumer may still hear of it"),
-    (Step.FIRED_ALARM, "sent_ns", "the accepted attempt began, rendered and signed"),
+    (
+        checkpoints.CheckpointKind.NOTIFIED_VM_ERROR,
+        "offered_ns",
+        "the commit is known, the notices are handed over",
+    ),
+    (
+        checkpoints.CheckpointKind.TRANSFORMED_EVENT,
+        "admitted_ns",
+        "this consumer's notice stands among those to be sent",
+    ),
+    (
+        checkpoints.CheckpointKind.EVALUATED_EVENT,
+        "chosen_ns",
+        "it is its turn, and its consumer may still hear of it",
+    ),
+    (checkpoints.CheckpointKind.FIRED_ALARM, "sent_ns", "the accepted attempt began, rendered and signed"),
 )
 
 
@@ -50,7 +51,7 @@ class _Stamp:
 
 
 @dataclass(slots=True)
-class _Telling:
+class _EndpointStamps:
     """What the journal has of one endpoint."""
 
     queued: Envelope
@@ -77,7 +78,7 @@ class _Found:
     raised: Envelope
     raw: Envelope | None = None
     cleared: Envelope | None = None
-    tellings: list[_Telling] = field(default_factory=list)
+    tellings: list[_EndpointStamps] = field(default_factory=list)
     acts: list[tuple[str, Envelope]] = field(default_factory=list)
     injected: Envelope | None = None
 
@@ -85,9 +86,9 @@ class _Found:
 def timeline(
     chain: Sequence[Envelope],
     fault: str,
-    numbering: Numbering = Numbering.BLUEPRINT,
+    numbering: checkpoints.Numbering = checkpoints.Numbering.BLUEPRINT,
     consumer: str | None = None,
-) -> Timeline | None:
+) -> checkpoints.Timeline | None:
     """Fold the chain. None when the fault is not in it, or when `consumer` was not to be told of it.
 
     The chain may also hold stamps of what was broken on purpose, which are in no chain of causes: whoever
@@ -101,15 +102,17 @@ def timeline(
         return None
     stamps = _stamps(found, chosen)
     beside = _beside(stamps)
-    order = ORDERS[numbering]
+    order = checkpoints.ORDERS[numbering]
     path = [(id, step, stamps[step]) for id, step in order if step in stamps and step not in beside]
     zero_ns = path[0][2].at_ns
-    detected_ns = stamps[Step.RAW_FAILURE].at_ns
+    detected_ns = stamps[checkpoints.CheckpointKind.RAW_FAILURE].at_ns
     told = [_told(each, detected_ns) for each in found.tellings]
     received = sorted(each.received_ms for each in told if each.received_ms is not None)
     spans = _spans(path, [step for _, step in order])
     total_ms = _ms(path[-1][2].at_ns - zero_ns) if len(path) > 1 else None
-    return Timeline(
+    end = found.cleared
+    superseded_by = (None if end is None else end.payload.get("superseded_by")) or None
+    return checkpoints.Timeline(
         fault=fault,
         kind=str(found.raised.payload["kind"]),
         about=str(found.raised.payload["about"]),
@@ -123,8 +126,11 @@ def timeline(
         last_told_ms=received[-1] if received else None,
         first_evidence_at=iso(_seen_ns(found.raw or found.raised)),
         waited_ms=_ms(detected_ns - _seen_ns(found.raw or found.raised)),
-        resolved_ms=None if found.cleared is None else _since(_seen_ns(found.cleared), detected_ns),
+        resolved_ms=None if end is None or superseded_by else _since(_seen_ns(end), detected_ns),
         total_ms=total_ms,
+        outage_lower_ms=None if end is None else end.payload.get("outage_lower_ms"),
+        outage_upper_ms=None if end is None else end.payload.get("outage_ms"),
+        superseded_by=superseded_by,
     )
 
 
@@ -136,10 +142,10 @@ def _find(chain: Sequence[Envelope], fault: str) -> _Found | None:
         return None
     found = _Found(raised, _first_up(raised, by_seq, lambda each: each.kind in _RAW))
     found.cleared = next((each for each in about if each.kind == "FaultCleared"), None)
-    tellings: dict[str, _Telling] = {}
+    tellings: dict[str, _EndpointStamps] = {}
     for each in about:
         if each.kind == "NoticeQueued" and each.payload.get("transition") == _RAISED:
-            tellings[str(each.payload["key"])] = _Telling(each)
+            tellings[str(each.payload["key"])] = _EndpointStamps(each)
     for each in chain:
         if each.kind in ("NoticeDelivered", "NoticeGivenUp") and each.payload.get("key") in tellings:
             tellings[str(each.payload["key"])].ended = each
@@ -166,7 +172,6 @@ def _injection(raw: Envelope, chain: Sequence[Envelope]) -> Envelope | None:
 def _first_up(
     event: Envelope, by_seq: Mapping[Seq, Envelope], wanted: Callable[[Envelope], bool]
 ) -> Envelope | None:
-    """The nearest cause that is wanted."""
     seen: set[Seq] = set()
     cause = event.cause
     while cause is not None and cause in by_seq and cause not in seen:
@@ -177,30 +182,46 @@ def _first_up(
     return None
 
 
-def _chosen(tellings: Sequence[_Telling], consumer: str | None) -> _Telling | None:
+def _chosen(tellings: Sequence[_EndpointStamps], consumer: str | None) -> _EndpointStamps | None:
     if consumer is not None:
         return next((each for each in tellings if each.name == consumer), None)
     told = [each for each in tellings if each.received_ns is not None]
     return max(told, key=lambda each: each.received_ns or 0, default=None)
 
 
-def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
+def _stamps(found: _Found, chosen: _EndpointStamps | None) -> dict[checkpoints.CheckpointKind, _Stamp]:
     raw = found.raw or found.raised
     # One witness of a dead host is no evidence yet: the wait for the second one is the monitor's own time.
     known_ns, what = _seen_ns(raw), "the source's stamp of what it saw first"
     if raw.kind == "HostDown":
-        known_ns, what = raw.at_ns, "both witnesses agree that the host is dead"
-    stamps = {Step.RAW_FAILURE: _Stamp(known_ns, _clock(raw), raw.seq, f"{raw.kind}: {what}")}
+        known_ns, what = raw.at_ns, "its node process is silent and outside probes fail"
+    stamps = {
+        checkpoints.CheckpointKind.RAW_FAILURE: _Stamp(known_ns, _clock(raw), raw.seq, f"{raw.kind}: {what}")
+    }
     if found.injected is not None:
-        _put(stamps, Step.HOST_DOWN, found.injected, "FaultInjected: who broke it says when")
+        _put(
+            stamps,
+            checkpoints.CheckpointKind.HOST_DOWN,
+            found.injected,
+            "FaultInjected: who broke it says when",
+        )
+    step = checkpoints.CheckpointKind.FOUND_AFFECTED
     if found.raw is not None and found.raw.kind == "HostDown":
-        _put(stamps, Step.FOUND_AFFECTED, found.raw, "HostDown: the server declares it, with who is affected")
+        _put(stamps, step, found.raw, "HostDown: the server declares it, with who is affected")
     elif found.tellings:
         queued = found.tellings[0].queued
-        _put(stamps, Step.FOUND_AFFECTED, queued, "NoticeQueued: the server knows who is to be told")
+        _put(stamps, step, queued, "NoticeQueued: the server knows who is to be notified")
     for step, mark, what in (
-        (Step.MARKED_HOST_DOWN, Mark.MARK_DOWN, "ActionFinished: the cloud shows the host as down"),
-        (Step.SET_VM_ERROR, Mark.SET_ERROR, "ActionFinished: the cloud shows what ran there in error"),
+        (
+            checkpoints.CheckpointKind.MARKED_HOST_DOWN,
+            Mark.MARK_DOWN,
+            "ActionFinished: the cloud shows the host as down",
+        ),
+        (
+            checkpoints.CheckpointKind.SET_VM_ERROR,
+            Mark.SET_ERROR,
+            "ActionFinished: the cloud shows what ran there in error",
+        ),
     ):
         ended = [act for verb, act in found.acts if verb == mark.value]
         if ended:
@@ -216,22 +237,31 @@ def _stamps(found: _Found, chosen: _Telling | None) -> dict[Step, _Stamp]:
     return stamps
 
 
-def _received(stamps: dict[Step, _Stamp], chosen: _Telling, ended: Envelope) -> None:
+def _received(
+    stamps: dict[checkpoints.CheckpointKind, _Stamp], chosen: _EndpointStamps, ended: Envelope
+) -> None:
     """By the consumer's own word where it gives one: our answer comes after both."""
     own = f"consumer {chosen.name}"
     received_ns, handled_ns = (chosen.stamp(f"consumer_{name}_ns") for name in ("received", "handled"))
     if received_ns is None or handled_ns is None:
         what = "NoticeDelivered: the consumer has answered 2xx"
-        stamps[Step.RECEIVED_ALARM] = _Stamp(ended.at_ns, _clock(ended), ended.seq, what)
+        stamps[checkpoints.CheckpointKind.RECEIVED_ALARM] = _Stamp(
+            ended.at_ns, _clock(ended), ended.seq, what
+        )
         return
     for step, at_ns, what in (
-        (Step.RECEIVED_ALARM, received_ns, "the consumer says when it had read it"),
-        (Step.HANDLED_ALARM, handled_ns, "the consumer says when it was done with it"),
+        (checkpoints.CheckpointKind.RECEIVED_ALARM, received_ns, "the consumer says when it had read it"),
+        (checkpoints.CheckpointKind.HANDLED_ALARM, handled_ns, "the consumer says when it was done with it"),
     ):
         stamps[step] = _Stamp(at_ns, own, ended.seq, f"NoticeDelivered: {what}")
 
 
-def _put(stamps: dict[Step, _Stamp], step: Step, event: Envelope, what: str) -> None:
+def _put(
+    stamps: dict[checkpoints.CheckpointKind, _Stamp],
+    step: checkpoints.CheckpointKind,
+    event: Envelope,
+    what: str,
+) -> None:
     stamps[step] = _Stamp(event.at_ns, _clock(event), event.seq, what)
 
 
@@ -245,16 +275,24 @@ def _clock(event: Envelope) -> str:
     return event.origin if event.origin.startswith(("node/", "injector")) else "server"
 
 
-def _beside(stamps: Mapping[Step, _Stamp]) -> frozenset[Step]:
-    later = [stamps[step].at_ns for step in stamps if step.number > Step.SET_VM_ERROR.number]
-    return frozenset(step for step in BESIDE if step in stamps and later and stamps[step].at_ns > min(later))
+def _beside(stamps: Mapping[checkpoints.CheckpointKind, _Stamp]) -> frozenset[checkpoints.CheckpointKind]:
+    later = [
+        stamps[step].at_ns for step in stamps if step.number > checkpoints.CheckpointKind.SET_VM_ERROR.number
+    ]
+    return frozenset(
+        step for step in checkpoints.BESIDE if step in stamps and later and stamps[step].at_ns > min(later)
+    )
 
 
-def _checkpoint(id: str, step: Step, stamp: _Stamp | None, zero_ns: int, beside: bool) -> Checkpoint:
+def _checkpoint(
+    id: str, step: checkpoints.CheckpointKind, stamp: _Stamp | None, zero_ns: int, beside: bool
+) -> checkpoints.Checkpoint:
     if stamp is None:
         missing = step.why_missing
-        return Checkpoint(id=id, name=step.label, at=None, ms=None, clock=None, event=None, what=missing)
-    return Checkpoint(
+        return checkpoints.Checkpoint(
+            id=id, name=step.label, at=None, ms=None, clock=None, event=None, what=missing
+        )
+    return checkpoints.Checkpoint(
         id=id,
         name=step.label,
         at=iso(stamp.at_ns),
@@ -266,12 +304,15 @@ def _checkpoint(id: str, step: Step, stamp: _Stamp | None, zero_ns: int, beside:
     )
 
 
-def _spans(path: Sequence[tuple[str, Step, _Stamp]], order: Sequence[Step]) -> list[Span]:
+def _spans(
+    path: Sequence[tuple[str, checkpoints.CheckpointKind, _Stamp]],
+    order: Sequence[checkpoints.CheckpointKind],
+) -> list[checkpoints.CheckpointSpan]:
     spans = []
     for (begin, first, left), (end, last, right) in pairwise(path):
         passed = order[order.index(first) + 1 : order.index(last) + 1]
         spans.append(
-            Span(
+            checkpoints.CheckpointSpan(
                 begin=begin,
                 end=end,
                 ms=_ms(right.at_ns - left.at_ns),
@@ -282,14 +323,14 @@ def _spans(path: Sequence[tuple[str, Step, _Stamp]], order: Sequence[Step]) -> l
     return spans
 
 
-def _costs(spans: Sequence[Span], total_ms: float | None) -> list[Cost]:
+def _costs(spans: Sequence[checkpoints.CheckpointSpan], total_ms: float | None) -> list[checkpoints.Cost]:
     sums: dict[tuple[str, ...], float] = {}
     for span in spans:
         sums[tuple(span.bands)] = sums.get(tuple(span.bands), 0.0) + span.ms
     costs = [
-        Cost(
+        checkpoints.Cost(
             component=" + ".join(bands),
-            alias=" + ".join(ALIASES[band] for band in bands),
+            alias=" + ".join(checkpoints.ALIASES[band] for band in bands),
             ms=round(ms, 3),
             percent=round(100 * ms / total_ms, 1) if total_ms else 0.0,
         )
@@ -298,11 +339,11 @@ def _costs(spans: Sequence[Span], total_ms: float | None) -> list[Cost]:
     return sorted(costs, key=lambda cost: -cost.ms)
 
 
-def _told(telling: _Telling, detected_ns: int) -> Told:
+def _told(telling: _EndpointStamps, detected_ns: int) -> checkpoints.ConsumerDelays:
     ended = telling.ended
     waiting = "waiting" if ended is None else "told" if ended.kind == "NoticeDelivered" else "given up"
     payload = {} if ended is None else ended.payload
-    return Told(
+    return checkpoints.ConsumerDelays(
         subscription=telling.name,
         state=waiting,
         handed_over_ms=_since(telling.stamp("offered_ns"), detected_ns),

@@ -20,7 +20,7 @@ View = Mapping[str, Any]
 def draw(view: View) -> str:
     """Picture, costs, and who was told, under each other."""
     parts = [
-        f"{view['fault']}: {view['kind']} of {view['about']}, told to {view['consumer'] or 'nobody'}",
+        f"{view['fault']}: {view['kind']} of {view['about']}, consumer: {view['consumer'] or 'none'}",
         "",
         *picture(view),
         "",
@@ -40,7 +40,7 @@ def picture(view: View) -> list[str]:
     known = [each["ms"] for each in points if each["ms"] is not None]
     first_ms, unit_ms = min(known), _unit_ms(max(known) - min(known))
     columns = {
-        each["id"]: _column(each["ms"], first_ms, unit_ms) for each in points if each["ms"] is not None
+        each["id"]: round((each["ms"] - first_ms) / unit_ms) for each in points if each["ms"] is not None
     }
     width = max(columns.values())
     marks = [columns[each["id"]] for each in path]
@@ -107,10 +107,6 @@ def _unit_ms(span_ms: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor * _COLUMNS >= span_ms)
 
 
-def _column(ms: float, first_ms: float, unit_ms: float) -> int:
-    return round((ms - first_ms) / unit_ms)
-
-
 def _ruler(width: int, unit_ms: float) -> str:
     line = ""
     for tick in range(0, width + 1, _TICK):
@@ -162,7 +158,7 @@ def _bands(spans: Sequence[View], columns: Mapping[str, int], marks: Sequence[in
 
 def _doctor(marks: Sequence[int], total_ms: float | None) -> str:
     if total_ms is None:
-        return _over({marks[0]: "+"}) + " nobody was told"
+        return _over({marks[0]: "+"}) + " no consumer"
     begin, end = marks[0], max(marks)
     inner = "doctor".center(max(6, end - begin - 3), "-")
     return _at(begin, f"+<{inner}>+ {total_ms:.3f} ms", {}, 0)
@@ -190,9 +186,12 @@ def _people(view: View) -> list[str]:
         lines.append(f"{each['subscription']} {each['state']}{after}{tries}{why}")
     if view.get("waited_ms"):  # a copy that was saved by an older version has none
         waited = f"{view['waited_ms']:.3f} ms before checkpoint 1"
-        lines.append(f"first failed evidence {waited}: the monitor waits until its witnesses agree")
+        lines.append(f"first failed evidence {waited}: node process and probes must both fail")
     if view["resolved_ms"] is not None:
         lines.append(f"right again {view['resolved_ms']:.3f} ms after checkpoint 1")
+        lines.append(f"outage: {outage_range(view.get('outage_lower_ms'), view.get('outage_upper_ms'))}")
+    if view.get("superseded_by"):
+        lines.append(f"superseded by {view['superseded_by']}, which says that it is still wrong")
     mixed = [f"{span['begin']}-{span['end']}" for span in view["spans"] if span["clocks_differ"]]
     if mixed:
         lines.append(f"stamped by two clocks, their difference included: {', '.join(mixed)}")
@@ -214,3 +213,11 @@ def _grid(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "|" + "|".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + "|"
+
+
+def outage_range(lower_ms: float | None, upper_ms: float | None) -> str:
+    """The bounds of an outage for people: `812-1040 ms`, `?` where nobody knows."""
+    if lower_ms is None and upper_ms is None:
+        return "?"
+    low, high = ("?" if each is None else f"{each:.0f}" for each in (lower_ms, upper_ms))
+    return f"{low} ms" if low == high else f"{low}-{high} ms"

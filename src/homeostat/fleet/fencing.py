@@ -1,8 +1,9 @@
-"""Fencing: making sure that nothing runs on a dead host any more, before anything of it starts elsewhere.
+"""Fencing: makes sure that nothing runs on a dead host any more, before any of its guests starts elsewhere.
 
 A host that is silent may still run its guests; two copies of one guest destroy its data. So there must be a
-receipt. Who gives it: a person (`manual`), or a program that exits 0 (`command`: a power switch, IPMI). What
-is not a receipt: silence, a timeout, any other exit code. The loop that asks is in `faults.aftermath`.
+receipt. It is given by a person (`manual`), or by a program that exits 0 (`command`: a power switch, IPMI).
+What is not a receipt: silence, a timeout, any other exit code. The loop that asks for it is in
+`recovery.after_death`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from homeostat.contracts.nouns import HostId
 from homeostat.contracts.wire import Outcome
 from homeostat.fleet.settings import FencingSettings
 from homeostat.kernel.processes import die_with_parent
-from homeostat.ports import Fence, Fenced, FenceUnknown, Fencing, NotFenced
+from homeostat.ports import ActFailed, ActUnknown, Fence, Fenced, FenceResult
 
-MANUAL = "manual"
+FENCE = "fence"
+"""The act's name at the gate and in the journal."""
+
+
 RECEIPT_BYTES_MAX = 2000
 HOST = "{host}"
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class FenceAttempt:
     """An intended act of fencing. `action` is unique for ever."""
 
     host: HostId
@@ -35,7 +39,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FenceOutcome:
     """How an attempt ended. `said` is the receipt when it is ok, else why not.
 
     `died_ns` is the death that it was for, None when that is not known: a receipt is for that one only.
@@ -57,7 +61,7 @@ class CommandFence:
     def __init__(self, argv: list[str], deadline_s: float) -> None:
         self._argv, self._deadline_s = tuple(argv), deadline_s
 
-    async def fence(self, host: str) -> Fencing:
+    async def fence(self, host: str) -> FenceResult:
         """See `Fence`. The program gets no input and its own session; at the deadline all of it is killed."""
         argv = [word.replace(HOST, host) for word in self._argv]
         try:
@@ -70,12 +74,12 @@ class CommandFence:
                 preexec_fn=die_with_parent(),  # or it could switch off a host that came back meanwhile
             )
         except OSError as error:
-            return NotFenced(f"{argv[0]}: {error.strerror or error}")
+            return ActFailed(f"{argv[0]}: {error.strerror or error}")
         try:
             async with asyncio.timeout(self._deadline_s):
                 said, _ = await process.communicate()
         except TimeoutError:
-            return FenceUnknown(f"{argv[0]} did not end within {self._deadline_s:g} s")
+            return ActUnknown(f"{argv[0]} did not end within {self._deadline_s:g} s")
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -84,9 +88,9 @@ class CommandFence:
         text = " ".join(said[:RECEIPT_BYTES_MAX].decode(errors="replace").split())
         if process.returncode == 0:
             return Fenced(text or f"{argv[0]} exited 0")
-        return NotFenced(f"{argv[0]} ended with {process.returncode}: {text}")
+        return ActFailed(f"{argv[0]} ended with {process.returncode}: {text}")
 
 
-def driver_of(settings: FencingSettings) -> Fence | None:
+def make_fence(settings: FencingSettings) -> Fence | None:
     """The driver, None when only a person can give a receipt."""
     return None if settings.driver == "manual" else CommandFence(settings.argv, settings.deadline_s)

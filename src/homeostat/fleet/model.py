@@ -1,14 +1,32 @@
-"""What the server holds of hosts, node processes and resources. Frozen rows, changed by replacement."""
+"""The hosts, node processes, resources and acts that the server holds in memory; their set points. Pure.
+
+Frozen rows, changed by replacement; the tables are their snapshot. `Assignment`, `Stranded` and `Placement`
+are the plain records in which components hand each other where a guest is to run; `recovery` decides. Set
+points: every node process that should report does, and no host is down.
+
+Assembles the snapshot of a node's resources from the messages that carry its parts. No I/O.
+
+A part may be lost, come twice, or come late. Invariants: parts of two snapshots are never put together; a
+snapshot with a missing part says nothing about what is gone, and is completed by the same part of a
+repetition, since a node cuts the same snapshot in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.wire import Offer, ResourceLevel, assigned_digest, digest, offers_digest
-from homeostat.kernel.journal import Local, Seq
+from homeostat.contracts import wire
+from homeostat.contracts.nouns import (
+    HostId,
+    Owner,
+    ResourceId,
+    ResourceKind,
+    ResourceState,
+)
+from homeostat.kernel.journal import EventIndex, Seq
 
 
 class AgentState(StrEnum):
@@ -40,7 +58,7 @@ class Node:
     down_ns: int | None = None
     fenced: str = ""
     held: str = ""
-    fenced_seq: Seq | Local | None = None
+    fenced_seq: Seq | EventIndex | None = None
     marked_ns: int | None = None
     error_ns: int | None = None
     fenced_ns: int | None = None
@@ -68,8 +86,7 @@ class Resource:
     generation: int = 0
 
     @classmethod
-    def from_level(cls, host: HostId, level: ResourceLevel) -> Resource:
-        """The row that a node's report makes."""
+    def from_level(cls, host: HostId, level: wire.ResourceStatus) -> Resource:
         return cls(
             id=level.resource,
             host=host,
@@ -84,9 +101,9 @@ class Resource:
             generation=level.generation,
         )
 
-    def to_level(self, state: ResourceState, reason: str, at_ns: int) -> ResourceLevel:
+    def to_level(self, state: ResourceState, reason: str, at_ns: int) -> wire.ResourceStatus:
         """The same resource at another level, as if its node had reported it."""
-        return ResourceLevel(
+        return wire.ResourceStatus(
             self.id,
             self.kind,
             self.owner,
@@ -100,15 +117,33 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeClaim:
+    """What a node said of a resource and was not taken: `generation` 0 when it is about the owner alone.
+
+    `level` is None for a guest that it offers to run. `waits`: another host is to be heard first; `is_false`:
+    it was refused for good. `store` is the observation store that says so; `is_told`: it is in the journal.
+    """
+
+    resource: ResourceId
+    generation: int
+    level: wire.ResourceStatus | None
+    store: str
+    why: str
+    waits: bool = False
+    is_false: bool = False
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
-    """An intended act. `outcome` is None while it is open, `intended_seq` Local until it is committed."""
+    """An intended act. `outcome` is None while it is open; `intended_seq` an EventIndex until the commit."""
 
     id: str
     verb: str
     about: str
     owner_of_act: str
     deadline_s: float
-    intended_seq: Seq | Local
+    intended_seq: Seq | EventIndex
     intended_ns: int
     trace: str
     outcome: str | None = None
@@ -121,37 +156,44 @@ class Topology:
 
     `offers` is in no table: what each node that was heard since could run, by host; `offered` its digest, and
     `offerings` how often any of it was told. `unheard` are hosts that are not known to be down and of which
-    nothing is heard: what was last seen there may be over.
+    nothing is heard: what was last seen there may be over; of the `expected` nodes, that did not stop in
+    order, some are `heard`. `full` says of nodes that cannot write their store why; `untold` are those of
+    them that know something else than the rows. `unlooked` says of nodes whose runner does not look under
+    which incarnation and since when, `blind` are those for too long.
     """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
     resources: dict[ResourceId, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
-    offers: dict[HostId, dict[ResourceId, Offer]] = field(default_factory=dict)
+    offers: dict[HostId, dict[ResourceId, wire.Candidate]] = field(default_factory=dict)
     offered: dict[HostId, str] = field(default_factory=dict)
     offerings: int = 0
     unheard: frozenset[HostId] = frozenset()
+    expected: int = 0
+    heard: int = 0
+    full: dict[HostId, str] = field(default_factory=dict)
+    untold: set[HostId] = field(default_factory=set)
+    unlooked: dict[HostId, tuple[str, int]] = field(default_factory=dict)
+    blind: set[HostId] = field(default_factory=set)
     _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
     _digests: dict[HostId, str] = field(default_factory=dict)
     _assigned: dict[HostId, str] = field(default_factory=dict)
     _running: dict[HostId, str] = field(default_factory=dict)
 
     def on_host(self, host: HostId) -> Iterator[Resource]:
-        """Every resource of one host."""
         return (self.resources[resource] for resource in self._on_host.get(host, ()))
 
     def ids_on(self, host: HostId) -> Collection[ResourceId]:
-        """The names of the same."""
         return self._on_host.get(host, {}).keys()
 
     def running(self, host: HostId, write: Callable[[Iterable[Resource]], str]) -> str:
-        """What is not stopped on the host, as `write` makes a text of kind, owner and id of each.
+        """What is to run on the host, as `write` makes a text of kind, owner and id of each.
 
         Kept, since it changes much more rarely than states do; always to be asked with the same `write`.
         """
         kept = self._running.get(host)
         if kept is None:
-            rows = (row for row in self.on_host(host) if row.state is not ResourceState.STOPPED)
+            rows = (row for row in self.on_host(host) if _is_to_run(row))
             kept = self._running[host] = write(rows)
         return kept
 
@@ -178,18 +220,17 @@ class Topology:
         if kept is None:
             # A guest that was assigned and not yet reported is in no digest of its node.
             reported = (row for row in self.on_host(host) if row.seq or not row.generation)
-            kept = self._digests[host] = digest({row.id: row.state for row in reported})
+            kept = self._digests[host] = wire.digest({row.id: row.state for row in reported})
         return kept
 
     def assignment(self, host: HostId) -> dict[ResourceId, int]:
-        """The guests that the host is to run, with their generations."""
         return {row.id: row.generation for row in self.on_host(host) if row.generation}
 
     def assigned_digest(self, host: HostId) -> str:
         """What the node's own digest of its assignment should be. Kept as well."""
         kept = self._assigned.get(host)
         if kept is None:
-            kept = self._assigned[host] = assigned_digest(self.assignment(host))
+            kept = self._assigned[host] = wire.assigned_digest(self.assignment(host))
         return kept
 
     def is_given_back(self, row: Resource) -> bool:
@@ -198,16 +239,40 @@ class Topology:
             return False
         return row.host in self.offered and row.id not in self.offers.get(row.host, ())
 
-    def hear_offers(self, host: HostId, offers: Sequence[Offer]) -> None:
-        """A node says what it could run: all of it."""
-        self.offers[host] = {offer.resource: offer for offer in offers}
-        self.offered[host] = offers_digest(offers)
+    def hear_store(self, host: HostId, trouble: str, *, untold: bool) -> None:
+        """A node says whether it can write its store, and so whether the rows can be trusted."""
+        if trouble:
+            self.full[host] = trouble
+        else:
+            self.full.pop(host, None)
+        (self.untold.add if trouble and untold else self.untold.discard)(host)
+
+    def hear_offers(
+        self,
+        host: HostId,
+        offers: Sequence[wire.Candidate],
+        allowed: Callable[[wire.Candidate], bool] = lambda _: True,
+    ) -> None:
+        """A node says what it could run: all of it. What is not `allowed` is heard and not taken."""
+        self.offers[host] = {offer.resource: offer for offer in offers if allowed(offer)}
+        self.offered[host] = wire.candidates_digest(offers)
         self.offerings += 1
 
-    def hear_some(self, host: HostId, offers: Sequence[Offer]) -> None:
+    def hear_some(self, host: HostId, offers: Sequence[wire.Candidate]) -> None:
         """A part of what it could run; `offered` is not changed before all of it is known."""
         self.offers.setdefault(host, {}).update({offer.resource: offer for offer in offers})
         self.offerings += 1
+
+    def forget(self, host: HostId) -> None:
+        """A host is gone for good, and everything that is on it."""
+        for resource in self._on_host.pop(host, {}):
+            del self.resources[resource]
+        rows: list[dict[HostId, Any]] = [self.nodes, self.offers, self.offered, self.full, self.unlooked]
+        for each in (*rows, self._digests, self._assigned, self._running):
+            each.pop(host, None)
+        self.untold.discard(host)
+        self.blind.discard(host)
+        self.unheard -= {host}
 
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()
@@ -221,9 +286,8 @@ class Topology:
                 self._running.pop(resource.host, None)
             if before is not None and before.host != resource.host:
                 del self._on_host[before.host][resource.id]
-                self._digests.pop(before.host, None)
-                self._assigned.pop(before.host, None)
-                self._running.pop(before.host, None)
+                for kept in (self._digests, self._assigned, self._running):
+                    kept.pop(before.host, None)
             self.resources[resource.id] = resource
             self._on_host.setdefault(resource.host, {})[resource.id] = None
             self._digests.pop(resource.host, None)
@@ -237,4 +301,100 @@ class Topology:
 
 def _runs_as(row: Resource) -> tuple[HostId, ResourceKind, Owner, bool]:
     """What `Topology.running` depends on."""
-    return row.host, row.kind, row.owner, row.state is ResourceState.STOPPED
+    return row.host, row.kind, row.owner, _is_to_run(row)
+
+
+def _is_to_run(row: Resource) -> bool:
+    """It is not stopped; or it stopped with its node process, and is assigned there all the same."""
+    return row.state is not ResourceState.STOPPED or bool(row.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A guest is to run on host `to`, under `generation`, as the host offers.
+
+    `from_host` is the dead and fenced host that had it, None when it is assigned for the first time.
+    """
+
+    offer: wire.Candidate
+    to: HostId
+    generation: int
+    from_host: HostId | None = None
+
+    @property
+    def resource(self) -> ResourceId:
+        return self.offer.resource
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """A guest that can be started nowhere, and the name and sentence of the reason."""
+
+    resource: ResourceId
+    owner: Owner
+    host: HostId
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What was decided of several guests at one moment."""
+
+    assigned: tuple[Assignment, ...] = ()
+    stranded: tuple[Stranded, ...] = ()
+
+
+@dataclass(slots=True)
+class _PartialSnapshot:
+    of: tuple[str, str, int, int]
+    parts: dict[int, frozenset[ResourceId]] = field(default_factory=dict)
+    offers: dict[ResourceId, wire.Candidate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteSnapshot:
+    """A picture that no part is missing of: what the node has, and what it could run."""
+
+    resources: frozenset[ResourceId]
+    offers: tuple[wire.Candidate, ...]
+
+
+@dataclass(slots=True)
+class SnapshotAssembly:
+    """One unfinished picture a host at most: the latest one.
+
+    `whole` is the number of the last observation in the last whole picture of each host.
+    """
+
+    whole: dict[HostId, int] = field(default_factory=dict)
+    _unfinished: dict[HostId, _PartialSnapshot] = field(default_factory=dict)
+
+    def awaited(self, topology: Topology, configured: Collection[HostId]) -> list[HostId]:
+        """Hosts that should live and have not told everything that they know since the tables were read.
+
+        What they may still say of guests can be newer than the rows, if the database is an old one.
+        """
+        nodes = topology.nodes
+        living = {node.host for node in nodes.values() if node.agent is AgentState.PRESENT}
+        return sorted(
+            host
+            for host in living.union(configured)
+            if not topology.is_down(host)
+            and (host not in nodes or nodes[host].acked_seq < self.whole.get(host, nodes[host].acked_seq + 1))
+        )
+
+    def add(self, message: wire.Snapshot) -> CompleteSnapshot | None:
+        """Everything that the node has, when this was the last part that was missing; None until then."""
+        reported = frozenset(level.resource for level in message.levels)
+        of = (message.boot, message.incarnation, message.seq, message.parts)
+        picture = self._unfinished.get(message.host)
+        if picture is None or picture.of != of:
+            picture = self._unfinished[message.host] = _PartialSnapshot(of)
+        picture.parts[message.part] = reported
+        picture.offers |= {offer.resource: offer for offer in message.offers}
+        if len(picture.parts) < message.parts:
+            return None
+        del self._unfinished[message.host]
+        self.whole[message.host] = message.seq
+        return CompleteSnapshot(frozenset().union(*picture.parts.values()), tuple(picture.offers.values()))

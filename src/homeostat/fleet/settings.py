@@ -1,18 +1,22 @@
-"""How long silence is borne, who is probed from outside, and what harm may be done."""
+"""Settings of hosts and nodes: patience with silence, outside probes, fencing, and the gate's limits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-HostName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+from homeostat.contracts.nouns import HOST_ID, INFRASTRUCTURE, OWNER, HostId, Owner
+from homeostat.kernel.config import StrictSettings
+
+HostName = Annotated[str, Field(pattern=HOST_ID)]
+OwnerName = Annotated[str, Field(pattern=OWNER)]
 
 
-class HostSettings(BaseModel):
+class HostSettings(StrictSettings):
     """One host as seen from outside."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     host: HostName = Field()
     """Its name, the one in its node.yaml"""
@@ -33,6 +37,10 @@ class HostSettings(BaseModel):
     zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")] | None = None
     """Where it stands, such as its rack: what a silence may name"""
 
+    owners: list[OwnerName] | None = None
+    """Projects whose resources its node may name, beside `infrastructure`; absent: as `fleet.owners` says.
+    What else it names is refused, and a fault for administrators."""
+
     @model_validator(mode="after")
     def _tcp_has_a_port(self) -> HostSettings:
         if self.probe == "tcp" and self.tcp_port is None:
@@ -40,15 +48,13 @@ class HostSettings(BaseModel):
         return self
 
 
-class FencingSettings(BaseModel):
+class FencingSettings(StrictSettings):
     """How it is made sure that nothing runs on a dead host any more."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     driver: Literal["manual", "command"] = "manual"
     """Manual: a person confirms; command: `argv` does it and exits 0"""
 
-    argv: list[str] = []
+    argv: list[str] = Field(default=[])
     """The program and its arguments; `{host}` becomes the host's name"""
 
     deadline_s: float = Field(default=30.0, gt=0, le=600)
@@ -65,14 +71,13 @@ class FencingSettings(BaseModel):
         return self
 
 
-class GateSettings(BaseModel):
+class GateSettings(StrictSettings):
     """What stands before every act that does harm."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    armed: list[str] = []
-    """Rooms that act from the first start on; others observe until `homeostat arm ROOM`. What a person said
-    later wins."""
+    armed: list[str] = Field(default=[])
+    """Components that act from the first start on, such as recovery; others observe until
+    `homeostat arm COMPONENT`. What a person said later wins. `faults` and `resources`, its names until 0.1,
+    arm recovery where both are listed."""
 
     dry_run: bool = False
     """Decide and write down everything, do nothing"""
@@ -85,18 +90,16 @@ class GateSettings(BaseModel):
     """Seconds"""
 
     storm_percent: float = Field(default=30.0, gt=0, le=100)
-    """Percent of the hosts that die within `storm_window_s` before the monitor is suspected and harm stops;
-    one dead host is never a storm. Too small: a dead rack needs a person. Too large: a broken switch
-    empties the cloud."""
+    """Percent of the living, watched hosts that die within `storm_window_s` before the monitor is suspected
+    and harm stops; one dead host is never a storm. Too small: a dead rack needs a person. Too large: a broken
+    switch empties the cloud."""
 
     storm_window_s: float = Field(default=5.0, gt=0)
     """Seconds"""
 
 
-class FleetSettings(BaseModel):
+class FleetSettings(StrictSettings):
     """Server side of hosts and nodes."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     lost_after_s: float = Field(default=3.0, ge=0.5)
     """Seconds of silence before a node process is agent_lost. Formula: 3 heartbeats. Too small: a busy node
@@ -109,7 +112,7 @@ class FleetSettings(BaseModel):
     """Messages from nodes waiting to be decided; when full, further ones are dropped and sent again by
     their nodes. Too small: resends under load. Too large: old news after a stall."""
 
-    hosts: list[HostSettings] = []
+    hosts: list[HostSettings] = Field(default=[])
     """Hosts that the server probes from outside. One that is not listed is never host_down, only
     agent_lost."""
 
@@ -129,6 +132,17 @@ class FleetSettings(BaseModel):
     """Seconds of silence of the agent before failing probes mean host_down. Formula: 1.5 heartbeats. Too
     small: a late heartbeat and a lost packet accuse a host. Too large: consumers hear late."""
 
+    owners: list[OwnerName] | None = None
+    """Projects whose resources any node may name, beside `infrastructure`, where `fleet.hosts.owners` does
+    not say otherwise. Absent: any project, as before there was this setting: then whoever has the password of
+    one node can invent a resource of any project on its host."""
+
+    lone_witness_s: float = Field(default=15.0, ge=0.5, le=3600)
+    """Seconds that the last witness of a host must be silent before host_down, when the other one has been
+    gone for long: its agent while outside probes do not reach it, or its probes while its agent is lost or
+    stopped. Formula: the longest pause that is no death. Too small: two small troubles fence a healthy host.
+    Too large: a host that dies meanwhile is noticed late."""
+
     fencing: FencingSettings = FencingSettings()
     gate: GateSettings = GateSettings()
 
@@ -138,3 +152,34 @@ class FleetSettings(BaseModel):
         if len(names) != len(set(names)):
             raise ValueError("a host is listed twice")
         return self
+
+
+def owners_warning(fleet: FleetSettings) -> str:
+    """Why a node may invent resources of projects that are not its own, and the remedy; empty: it may not."""
+    if fleet.owners is not None:
+        return ""
+    return (
+        "fleet.owners is not set: whoever has the password of one node can invent a resource of any project; "
+        "list the projects there"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOwners:
+    """The projects that each node may name. `anywhere` None: any project."""
+
+    anywhere: frozenset[Owner] | None = None
+    by_host: Mapping[HostId, frozenset[Owner]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fleet: FleetSettings) -> NodeOwners:
+        named = ((HostId(each.host), each.owners) for each in fleet.hosts)
+        return cls(
+            None if fleet.owners is None else frozenset(map(Owner, fleet.owners)),
+            {host: frozenset(map(Owner, owners)) for host, owners in named if owners is not None},
+        )
+
+    def may_name(self, host: HostId, owner: Owner) -> bool:
+        """Whether this node may say that it has or could run something of this owner."""
+        owners = self.by_host.get(host, self.anywhere)
+        return owners is None or owner == INFRASTRUCTURE or owner in owners

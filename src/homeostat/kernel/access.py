@@ -1,7 +1,8 @@
-"""Who may call us: tokens with a role and a project, hashed.
+"""Access tokens: hashed, each with a role and a project, and the caller that a token stands for.
 
 A token is 256 random bits, so one round of SHA-256 is enough and nothing can be guessed from timing; the
-database never holds the token itself. Which project is for administrators only is decided in the rooms.
+database never holds the token itself. Which project is for administrators only is decided in the
+components.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from homeostat.kernel import database
 from homeostat.kernel.errors import BadInput
-from homeostat.kernel.journal import Change
+from homeostat.kernel.journal import RowChange
 
 _PREFIX = "hs_"
 _table = database.token
@@ -33,19 +34,29 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. `owner` is the caller's project; an administrator is not bound to it."""
+    """Who calls. `owner` is the caller's project; an administrator is not bound to it.
+
+    `observes_only`: nobody knows who it is. It may hand in what it saw, and neither reads nor changes
+    anything, whatever its role; what it says alone never leads to a disruptive action.
+    """
 
     name: str
     role: Role
     owner: str
+    observes_only: bool = False
 
     def may_read(self, owner: str) -> bool:
-        """Whether this caller may read what belongs to `owner`."""
-        return self.role is Role.ADMIN or self.owner == owner
+        return not self.observes_only and (self.role is Role.ADMIN or self.owner == owner)
 
     def may_write(self, owner: str) -> bool:
         """Whether this caller may change what belongs to `owner`; a viewer and a consumer never."""
-        return self.role is Role.ADMIN or (self.role is Role.OPERATOR and self.owner == owner)
+        writes = self.role is Role.ADMIN or (self.role is Role.OPERATOR and self.owner == owner)
+        return writes and not self.observes_only
+
+
+def observer(listener: str) -> Caller:
+    """The caller on a listener that asks for no token."""
+    return Caller(f"listener/{listener}", Role.VIEWER, "", observes_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,6 @@ class Token:
 
 
 def new_token() -> str:
-    """A fresh token, shown once and never stored."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
@@ -69,21 +79,21 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def insert_token(row: Token) -> Change:
+def insert_token(row: Token) -> RowChange:
     """A new token; the append fails with Conflict when the name is taken."""
     if not row.name.strip():
         raise BadInput("token.name", row.name, "a name")
     if not row.owner.strip():
         raise BadInput("token.owner", row.owner, "the name of a project")
-    return Change(insert(_table), (asdict(row) | {"role": row.role.value},))
+    return RowChange(insert(_table), (asdict(row) | {"role": row.role.value},))
 
 
-def remove_token(name: str) -> Change:
+def remove_token(name: str) -> RowChange:
     """The token stops working with the commit; no error when there is none."""
-    return Change(delete(_table).where(_table.c.name == bindparam("gone")), ({"gone": name},))
+    return RowChange(delete(_table).where(_table.c.name == bindparam("gone")), ({"gone": name},))
 
 
-def replace_token(row: Token) -> tuple[Change, Change]:
+def replace_token(row: Token) -> tuple[RowChange, RowChange]:
     """The token of that name becomes this one, whether there was one or not."""
     return remove_token(row.name), insert_token(row)
 

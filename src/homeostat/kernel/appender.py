@@ -23,11 +23,12 @@ from typing import assert_never
 import structlog
 from sqlalchemy import Engine
 
-from homeostat.kernel.ballast import SIZE_BYTES, Ballast
 from homeostat.kernel.batch import BatchWriter, Prepared, prepare
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import CorruptState, Deposed, StoreFull, StoreUnavailable
-from homeostat.kernel.journal import Catalogue, Receipt, Seq, Submission
+from homeostat.kernel.files import BALLAST_BYTES, Ballast
+from homeostat.kernel.journal import EventCatalogue, Receipt, Seq, Submission
+from homeostat.kernel.loops import QueueRoom
 
 _log = structlog.get_logger(__name__)
 
@@ -50,16 +51,21 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AppenderSettings:
-    """`queue_bound` and `batch_bound` count submissions.
+    """`queue_bound` and `batch_bound` count submissions; what they weigh is bounded beside.
 
+    A batch ends with the submission that brings it to `batch_rows` rows or `batch_bytes`. What waits has
+    `queue_bytes` at most; a submission that is larger alone waits until nothing else does.
     `ballast` is a file on the database's disk, None when that disk is not ours (PostgreSQL). `stall_s` is how
     long a commit may take before the store counts as unavailable: too small and a slow disk stops the server.
     """
 
     ballast: Path | None = None
-    ballast_bytes: int = SIZE_BYTES
+    ballast_bytes: int = BALLAST_BYTES
     queue_bound: int = 1024
     batch_bound: int = 256
+    queue_bytes: int = 64 * 1024 * 1024
+    batch_rows: int = 20_000
+    batch_bytes: int = 16 * 1024 * 1024
     payload_limit_bytes: int = 4 * 1024 * 1024
     reconnect_first_s: float = 0.1
     reconnect_longest_s: float = 5.0
@@ -71,6 +77,18 @@ class _Item:
     prepared: Prepared
     answer: asyncio.Future[Receipt]
     queued_ns: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _RoomRequest:
+    """Somebody who writes beside the appender found the disk full; `given` is whether he may try again."""
+
+    given: asyncio.Future[bool]
+
+    def answer(self, released: bool) -> None:
+        if not self.given.done():
+            self.given.set_result(released)
 
 
 class Appender:
@@ -79,7 +97,7 @@ class Appender:
     def __init__(
         self,
         engine: Engine,
-        catalogue: Catalogue,
+        catalogue: EventCatalogue,
         *,
         epoch: int | None,
         settings: AppenderSettings,
@@ -89,8 +107,8 @@ class Appender:
         self._catalogue, self._settings, self._clock = catalogue, settings, clock
         self._writer = BatchWriter(engine, epoch)
         self._ballast = Ballast(settings.ballast, settings.ballast_bytes) if settings.ballast else None
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._room = asyncio.Semaphore(settings.queue_bound)
+        self._queue: queue.SimpleQueue[_Item | _RoomRequest | None] = queue.SimpleQueue()
+        self._room = QueueRoom(settings.queue_bound, settings.queue_bytes)
         self._advanced = asyncio.Event()
         self._stopped = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
@@ -139,7 +157,6 @@ class Appender:
 
     @property
     def mode(self) -> Mode:
-        """What the store can do now."""
         return self._now()[0]
 
     @property
@@ -164,22 +181,31 @@ class Appender:
         cancelled caller does not know whether it was committed.
         """
         prepared = prepare(submission, self._catalogue, self._settings.payload_limit_bytes)
-        await self._room.acquire()
+        size = prepared.size
+        await self._room.acquire(size)
         loop = self._loop
         mode, why = self._now()
         if self._closed or loop is None or mode is Mode.UNAVAILABLE:
-            self._room.release()
-            raise StoreUnavailable(why or "the appender is not running")
-        item = _Item(prepared, loop.create_future(), self._clock.mono_ns())
+            self._room.release(size)
+            raise StoreUnavailable(why or "the journal writer is not running")
+        item = _Item(prepared, loop.create_future(), self._clock.mono_ns(), size)
         self._waiting += 1
         self._queue.put(item)
         return await item.answer
+
+    async def make_room(self) -> bool:
+        """Give the ballast back for who writes beside the appender; read-only from then on. False: none."""
+        if self._closed or self._ballast is None:
+            return False
+        request = _RoomRequest(asyncio.get_running_loop().create_future())
+        self._queue.put(request)
+        return await request.given
 
     async def wait_beyond(self, seq: Seq) -> Seq:
         """The head, as soon as it is greater than `seq`. StoreUnavailable when the appender is closed."""
         while self._head <= seq:
             if self._closed:
-                raise StoreUnavailable("the appender is not running")
+                raise StoreUnavailable("the journal writer is not running")
             await self._advanced.wait()
         return self._head
 
@@ -201,7 +227,7 @@ class Appender:
             self._head = Seq(head)
             self._wake()
         for item, outcome in zip(batch, outcomes, strict=True):
-            self._room.release()
+            self._room.release(item.size)
             if item.answer.done():
                 continue  # the caller was cancelled
             if isinstance(outcome, Receipt):
@@ -228,7 +254,7 @@ class Appender:
                 self._busy_since_ns = None
                 taken_ns = (begun_ns, self._clock.mono_ns())
                 self._call(self._resolve, batch, outcomes, self._writer.head, taken_ns)
-            elif self._tidies() and not closing:
+            elif self._standing[0] is Mode.WRITABLE and self._writer.untidy and not closing:
                 with suppress(sqlite3.Error):  # the next commit meets whatever it is, and says so
                     self._writer.tidy()
             elif not closing:
@@ -246,12 +272,22 @@ class Appender:
     def _take(self) -> tuple[list[_Item], bool]:
         """All that waits up to the bound, and whether to end. Nothing when it is time to reconnect."""
         batch: list[_Item] = []
+        settings, rows, size = self._settings, 0, 0
         try:
-            while len(batch) < self._settings.batch_bound:
+            while (
+                len(batch) < settings.batch_bound
+                and rows < settings.batch_rows
+                and size < settings.batch_bytes
+            ):
                 item = self._queue.get_nowait() if batch else self._queue.get(timeout=self._patience_s())
                 if item is None:
                     return batch, True
+                if isinstance(item, _RoomRequest):
+                    self._give_room(item)
+                    continue
                 batch.append(item)
+                rows += item.prepared.rows
+                size += item.size
         except queue.Empty:
             pass
         return batch, False
@@ -266,9 +302,6 @@ class Appender:
                 return max(0.0, (self._retry_at_ns - self._clock.mono_ns()) / 1e9)
             case _ as never:
                 assert_never(never)
-
-    def _tidies(self) -> bool:
-        return self._standing[0] is Mode.WRITABLE and self._writer.untidy
 
     def _settle(self, batch: Sequence[Prepared]) -> Outcomes:
         mode, why = self._standing
@@ -306,6 +339,14 @@ class Appender:
                 outcomes = self._writer.write(batch)
         self._stand(Mode.FULL, self._why_full(self._ballast))
         return outcomes
+
+    def _give_room(self, request: _RoomRequest) -> None:
+        released = False
+        if self._ballast is not None and self._standing[0] is not Mode.UNAVAILABLE:
+            with suppress(OSError):
+                released = self._ballast.release()
+            self._stand(Mode.FULL, self._why_full(self._ballast))
+        self._call(request.answer, released)
 
     def _refuse(self, batch: Sequence[Prepared], error: Exception) -> Outcomes:
         """The transaction is gone. Deposed says so for ever; anything else is mended by a new connection."""

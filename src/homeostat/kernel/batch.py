@@ -21,19 +21,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
 from homeostat.kernel import database
-from homeostat.kernel.diagnosis import conflict, violates
-from homeostat.kernel.errors import (
-    AlreadyDone,
-    BadInput,
-    CorruptState,
-    Deposed,
-    RetryLater,
-    StoreUnavailable,
-)
-from homeostat.kernel.journal import Catalogue, Local, Receipt, Seq, Submission
+from homeostat.kernel.database import conflict_error, violates_constraint
+from homeostat.kernel.errors import AlreadyDone, BadInput, CorruptState, Deposed, RetryLater, StoreUnavailable
+from homeostat.kernel.journal import EventCatalogue, EventIndex, Receipt, Seq, Submission
 
 Row = Mapping[str, object]
-_KEY = ("loop", "cause", "kind", "subject")
+_KEY = ("loop", "key")
 _KEY_COLUMNS = tuple(f"journal.{column}" for column in _KEY)
 _KEY_NAME = "uq_journal_" + "_".join(_KEY)
 _INSERT_EVENT = insert(database.journal)
@@ -45,6 +38,7 @@ _RUNS = (100, 10)
 interpreter once: with one a row, the event loop would keep a great commit waiting for each of them."""
 _TIDY_AFTER, _PAGES_A_COMMIT = 500, 8
 """About pages. Far below where SQLite does it in the middle of a commit (database.py)."""
+_ROW_BYTES, _MEASURED_ROWS = 200, 50
 _SELECT_HEAD = select(func.max(database.journal.c.seq))
 _SELECT_EPOCH = select(database.term.c.epoch).where(database.term.c.id == 1).with_for_update(read=True)
 
@@ -53,12 +47,26 @@ _SELECT_EPOCH = select(database.term.c.epoch).where(database.term.c.id == 1).wit
 class Prepared:
     """A checked submission with its events encoded: (kind, version, payload) each.
 
-    `places` says for each change where a `Local` stands: the number of the row, and the column.
+    `places` says for each change where an `EventIndex` stands: the number of the row, and the column.
     """
 
     submission: Submission
     encoded: tuple[tuple[str, int, str], ...]
     places: tuple[tuple[tuple[int, str], ...], ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows that it writes, those of its events included."""
+        return _rows_of(self.submission)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it has. Of many rows only the first are measured."""
+        return (
+            _ROW_BYTES * self.rows
+            + sum(len(payload) for _, _, payload in self.encoded)
+            + sum(_text_bytes(change.values) for change in self.submission.changes)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class _Text:
     values: Callable[[Row], tuple[Any, ...]] | None = None
 
 
-def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: int) -> Prepared:
+def prepare(submission: Submission, catalogue: EventCatalogue, payload_limit_bytes: int) -> Prepared:
     """Check and encode. BadInput names what the submission must not contain; nothing is written yet."""
 
     def where(index: int) -> str:
@@ -83,7 +91,7 @@ def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: i
 
     encoded = []
     known = catalogue.kinds()
-    keys: set[tuple[object, ...]] = set()
+    keys: set[str] = set()
     for index, draft in enumerate(submission.events):
         if type(draft.event).__name__ not in known:
             raise BadInput(where(index), type(draft.event).__name__, "an event of the catalogue")
@@ -94,21 +102,19 @@ def prepare(submission: Submission, catalogue: Catalogue, payload_limit_bytes: i
         if len(payload) > payload_limit_bytes:
             accepted = f"a payload of at most {payload_limit_bytes} bytes; write counts and a link"
             raise BadInput(f"{where(index)} {kind}", f"{len(payload)} bytes", accepted)
-        if isinstance(draft.cause, Local) and not 0 <= draft.cause.index < index:
+        if isinstance(draft.cause, EventIndex) and not 0 <= draft.cause.index < index:
             raise BadInput(f"{where(index)}.cause", draft.cause, "an earlier event of the same submission")
         encoded.append((kind, version, payload.decode()))
-        if draft.cause is None:
+        if draft.key is None:
             continue
-        cause = -1 - draft.cause.index if isinstance(draft.cause, Local) else draft.cause
-        key = (cause, kind, draft.subject)
-        if key in keys:
-            raise BadInput(where(index), f"{kind} {draft.subject}", "one event of a kind, subject and cause")
-        keys.add(key)
+        if draft.key in keys:
+            raise BadInput(f"{where(index)}.key", draft.key, "one event of a key")
+        keys.add(draft.key)
     places = tuple(tuple(_locals(change.values)) for change in submission.changes)
     for change, found in zip(submission.changes, places, strict=True):
         for number, name in found:
             value = change.values[number][name]
-            if isinstance(value, Local) and not 0 <= value.index < len(encoded):
+            if isinstance(value, EventIndex) and not 0 <= value.index < len(encoded):
                 raise BadInput(f"{submission.loop}.changes", value, "an event of the same submission")
     return Prepared(submission, tuple(encoded), places)
 
@@ -155,7 +161,6 @@ class BatchWriter:
         self._find_head(self._connection)
 
     def close(self) -> None:
-        """Drop the connection for good, whatever state it is in."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.invalidate()
@@ -169,7 +174,7 @@ class BatchWriter:
         """
         connection = self._connection
         if connection is None:
-            raise StoreUnavailable("the store is not connected")
+            raise StoreUnavailable("the database is not connected")
         try:
             return self._attempt(connection, batch)
         except _Overtaken:
@@ -192,7 +197,7 @@ class BatchWriter:
             head = connection.execute(_SELECT_HEAD).scalar() or 0
         if head < self.head:
             raise CorruptState(
-                f"journal: ends at {head} and ended at {self.head} before, it was restored from a copy; "
+                f"journal: ends at {head} and ended at {self.head} before: restored from an older copy? "
                 "restart the server to accept that"
             )
         self.head = head
@@ -215,7 +220,7 @@ class BatchWriter:
             try:
                 transaction.rollback()
             except Exception as second:
-                raise StoreUnavailable(f"the database lost a transaction ({second})") from error
+                raise StoreUnavailable(f"the database lost a committed transaction ({second})") from error
             raise
         self.head = head
         if self._file is not None:
@@ -227,7 +232,7 @@ class BatchWriter:
             return
         epoch = connection.execute(_SELECT_EPOCH).scalar()
         if epoch != self._epoch:
-            raise Deposed(f"term: epoch is {epoch}, ours was {self._epoch}; this server must stop")
+            raise Deposed(f"lost leadership: epoch is {epoch}, ours was {self._epoch}; this server must stop")
 
     def _isolate(self, connection: Connection, prepared: Prepared, head: int) -> Receipt | Exception:
         connection.exec_driver_sql("SAVEPOINT submission")
@@ -239,13 +244,13 @@ class BatchWriter:
             raise  # no longer about this submission: the whole transaction goes
         except IntegrityError as error:
             _undo(connection)
-            if violates(error, "pk_journal", ("journal.seq",)):
+            if violates_constraint(error, "pk_journal", ("journal.seq",)):
                 raise _Overtaken from error
-            if violates(error, _KEY_NAME, _KEY_COLUMNS):
+            if violates_constraint(error, _KEY_NAME, _KEY_COLUMNS):
                 return AlreadyDone(
                     f"journal: holds this submission of {prepared.submission.loop}; nothing to do"
                 )
-            return conflict(error)
+            return conflict_error(error)
         except (DataError, ValueError, OverflowError) as error:
             _undo(connection)
             said = str(error.orig if isinstance(error, DataError) else error)
@@ -304,16 +309,22 @@ class BatchWriter:
 
 
 def _locals(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
-    """Where a `Local` stands: the number of the row and its column."""
+    """Where an `EventIndex` stands: the number of the row and its column."""
     for number, row in enumerate(rows):
-        if Local in map(type, row.values()):  # at the speed of C, since most values are none
-            yield from [(number, name) for name, value in row.items() if type(value) is Local]
+        if EventIndex in map(type, row.values()):  # at the speed of C, since most values are none
+            yield from [(number, name) for name, value in row.items() if type(value) is EventIndex]
 
 
 def _undo(connection: Connection) -> None:
     # As plain text: begin_nested() would compile each of these statements anew, half of the whole cost.
     connection.exec_driver_sql("ROLLBACK TO SAVEPOINT submission")
     connection.exec_driver_sql("RELEASE SAVEPOINT submission")
+
+
+def _text_bytes(rows: Sequence[Row]) -> int:
+    measured = rows[:_MEASURED_ROWS]
+    size = sum(len(value) for row in measured for value in row.values() if isinstance(value, str | bytes))
+    return size * len(rows) // len(measured) if measured else 0
 
 
 def _rows_of(submission: Submission) -> int:
@@ -333,6 +344,7 @@ def _rows(prepared: Prepared, seqs: tuple[Seq, ...]) -> list[dict[str, Any]]:
             "origin": draft.origin,
             "loop": prepared.submission.loop,
             "payload": payload,
+            "key": draft.key,
         }
         for seq, draft, (kind, version, payload) in zip(
             seqs, prepared.submission.events, prepared.encoded, strict=True
@@ -341,4 +353,4 @@ def _rows(prepared: Prepared, seqs: tuple[Seq, ...]) -> list[dict[str, Any]]:
 
 
 def _resolve(value: object, seqs: tuple[Seq, ...]) -> object:
-    return seqs[value.index] if isinstance(value, Local) else value
+    return seqs[value.index] if isinstance(value, EventIndex) else value

@@ -1,9 +1,9 @@
-"""NATS core as we use it: publish and hear, nothing kept, nothing promised.
+"""The connection to NATS core: publishes and subscribes; nothing is kept and nothing promised.
 
 What is published while there is no connection is dropped, never queued: senders repeat what matters and a
 stale heartbeat is worse than none. The connection is ours to keep: nats-py gives up for good on several
-server errors (a changed password among them), so every connection is a fresh client of it, and subscriptions
-are made again before anybody is told of the reconnect.
+server errors (a changed password among them), so every connection is a fresh client of it, and
+subscriptions are made again before anybody is notified of the reconnect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nats.errors import Error as NatsError
 from homeostat.kernel.errors import BadInput, BusUnavailable
 from homeostat.kernel.loops import Backoff
 
-Hear = Callable[[str, bytes], None]
+OnMessage = Callable[[str, bytes], None]
 """Called on the event loop with subject and body. It must not block: it puts the message somewhere."""
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 1.0
@@ -33,7 +33,10 @@ HANDSHAKE_S = 2.0
 PINGS_MISSED_MAX = 2
 CLOSE_S = 1.0
 PENDING_BYTES_MAX = 1024 * 1024
-"""What may wait for the socket of a live connection before further messages are dropped."""
+"""Bytes that wait for the socket of a live connection before further messages are dropped."""
+UNREAD_BYTES_MAX = 64 * 1024 * 1024
+"""What one subscription may have received and not handed over yet. It is bounded in bytes only: how many
+messages that is depends on who sends."""
 QUIET_S = 30.0
 """The same error is logged once in this time."""
 
@@ -64,7 +67,7 @@ class Messages(Protocol):
 
     def on_reconnect(self, told: Callable[[], None]) -> None: ...
 
-    async def subscribe(self, pattern: str, hear: Hear) -> None: ...
+    async def subscribe(self, pattern: str, hear: OnMessage) -> None: ...
 
     async def publish(self, subject: str, body: bytes) -> bool: ...
 
@@ -81,7 +84,7 @@ class Bus:
             raise BadInput("nats.url", settings.url, "an address such as nats://127.0.0.1:4222 is")
         self._settings = settings
         self._client: Client | None = None
-        self._heard: list[tuple[str, Hear]] = []
+        self._heard: list[tuple[str, OnMessage]] = []
         self._told: list[Callable[[], None]] = []
         self._settling: set[asyncio.Task[None]] = set()
         self._up = asyncio.Event()
@@ -116,7 +119,7 @@ class Bus:
         """Call `told` after every connection made, the first one too, when all subscriptions stand."""
         self._told.append(told)
 
-    async def subscribe(self, pattern: str, hear: Hear) -> None:
+    async def subscribe(self, pattern: str, hear: OnMessage) -> None:
         """Hear what matches `pattern`, now and after every reconnect. BusUnavailable: now not, later yes."""
         self._heard.append((pattern, hear))
         if self._client is not None and self._up.is_set():
@@ -158,7 +161,7 @@ class Bus:
                 await self._up.wait()
         except TimeoutError:
             raise BusUnavailable(
-                f"NATS at {_shown(self._settings.url)} does not take user {self._settings.user!r} within"
+                f"NATS at {_shown(self._settings.url)} does not log in user {self._settings.user!r} within"
                 f" {wait_s:g} s: {self._quiet.last or 'no answer'}; start it or correct nats.url, nats.user"
             ) from None
 
@@ -230,11 +233,16 @@ class Bus:
         self._client = client
         return client
 
-    async def _listen(self, client: Client, heard: list[tuple[str, Hear]]) -> None:
+    async def _listen(self, client: Client, heard: list[tuple[str, OnMessage]]) -> None:
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 for pattern, hear in heard:
-                    await client.subscribe(pattern, cb=self._receiver(hear))
+                    await client.subscribe(
+                        pattern,
+                        cb=self._receiver(hear),
+                        pending_msgs_limit=0,
+                        pending_bytes_limit=UNREAD_BYTES_MAX,
+                    )
                 await self._settled(client, HANDSHAKE_S)
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnavailable(f"NATS did not take the subscriptions: {_reason(error)}") from error
@@ -259,7 +267,7 @@ class Bus:
         if not settling.cancelled():
             settling.exception()  # looked at: nobody may wait for it any more
 
-    def _receiver(self, hear: Hear) -> Callable[[Msg], Awaitable[None]]:
+    def _receiver(self, hear: OnMessage) -> Callable[[Msg], Awaitable[None]]:
         async def receive(message: Msg) -> None:
             try:
                 hear(message.subject, message.data)
@@ -284,7 +292,7 @@ class Bus:
             self._up.clear()
             self._last_break_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         reason = self._quiet.last or (str(client.last_error) if client.last_error else "no answer to pings")
-        _log.warning("lost NATS", url=_shown(self._settings.url), reason=reason)
+        _log.warning("connection to NATS lost", url=_shown(self._settings.url), reason=reason)
         await self._drop()
 
     async def _drop(self) -> None:
@@ -316,7 +324,6 @@ class _Quiet:
 
 
 async def _settle(client: Client) -> None:
-    """Return when the server has read all that was written before."""
     # nats-py writes the PING of a flush past commands that still wait for its flusher task: the first answer
     # shows that they are on the wire, the second that the server has read them.
     await client.flush()
@@ -324,7 +331,6 @@ async def _settle(client: Client) -> None:
 
 
 async def _close(client: Client) -> None:
-    """Close one client of nats-py, whatever state it is in."""
     # wait_closed of a socket to a frozen server waits for ever; the process must not.
     with contextlib.suppress(NatsError, OSError, TimeoutError):
         async with asyncio.timeout(CLOSE_S):

@@ -1,7 +1,8 @@
-"""Two clocks, and never a mixture of them.
+"""The wall clock and the monotonic clock of this machine, and times as ISO 8601.
 
 Wall time is for people and for ordering across machines; durations come from one monotonic clock on one
-machine. CLOCK_BOOTTIME goes on while the machine is suspended, so a deadline on it is a real one.
+machine, and the two are never mixed. CLOCK_BOOTTIME goes on while the machine is suspended, so a deadline
+on it is a real one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ class Clock(Protocol):
 
     def wall_ns(self) -> int:
         """Nanoseconds since the epoch, UTC; may step."""
-        ...
 
     def mono_ns(self) -> int:
         """Nanoseconds on this machine's CLOCK_BOOTTIME; never steps back."""
-        ...
 
 
 class SystemClock:
@@ -43,6 +42,6 @@ def iso(at_ns: int) -> str:
     return at.isoformat(timespec="microseconds") + "Z"
 
 
-def wall_of(at: datetime) -> int:
+def to_wall_ns(at: datetime) -> int:
     """Nanoseconds since the epoch of a moment with a time zone, exact to the microsecond."""
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,7 +1,8 @@
-"""Settings from one YAML file: an unreadable file, an unknown field or a wrong value is one clear line.
+"""Settings from one YAML file, and those of the NATS connection, which are the same for servers and nodes.
 
-What may be a secret is never in that line: the value of a field whose path sounds like one, and everything
-around a field that is missing.
+An unreadable file, an unknown field or a wrong value is one clear line. What may be a secret is never in
+that line: the value of a field whose path sounds like one, and everything around a field that is missing. A
+password is in a file of its own, never in the settings.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from homeostat.kernel.errors import BadInput
-from homeostat.kernel.presenting import HIDDEN, presentable
+from homeostat.kernel.redaction import HIDDEN, redact
 
 S = TypeVar("S", bound=BaseModel)
 
-__all__ = ["HIDDEN", "checked", "load", "presentable"]
+__all__ = ["HIDDEN", "load", "redact", "validate"]
 
 
 def load(kind: type[S], path: Path, option: str = "--config") -> S:
@@ -37,10 +38,10 @@ def load(kind: type[S], path: Path, option: str = "--config") -> S:
     if not isinstance(given, dict):
         wanted = ", ".join(name for name, field in kind.model_fields.items() if field.is_required())
         raise BadInput(option, str(path), f"it must be a mapping with {wanted}")
-    return checked(kind, given, path)
+    return validate(kind, given, path)
 
 
-def checked(kind: type[S], given: Mapping[str, Any], path: Path | None = None) -> S:
+def validate(kind: type[S], given: Mapping[str, Any], path: Path | None = None) -> S:
     """The settings in a mapping; BadInput names the first field that is wrong."""
     try:
         return kind(**given)
@@ -49,7 +50,7 @@ def checked(kind: type[S], given: Mapping[str, Any], path: Path | None = None) -
         where = ".".join(str(part) for part in first["loc"])
         in_file = "" if path is None else f" (in {path})"
         # What surrounds a missing field is not its value.
-        shown = None if first["type"] == "missing" else presentable(where, first.get("input"))
+        shown = None if first["type"] == "missing" else redact(where, first.get("input"))
         raise BadInput(where, shown, _accepted(kind, first) + in_file) from error
 
 
@@ -73,3 +74,41 @@ def _model_in(model: type[BaseModel] | None, name: str) -> type[BaseModel] | Non
         return None
     candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
     return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def read_secret(file: Path, field: str) -> str:
+    """The secret in a file; BadInput names `field` when it cannot be read or is empty."""
+    try:
+        secret = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(field, str(file), f"a readable file ({error})") from error
+    if not secret:
+        raise BadInput(field, str(file), "a file that is not empty")
+    return secret
+
+
+class StrictSettings(BaseModel):
+    """A part of a settings file; a field that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class NatsSettings(StrictSettings, frozen=True):
+    """The password is in a file, never in the settings."""
+
+    url: str = Field(default="nats://127.0.0.1:4222", pattern=r"^(nats|tls)://")
+    """The address of a NATS server, or of one of a cluster."""
+
+    user: str = "server"
+    """The account: `server`, or the name of the host."""
+
+    password_file: Path | None = None
+    """A file with the account's password; none where NATS asks for none."""
+
+    ping_interval_s: float = Field(default=0.5, ge=0.1, le=60)
+    """Seconds between pings; a frozen NATS server goes unnoticed for three of them. Too small: a busy NATS is
+    left. Too large: a frozen one is not noticed."""
+
+    def password(self) -> str | None:
+        """What is in `password_file`; BadInput when it cannot be read or is empty."""
+        return None if self.password_file is None else read_secret(self.password_file, "nats.password_file")

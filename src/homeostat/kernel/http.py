@@ -1,8 +1,8 @@
-"""The HTTP edge that all rooms' `api.py` share: who calls, how errors look, how long a body may be.
+"""The HTTP edge of all components: who calls, how errors look, how long a body may be.
 
 It knows no route. An error is always `{"error": {"type", "message", "field", "value", "accepted"}}`; a client
-never sees a stack trace, and what it sent under a name that sounds secret is not sent back. A room's router
-takes its parts from `app.state.<room>` and the caller from `CurrentCaller`.
+never sees a stack trace, and what it sent under a name that sounds secret is not sent back. A router takes
+its parts from `app.state.<component>` and the caller from `CurrentCaller`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import hashlib
 import math
 from collections import OrderedDict
 from functools import partial
-from typing import Annotated, Any, get_origin
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar, get_origin
 
 import orjson
 import structlog
@@ -21,30 +22,27 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from homeostat.kernel.access import Caller, authenticate
+from homeostat.kernel import errors
+from homeostat.kernel.access import Caller, authenticate, observer
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
-from homeostat.kernel.errors import (
-    AlreadyDone,
-    BadInput,
-    Conflict,
-    Deposed,
-    HomeostatError,
-    NotAllowed,
-    NotFound,
-    RetryLater,
-)
+
+V = TypeVar("V", bound=BaseModel)
 
 BODY_BYTES_MAX = 1024 * 1024
 CALLERS_KEPT_S = 2.0
-"""How long a revoked token may still work: what each request would otherwise cost is one read."""
+"""A revoked token may still work for so long: what each request would otherwise cost is one read."""
+CALLERS_KEPT_WITHOUT_STORE_S = 600.0
+"""A token read before the store stopped answering works for so long: who looks then is to be told what
+is wrong. Nobody can revoke a token meanwhile, since that is written there."""
 _CALLERS_KEPT_MAX = 1024
+_WITHOUT_STORE_NS = round(CALLERS_KEPT_WITHOUT_STORE_S * 1e9)
 _RETRY_AFTER_S = "1"
 _SECRET_WORDS = ("secret", "password", "token", "authorization")
 _SHOWN_LENGTH = 80
@@ -61,6 +59,12 @@ def _whole(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_whole)]
 """Free text in a body. JSON may carry a NUL or half a character, which no database and no answer can hold."""
+
+
+class StrictBody(BaseModel):
+    """A body that is sent to us; a field that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class ErrorDetail(BaseModel):
@@ -108,7 +112,12 @@ class Callers:
         kept = self._kept.get(digest)
         if kept is not None and self._clock.mono_ns() < kept[1]:
             return kept[0]
-        caller = await self._readers.read(partial(authenticate, token=token))
+        try:
+            caller = await self._readers.read(partial(authenticate, token=token))
+        except errors.RetryLater:
+            if kept is not None and self._clock.mono_ns() < kept[1] + _WITHOUT_STORE_NS:
+                return kept[0]
+            raise
         self._kept.pop(digest, None)
         if caller is not None:
             self._kept[digest] = (caller, self._clock.mono_ns() + self._kept_ns)
@@ -126,18 +135,72 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 """The token of a request, for a route that itself decides whether it asks who calls."""
 
 
-async def current_caller(request: Request, credentials: Credentials) -> Caller:
-    """Who calls; 401 without a token that we know."""
+LISTENER_WITHOUT_AUTHENTICATION = "homeostat.listener"
+"""In the scope of a request that came in on such a listener: its name."""
+
+CONNECTION = "homeostat.connection"
+"""In the scope of a request: its connection, which is no stranger's once `note_authenticated` was called."""
+
+
+def note_authenticated(request: Request) -> None:
+    """Somebody who is known made this request: its connection is not limited as a stranger's."""
+    connection = request.scope.get(CONNECTION)
+    if connection is not None:
+        connection.authenticated()
+
+
+def refusal_answer(status: int, message: str) -> bytes:
+    """A whole answer for a connection whose request is not looked at; it is closed afterwards."""
+    kind = {408: "too_slow", 429: "too_many"}.get(status, "retry_later")
+    answer = _answer(status, kind, message)
+    answer.headers.update({"Connection": "close", "Retry-After": _RETRY_AFTER_S})
+    head = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + bytes(answer.body)
+
+
+async def any_caller(request: Request, credentials: Credentials) -> Caller:
+    """Who calls, an observer on a listener without authentication; 401 without a token that we know."""
+    listener = request.scope.get(LISTENER_WITHOUT_AUTHENTICATION)
+    if listener is not None:
+        return observer(listener)
     callers: Callers = request.app.state.callers
     caller = None if credentials is None else await callers.find(credentials.credentials)
     if caller is None:
         message = "no token; send Authorization: Bearer <token>" if credentials is None else "token not known"
         raise HTTPException(401, message, {"WWW-Authenticate": 'Bearer realm="homeostat"'})
+    note_authenticated(request)
+    return caller
+
+
+async def current_caller(request: Request, credentials: Credentials) -> Caller:
+    """Who calls; 401 without a token that we know, 403 for who may only observe."""
+    caller = await any_caller(request, credentials)
+    if caller.observes_only:
+        raise errors.NotAllowed(
+            f"{caller.name}: it asks for no token, so it takes observations and nothing else"
+        )
     return caller
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """The type of a route's parameter that asks who calls."""
+AnyCaller = Annotated[Caller, Depends(any_caller)]
+"""The same for a route that takes observations, which may come from anybody who can reach the listener."""
+
+
+def state_part(name: str) -> Any:
+    """A dependency of routes: the part of their component that is `app.state.<name>`."""
+
+    def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
+
+
+def view_from(kind: type[V], record: object, **more: object) -> V:
+    """An answer's body with the fields of a record that have the same names, and with `more`."""
+    same = {name: getattr(record, name) for name in kind.model_fields if name not in more}
+    return kind(**same, **more)
 
 
 async def _known_query(request: Request) -> None:
@@ -151,9 +214,11 @@ async def _known_query(request: Request) -> None:
         given = request.query_params
         for name, value in given.multi_items():
             if name not in asked:
-                raise BadInput(name, value, f"known here: {', '.join(sorted(asked)) or 'no query at all'}")
+                raise errors.BadInput(
+                    name, value, f"known here: {', '.join(sorted(asked)) or 'no query at all'}"
+                )
             if len(given.getlist(name)) > 1 and get_origin(asked[name].annotation) not in _SEVERAL:
-                raise BadInput(name, value, "one value; it is given several times")
+                raise errors.BadInput(name, value, "one value; it is given several times")
 
 
 def make_app(
@@ -171,7 +236,7 @@ def make_app(
     )
     app.state.callers = callers
     app.add_middleware(BodyLimit, bytes_max=body_bytes_max)
-    app.add_exception_handler(HomeostatError, _on_error)
+    app.add_exception_handler(errors.HomeostatError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)
     app.add_exception_handler(AnyHTTPException, _on_http)
     app.add_exception_handler(Exception, _on_unexpected)
@@ -230,22 +295,22 @@ def _declared(scope: Scope) -> int:
 
 async def _on_error(_request: Request, error: Exception) -> Response:
     match error:
-        case Conflict():
+        case errors.Conflict():
             return _blame(409, "conflict", error)
-        case BadInput():
+        case errors.BadInput():
             return _blame(422, "bad_input", error)
-        case NotFound():
+        case errors.NotFound():
             return _answer(404, "not_found", str(error))
-        case NotAllowed():
+        case errors.NotAllowed():
             return _answer(403, "not_allowed", str(error))
-        case AlreadyDone():
+        case errors.AlreadyDone():
             return _answer(409, "already_done", str(error))
-        case RetryLater() | Deposed():
+        case errors.RetryLater() | errors.Deposed():
             answer = _answer(503, "retry_later", str(error))
             answer.headers["Retry-After"] = _RETRY_AFTER_S
             return answer
         case _:
-            _log.error("a request met an error that is not the caller's", reason=repr(error))
+            _log.error("internal error in an API request", reason=repr(error))
             return _answer(500, "internal", "this server has an error; its log says more")
 
 
@@ -259,7 +324,7 @@ async def _on_bad_request(_request: Request, error: Exception) -> Response:
         "json_invalid": "a body that is JSON",
     }.get(found.get("type", ""), str(found.get("msg", "another value")))
     absent = found.get("type") in ("missing", "json_invalid")
-    return _blame(422, "bad_input", BadInput(field, None if absent else found.get("input"), accepted))
+    return _blame(422, "bad_input", errors.BadInput(field, None if absent else found.get("input"), accepted))
 
 
 async def _on_http(_request: Request, error: Exception) -> Response:
@@ -278,7 +343,7 @@ async def _on_unexpected(_request: Request, _error: Exception) -> Response:
     return _answer(500, "internal", "this server has an error; its log says more")
 
 
-def _blame(status: int, kind: str, error: BadInput) -> JSONResponse:
+def _blame(status: int, kind: str, error: errors.BadInput) -> JSONResponse:
     secret = any(word in error.field.lower() for word in _SECRET_WORDS)
     value = "(not shown)" if secret and error.value is not None else error.value
     field, accepted = _clean(error.field), _clean(error.accepted)

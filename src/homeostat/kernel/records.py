@@ -1,4 +1,4 @@
-"""From a frozen record to a row: the one place where enums become text."""
+"""Turns frozen records into database rows and back, with enums as text. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import fields
 from enum import Enum
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+R = TypeVar("R")
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -32,3 +35,30 @@ def _reading(kind: type[DataclassInstance]) -> tuple[tuple[str, ...], Callable[[
     if len(names) == 1:
         return names, lambda record: (getattr(record, names[0]),)
     return names, attrgetter(*names)
+
+
+def record_of(kind: Callable[..., R], row: Any) -> R:
+    """The record of a row; columns that are no field of it are left out, as are fields that are no column."""
+    found = row._mapping
+    values = {name: found[name] for name in field_types(kind) if name in found}
+    for name, enum in _enums(kind).items():
+        if values[name] is not None:
+            values[name] = enum(values[name])
+    return kind(**values)
+
+
+@cache
+def field_types(kind: Any) -> dict[str, tuple[type, bool]]:
+    """Of each field the plain type (below a NewType, the first of a union), and whether it may be None."""
+    hints = get_type_hints(kind)
+    found = {}
+    for name in (field.name for field in fields(kind)):
+        options = get_args(hints[name]) or (hints[name],)
+        plain = next(each for each in options if each is not NoneType)
+        found[name] = (getattr(plain, "__supertype__", plain), NoneType in options)
+    return found
+
+
+@cache
+def _enums(kind: Any) -> dict[str, type[Enum]]:
+    return {name: plain for name, (plain, _) in field_types(kind).items() if issubclass(plain, Enum)}

@@ -31,6 +31,12 @@ _BIND_S, _BIND_RETRY_S = 5.0, 0.002
 """The kernel may give a dead holder's lock away before it has closed its socket."""
 
 
+def _say(line: str) -> None:
+    """Print it, unless the disk that the output goes to is full: that is no reason not to serve."""
+    with suppress(OSError):
+        print(line, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One service behind the balancer."""
@@ -72,7 +78,6 @@ class Balancer:
         self._open: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection from a client."""
         mine = asyncio.current_task()
         assert mine is not None
         # asyncio forgets the task once the client has gone, and an unfinished one would be collected.
@@ -113,7 +118,7 @@ class Balancer:
     def _note(self, backend: Backend, *, up: bool, why: str) -> None:
         if self._rotation.mark(backend, up=up):
             state = "up" if up else "down"
-            print(f"back end {backend.name} ({backend.host}:{backend.port}) {state}: {why}", flush=True)
+            _say(f"back end {backend.name} ({backend.host}:{backend.port}) {state}: {why}")
 
 
 async def _join(
@@ -150,43 +155,37 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """The port that is served, the lock that gives the right to, and a file to say that we are there."""
+async def run(port: int, lock: Path | None, ready_file: Path | None, backends: Sequence[Backend]) -> None:
+    """Balance until SIGTERM or SIGINT; connections still open then are cut.
 
-    port: int
-    lock: Path | None = None
-    ready_file: Path | None = None
-
-
-async def run(address: Address, backends: Sequence[Backend]) -> None:
-    """Balance until SIGTERM or SIGINT; connections still open then are cut."""
+    `lock` gives the right to the port; the file says that we are there.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     balancer = Balancer(backends)
     tasks = [asyncio.create_task(balancer.check(each), name=f"check {each.name}") for each in backends]
-    tasks.append(asyncio.create_task(_hold(address, balancer), name="hold"))
+    tasks.append(asyncio.create_task(_hold(port, lock, ready_file, balancer), name="hold"))
     end = asyncio.create_task(stopped.wait(), name="end")
     done, _ = await asyncio.wait([end, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
 
 
-async def _hold(address: Address, balancer: Balancer) -> None:
+async def _hold(port: int, lock: Path | None, ready_file: Path | None, balancer: Balancer) -> None:
     """Wait for the right to the address, then listen for ever."""
     patience_s = 0.0
-    if address.lock is not None:
-        handle = os.open(address.lock, os.O_RDWR | os.O_CREAT, 0o600)  # kept open as long as we live
+    if lock is not None:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)  # kept open as long as we live
         if not _locked_at_once(handle):
-            print(f"stands by for port {address.port}", flush=True)
-            _say_ready(address)
+            _say(f"stands by for port {port}")
+            _say_ready(ready_file)
             await _locked(handle)
-        print(f"holds port {address.port}", flush=True)
+        _say(f"holds port {port}")
         patience_s = _BIND_S
-    listening = await _listen(address.port, balancer, patience_s)
-    _say_ready(address)
+    listening = await _listen(port, balancer, patience_s)
+    _say_ready(ready_file)
     await asyncio.Event().wait()
     del listening  # asyncio closes a server that nobody knows
 
@@ -223,15 +222,14 @@ async def _listen(port: int, balancer: Balancer, patience_s: float) -> asyncio.S
         await asyncio.sleep(_BIND_RETRY_S)
 
 
-def _say_ready(address: Address) -> None:
-    if address.ready_file is not None:
-        fresh = address.ready_file.with_name(address.ready_file.name + ".new")
+def _say_ready(file: Path | None) -> None:
+    if file is not None:
+        fresh = file.with_name(file.name + ".new")
         fresh.write_text(f"{os.getpid()}\n")
-        fresh.replace(address.ready_file)
+        fresh.replace(file)
 
 
 def parse_backend(text: str) -> Backend:
-    """name=host:port."""
     name, _, address = text.partition("=")
     host, _, port = address.rpartition(":")
     if not name or not host or not port.isdigit():
@@ -240,17 +238,16 @@ def parse_backend(text: str) -> Backend:
 
 
 def main() -> None:
-    """The command line of the balancer."""
     parser = argparse.ArgumentParser(prog="homeostat.lab.balancer", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--lock", type=Path, help="who has it serves the port; the others stand by")
     parser.add_argument("--ready-file", type=Path, help="holds our pid as soon as we serve or stand by")
     parser.add_argument("backends", nargs="+", type=parse_backend)
-    told = parser.parse_args()
+    given = parser.parse_args()
     try:
-        asyncio.run(run(Address(told.port, told.lock, told.ready_file), told.backends))
+        asyncio.run(run(given.port, given.lock, given.ready_file, given.backends))
     except OSError as error:
-        raise SystemExit(f"balancer: port {told.port}: {error.strerror}") from error
+        raise SystemExit(f"balancer: port {given.port}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

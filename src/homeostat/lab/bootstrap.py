@@ -1,81 +1,103 @@
-"""Makes a fresh lab usable: tokens, subscriptions, and the proof that everything it promises is up.
+"""Makes a fresh lab usable: creates tokens and subscriptions, waits for every resource, prints the summary.
 
-`python -m homeostat.lab.bootstrap --dir D`, run once at every start after the server listens. Everything it
-does may be done again: it says what must be so, not what to do.
+`python -m homeostat.lab.bootstrap --dir D`, run once at every start after the server listens. Every step may
+be done again: each states what must be so. Every command line of the summary can be copied as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shlex
+import shutil
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from homeostat.kernel.client import Client
 from homeostat.kernel.errors import GiveUp, HomeostatError, RetryLater
 from homeostat.kernel.files import read_json
-from homeostat.lab.credentials import WEBHOOK_KEY_ID, Credentials, load_or_create
-from homeostat.lab.plan import HOSTS, PROJECTS, RESOURCES, SUBSCRIPTIONS, LabPlan
-from homeostat.lab.settings import StateDirectory
-from homeostat.lab.summary import green_summary
+from homeostat.kernel.terminal import drop_unwritable_output
+from homeostat.lab.plan import (
+    HOSTS,
+    PROJECTS,
+    RESOURCES,
+    SUBSCRIPTIONS,
+    LabPlan,
+    StateDirectory,
+    web_services,
+)
+from homeostat.lab.preparation import WEBHOOK_KEY_ID, Credentials, load_or_create_credentials
+
+_GREEN, _PLAIN = "\033[32m", "\033[0m"
+
+
+def ready_summary(plan: LabPlan, *, coloured: bool, here: Path) -> str:
+    """Several lines. `here` is the working directory of the person."""
+    first = web_services()[0]
+    ready = _short(plan.state.ready_file(first.host, first.id), here)
+    call = _our_command(plan, here)
+    head = f"All {len(RESOURCES)} services and guests on {len(HOSTS)} hosts are up."
+    if coloured:
+        head = f"{_GREEN}{head}{_PLAIN}"
+    return "\n".join(
+        [
+            head,
+            f"  server    {plan.api_url}",
+            f"  balancer  {plan.balancer_url}  (in front of {', '.join(each.id for each in web_services())})",
+            f"  heard     {_short(plan.state.heard_file, here)}  (what the webhook consumer received)",
+            f"  logs      {_short(plan.state.logs, here)}",
+            "Try, in another terminal:",
+            f"  {call} console   # a link to the dashboard, valid for one minute",
+            f"  {call} status",
+            f"  kill -9 $(cat {ready})   # kills {first.id}; watch this terminal",
+            f"  {call} fault ls",
+            f"  {call} explain ID   # an ID from the output of `fault ls`",
+            f"  {call} resource show {first.id}",
+            f"  curl {plan.balancer_url}/",
+            "Ctrl-C stops everything.",
+        ]
+    )
+
+
+def _our_command(plan: LabPlan, here: Path) -> str:
+    ours = Path(sys.executable).with_name("homeostat")
+    found = shutil.which("homeostat")
+    program = "homeostat" if found and Path(found).resolve() == ours.resolve() else _short(ours, here)
+    if plan.state.root == here / ".homeostat":
+        return program
+    return f"HOMEOSTAT_DIR={_short(plan.state.root, here)} {program}"
+
+
+def _short(path: Path, here: Path) -> str:
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
 
 _PROGRESS_S = 2.0
 _POLL_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
-    """The server, as administrator."""
-
-    url: str
-    token: str
-
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The answer's object. RetryLater when the server does not answer or says 5xx, else GiveUp."""
-        request = urllib.request.Request(self.url + path, method=method)
-        request.add_header("Authorization", f"Bearer {self.token}")
-        data = None if body is None else json.dumps(body).encode()
-        if data is not None:
-            request.add_header("Content-Type", "application/json")
-        try:
-            with _opener.open(request, data=data, timeout=5) as reply:
-                said = reply.read()
-                return dict(json.loads(said)) if said.strip().startswith(b"{") else {}
-        except urllib.error.HTTPError as error:
-            text = error.read(500).decode(errors="replace").strip()
-            kind = RetryLater if error.code >= 500 or error.code == 429 else GiveUp
-            raise kind(f"{method} {path}: HTTP {error.code} {text}") from error
-        except (OSError, ValueError) as error:
-            raise RetryLater(f"{method} {path}: {error}") from error
-
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Loopback needs no proxy, whatever the environment says."""
-
-
-def insist(act: Callable[[], dict[str, Any]], until_s: float) -> dict[str, Any]:
+def retry_until(act: Callable[[], Any], until_s: float) -> Any:
     """Do `act` until it succeeds; GiveUp with its last complaint at `until_s` of the monotonic clock."""
     while True:
         try:
             return act()
-        except RetryLater as error:
+        except (RetryLater, GiveUp) as error:
+            if isinstance(error, GiveUp) and type(error) is not GiveUp:
+                raise  # what the server refuses by name it will refuse again
             if time.monotonic() >= until_s:
-                raise GiveUp(f"the time is over: {error}") from error
+                raise GiveUp(f"timed out: {error}") from error
             time.sleep(_POLL_S)
 
 
-def ensure_access(api: Api, plan: LabPlan, credentials: Credentials, until_s: float) -> None:
+def ensure_access(api: Client, plan: LabPlan, credentials: Credentials, until_s: float) -> None:
     """A token for each project, a subscription for each who must hear."""
     for project in PROJECTS:
         token = {"token": credentials.projects[project], "role": "operator", "project": project}
-        insist(partial(api.call, "PUT", f"/api/v1/tokens/{project}", token), until_s)
+        retry_until(partial(api.call, "PUT", f"/tokens/{project}", token), until_s)
     for name, project in SUBSCRIPTIONS.items():
         subscription = {
             "url": plan.hearing_url(name),
@@ -83,27 +105,27 @@ def ensure_access(api: Api, plan: LabPlan, credentials: Credentials, until_s: fl
             "key_id": WEBHOOK_KEY_ID,
             "project": project,
         }
-        insist(partial(api.call, "PUT", f"/api/v1/subscriptions/{name}", subscription), until_s)
+        retry_until(partial(api.call, "PUT", f"/subscriptions/{name}", subscription), until_s)
 
 
-def not_up(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def resources_not_up(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The lab's resources that are not up, with their state; `missing` when the server knows none."""
     states = {str(item.get("id")): str(item.get("state")) for item in items}
     wanted = {resource.id: states.get(resource.id, "missing") for resource in RESOURCES}
     return {name: state for name, state in wanted.items() if state != "up"}
 
 
-def await_resources(api: Api, plan: LabPlan, until_s: float) -> None:
+def await_resources(api: Client, plan: LabPlan, until_s: float) -> None:
     """Until all of them are up; says every 2 s what is missing. GiveUp names each and its log."""
     shown_s = time.monotonic()
     while True:
-        answer = insist(partial(api.call, "GET", "/api/v1/resources"), until_s)
-        missing = not_up(answer.get("items", []))
+        answer = retry_until(partial(api.call, "GET", "/resources"), until_s)
+        missing = resources_not_up(answer.get("items", []))
         if not missing:
             return
         now_s = time.monotonic()
         if now_s >= until_s:
-            raise GiveUp("the time is over:" + "".join(_complaints(plan, missing)))
+            raise GiveUp("timed out:" + "".join(_complaints(plan, missing)))
         if now_s - shown_s >= _PROGRESS_S:
             shown_s = now_s
             words = ", ".join(f"{name} {state}" for name, state in missing.items())
@@ -120,7 +142,6 @@ def _complaints(plan: LabPlan, missing: Mapping[str, str]) -> Iterable[str]:
 
 
 def read_plan(state: StateDirectory) -> LabPlan:
-    """The plan of a directory that `homeostat up` has prepared."""
     ports = (read_json(state.lab_file) or {}).get("ports")
     if not isinstance(ports, dict):
         raise GiveUp(f"{state.lab_file}: no ports of a lab; run `homeostat up` on this directory first")
@@ -128,24 +149,27 @@ def read_plan(state: StateDirectory) -> LabPlan:
 
 
 def main() -> None:
-    """The command line of the bootstrap."""
     parser = argparse.ArgumentParser(prog="homeostat.lab.bootstrap", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True)
-    parser.add_argument("--deadline-s", type=float, default=60.0, help="seconds for all of it")
-    told = parser.parse_args()
-    state = StateDirectory(told.dir)
-    until_s = time.monotonic() + told.deadline_s
+    parser.add_argument(
+        "--deadline-s", type=float, default=60.0, help="deadline of the whole bootstrap, in seconds"
+    )
+    given = parser.parse_args()
+    drop_unwritable_output("stdout", "stderr")
+    state = StateDirectory(given.dir)
+    until_s = time.monotonic() + given.deadline_s
     try:
         plan = read_plan(state)
-        credentials = load_or_create(state.credentials_file, users=["server", *HOSTS], projects=PROJECTS)
-        api = Api(plan.api_url, credentials.admin_token)
-        insist(partial(api.call, "GET", "/healthz"), until_s)
+        credentials = load_or_create_credentials(
+            state.credentials_file, users=["server", *HOSTS], projects=PROJECTS
+        )
+        api = Client(plan.api_url, credentials.admin_token)
         ensure_access(api, plan, credentials, until_s)
         await_resources(api, plan, until_s)
     except HomeostatError as error:
-        print(f"the lab is not complete after {told.deadline_s:g} s: {error}", flush=True)
+        print(f"the lab is not up after {given.deadline_s:g} s: {error}", flush=True)
         raise SystemExit(1) from error
-    print(green_summary(plan, coloured="HOMEOSTAT_COLOUR" in os.environ, here=Path.cwd()), flush=True)
+    print(ready_summary(plan, coloured="HOMEOSTAT_COLOUR" in os.environ, here=Path.cwd()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""homeostat lab: what one does to the machines of the embedded lab.
+"""The commands `homeostat lab kill-host` and `start-host`: switch hosts of the embedded lab off and on.
 
-Homeostat has to find out by itself. What it is told, afterwards, is when it happened: for the timeline.
+Homeostat has to find out by itself. Only the time of it is sent to the server afterwards, for the timeline.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ from typing import Annotated
 
 import typer
 
+from homeostat.kernel.cli import AsJson, Directory
 from homeostat.kernel.client import Client, state_dir
 from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import HomeostatError
 from homeostat.kernel.terminal import errors_in_one_line, show_json
 
 commands = typer.Typer(help="Machines of the embedded lab.", no_args_is_help=True)
-Directory = Annotated[Path | None, typer.Option("--dir", help="State directory of `homeostat up`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 Host = Annotated[str, typer.Argument(help="n1, n2 or n3.")]
 
 
 @commands.command("kill-host")
 def kill_host(host: Host, directory: Directory = None, as_json: AsJson = False) -> None:
     """End everything of a host at once, as if its power failed. Example: homeostat lab kill-host n2"""
-    from homeostat.lab.machines import of_lab, switch_off
+    from homeostat.lab.power import find_lab_host, switch_off
 
     with errors_in_one_line():
-        state, name = of_lab(state_dir(directory), host)
+        state, name = find_lab_host(state_dir(directory), host)
         ended = switch_off(state, name)
     killed_at = iso(min(each.at_ns for each in ended)) if ended else None
     stamped = killed_at is not None and _say_when(directory, name, killed_at)
@@ -35,9 +34,9 @@ def kill_host(host: Host, directory: Directory = None, as_json: AsJson = False) 
         pids = [each.identity.pid for each in ended]
         show_json({"host": name, "ended": pids, "killed_at": killed_at, "stamped": stamped})
         return
-    print(f"{name} is off: {len(ended)} processes ended; `homeostat lab start-host {name}` lets it live")
+    print(f"{name} is off: {len(ended)} processes ended; `homeostat lab start-host {name}` switches it on")
     if killed_at is not None and not stamped:
-        print("the server did not take the time of it: checkpoint 0 of the timeline will be unknown")
+        print("the server did not record the time: checkpoint 0 of the timeline will be unknown")
 
 
 def _say_when(directory: Path | None, host: str, killed_at: str) -> bool:
@@ -53,10 +52,10 @@ def _say_when(directory: Path | None, host: str, killed_at: str) -> bool:
 @commands.command("start-host")
 def start_host(host: Host, directory: Directory = None, as_json: AsJson = False) -> None:
     """Switch a host on again; the running `up` starts it. Example: homeostat lab start-host n2"""
-    from homeostat.lab.machines import of_lab, switch_on
+    from homeostat.lab.power import find_lab_host, switch_on
 
     with errors_in_one_line():
-        state, name = of_lab(state_dir(directory), host)
+        state, name = find_lab_host(state_dir(directory), host)
         was_off = switch_on(state, name)
     if as_json:
         show_json({"host": name, "was_off": was_off})

@@ -1,19 +1,97 @@
-"""What the lab consists of, and the settings files that follow from it.
+"""The lab: its settings, state directory, hosts, services and ports, and the files that follow from them.
 
-Pure: a plan in, plain dictionaries out. Not the place that writes them. Same plan, same files: they are
-written again at every start, so nobody edits them.
+Pure: a plan in, plain dictionaries out (server.yaml, each node.yaml, and site.yaml: how drills reach the
+hosts and what their services are). Not the place that writes them: `lab.preparation`. The same plan gives the
+same files: they are written again at every start, so nobody edits them. What a drill may do to a host is not
+in site.yaml but in that host's own node.yaml.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, Owner, ResourceId, ResourceKind
-from homeostat.lab.settings import PROGRAM, StateDirectory
+
+PROGRAM = (sys.executable, "-m", "homeostat.cli")
+"""How a child runs our own command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpSettings:
+    """`state_dir` holds all state. `renew_ports` picks new ports for those that somebody else has taken.
+
+    `program` is how a child runs our own command line.
+    """
+
+    state_dir: Path
+    renew_ports: bool = False
+    program: tuple[str, ...] = PROGRAM
+
+
+class _Below:
+    """A file or folder of a lab, by its path below the root."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __get__(self, state: StateDirectory, _: type) -> Path:
+        return state.root / self._path
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """The layout of one lab, which has one owner. `root` is absolute."""
+
+    root: Path
+
+    lock_file = _Below("lock")
+    lab_file = _Below("lab.json")
+    credentials_file = _Below("credentials.json")
+    client_file = _Below("client.json")
+    children_file = _Below("children.json")
+    heard_file = _Below("heard.jsonl")
+    consumer_file = _Below("consumer.json")
+    site_file = _Below("site.yaml")
+    """What of this lab can be drilled, and how its hosts are reached."""
+    balancer_lock_file = _Below("balancer.lock")
+    logs = _Below("logs")
+    doctor_monitor_log = _Below("logs/doctor_monitor.log")
+    doctor_consumer_log = _Below("logs/doctor_consumer.log")
+    nats = _Below("nats")
+    nats_config_file = _Below("nats/nats.conf")
+    server = _Below("server")
+    server_config_file = _Below("server/server.yaml")
+    server_local_file = _Below("server.local.yaml")
+    """What a person wants otherwise in server.yaml; never written by us."""
+    server_nats_password_file = _Below("server/nats.password")
+    admin_token_file = _Below("server/admin.token")
+    hosts = _Below("hosts")
+
+    def host(self, host: HostId) -> Path:
+        return self.hosts / host
+
+    def off_file(self, host: HostId) -> Path:
+        """While it is there the host is off: nothing of it is started."""
+        return self.host(host) / "off"
+
+    def node_config_file(self, host: HostId) -> Path:
+        return self.host(host) / "node.yaml"
+
+    def node_nats_password_file(self, host: HostId) -> Path:
+        return self.host(host) / "nats.password"
+
+    def resource_log(self, host: HostId, resource: str) -> Path:
+        return self.host(host) / "logs" / f"{resource}.log"
+
+    def ready_file(self, host: HostId, resource: str) -> Path:
+        return self.host(host) / f"{resource}.ready"
+
 
 HOSTS = (HostId("n1"), HostId("n2"), HostId("n3"))
 EDGES = (HostId("edge1"), HostId("edge2"))
@@ -90,7 +168,6 @@ class LabPlan:
         return f"http://{LOOPBACK}:{self.ports['balancer']}"
 
     def hearing_url(self, subscription: str) -> str:
-        """Where the lab's consumer hears one subscription."""
         return f"http://{LOOPBACK}:{self.ports['consumer']}/hear/{subscription}"
 
 
@@ -99,8 +176,13 @@ NODE_PROFILE, BALANCER_PROFILE = "node", "balancer"
 
 
 def node_argv(plan: LabPlan, host: HostId) -> tuple[str, ...]:
-    """The command of a host's node process."""
     return (*plan.program, "run", "node", "--config", str(plan.state.node_config_file(host)))
+
+
+def address_argv(plan: LabPlan, host: HostId) -> tuple[str, ...]:
+    """The command of what answers at a host's own address as long as the host is on."""
+    port = ("--port", str(plan.ports[f"machine-{host}"]))
+    return (plan.python, "-m", "homeostat.lab.service", "--name", f"machine {host}", "--host", host, *port)
 
 
 def balancer_argv(plan: LabPlan, edge: HostId) -> tuple[str, ...]:
@@ -125,9 +207,12 @@ def edge_settings(plan: LabPlan, edge: HostId) -> dict[str, Any]:
     }
 
 
+def _power_program(plan: LabPlan) -> list[str]:
+    return [plan.python, "-m", "homeostat.lab.power", "--dir", str(plan.state.root)]
+
+
 def power_settings(plan: LabPlan) -> dict[str, Any]:
     """node.yaml of the machine where the hosts' power is: only how drills switch them off and on."""
-    power = [plan.python, "-m", "homeostat.lab.power", "--dir", str(plan.state.root)]
     return {
         "host": UP,
         "state_dir": str(plan.state.host(UP)),
@@ -135,7 +220,7 @@ def power_settings(plan: LabPlan) -> dict[str, Any]:
             "enabled": True,
             "injectors": ["node_power"],
             "programs": {
-                f"power-{what}": {"argv": [*power, what, "{host}"], "timeout_s": 20}
+                f"power-{what}": {"argv": [*_power_program(plan), what, "{host}"], "timeout_s": 20}
                 for what in ("off", "on", "state")
             },
             "power": {host: {"answers_at": _answers_at(plan, host)} for host in HOSTS},
@@ -149,24 +234,16 @@ def _answers_at(plan: LabPlan, host: HostId) -> list[str]:
     return [f"{LOOPBACK}:{plan.ports[name]}" for name in (f"machine-{host}", *mine)]
 
 
-def _node_line(plan: LabPlan, host: HostId) -> str:
-    """Of a node process: the command line becomes the process that it starts."""
-    becomes = (plan.python, "-m", "homeostat.node", str(plan.state.node_config_file(host)))
-    return f"{_exactly(node_argv(plan, host))}|{_exactly(becomes)}"
-
-
 def _exactly(argv: tuple[str, ...]) -> str:
-    """The command line of a profile that only this command has."""
     return re.escape(" ".join(argv))
 
 
 def web_services() -> tuple[LabResource, ...]:
-    """What stands behind the balancer."""
     return tuple(each for each in RESOURCES if each.kind is ResourceKind.SERVICE)
 
 
 def server_settings(plan: LabPlan) -> dict[str, Any]:
-    """server.yaml. What is not said keeps the default of its room."""
+    """server.yaml. What is not said keeps the default of its component."""
     state = plan.state
     return {
         "state_dir": str(state.server),
@@ -182,20 +259,13 @@ def server_settings(plan: LabPlan) -> dict[str, Any]:
             "admin_token_file": str(state.admin_token_file),
         },
         "fleet": {
+            "owners": list(PROJECTS),
             "hosts": [_host_settings(plan, host) for host in HOSTS],
             "fencing": {
                 "driver": "command",
-                "argv": [
-                    plan.python,
-                    "-m",
-                    "homeostat.lab.fence",
-                    "--dir",
-                    str(state.root),
-                    "--host",
-                    "{host}",
-                ],
+                "argv": [*_power_program(plan), "fence", "{host}"],
             },
-            "gate": {"armed": ["faults", "resources"]},
+            "gate": {"armed": ["recovery"]},
         },
         "faults": {"doctor_log_file": str(state.doctor_monitor_log)},
         "notices": {"allowed_networks": [f"{LOOPBACK}/32"]},
@@ -215,6 +285,7 @@ def _host_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
 
 def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
     """node.yaml of one host. A node asked to stop stops what it runs; one that is killed leaves it."""
+    becomes = (plan.python, "-m", "homeostat.node.main", str(plan.state.node_config_file(host)))
     return {
         "host": host,
         "state_dir": str(plan.state.host(host)),
@@ -240,7 +311,8 @@ def node_settings(plan: LabPlan, host: HostId) -> dict[str, Any]:
             "writable_paths": [str(plan.state.host(host))],
             "profiles": {
                 **{each.id: {"resource": each.id} for each in RESOURCES if each.host == host},
-                NODE_PROFILE: {"command_line": _node_line(plan, host)},
+                # The command line becomes the process that it starts.
+                NODE_PROFILE: {"command_line": f"{_exactly(node_argv(plan, host))}|{_exactly(becomes)}"},
             },
         },
     }
@@ -269,5 +341,42 @@ def _resource_settings(plan: LabPlan, resource: LabResource, host: HostId) -> di
             "start": {"timeout_s": 20},
             "stop": {"timeout_s": 20},
             "monitor": {"timeout_s": 10, "interval_s": 5},
+        },
+    }
+
+
+SITE_NAME = "lab"
+
+
+def site_settings(plan: LabPlan) -> dict[str, Any]:
+    """site.yaml. Every host is reached on this machine."""
+    state, ports = plan.state, plan.ports
+    reached = {host: {"config": str(state.node_config_file(host))} for host in (*HOSTS, *EDGES, UP)}
+    powered = {
+        host: {"probe": f"tcp://{LOOPBACK}:{ports[f'machine-{host}']}", "power": {"host": str(UP)}}
+        for host in HOSTS
+    }
+    return {
+        "site": SITE_NAME,
+        "server": {"url": plan.api_url, "token_file": str(state.admin_token_file)},
+        "hosts": reached | {host: reached[host] | powered[host] for host in HOSTS},
+        "services": {
+            "web": {
+                "endpoint": plan.balancer_url,
+                "hosts": {
+                    each.host: {
+                        "url": f"http://{LOOPBACK}:{ports[each.id]}",
+                        "profile": each.id,
+                        "resource": each.id,
+                    }
+                    for each in web_services()
+                },
+            },
+            "balancer": {
+                "endpoint": f"tcp://{LOOPBACK}:{ports['balancer']}",
+                "holder": "listens",
+                "hosts": {edge: {"profile": BALANCER_PROFILE} for edge in EDGES},
+            },
+            "node": {"hosts": {host: {"profile": NODE_PROFILE} for host in HOSTS}},
         },
     }

@@ -3,12 +3,17 @@
 `python -m homeostat.lab.service --name web-n1 --host n1 --port 8801 --ready-file F`. F appears when it
 listens, holding the pid, and goes when it stops; a stale one is removed first. A start is one line on
 stdout.
+
+Without a ready file it is no service but the stand-in for a host's own address: it listens where the sshd of
+a real machine would, and closes every connection. The server's outside probes connect to it, and it lives as
+long as its host is on, whatever the host's node process does.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -22,7 +27,13 @@ _DRAIN_S = 0.2
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
-class Service:
+def _say(line: str) -> None:
+    """Print it, unless the disk that the output goes to is full: that is no reason not to serve."""
+    with suppress(OSError):
+        print(line, flush=True)
+
+
+class LabService:
     """Answers GET /, /pid and /healthz, over kept-alive connections."""
 
     def __init__(self, name: str, host: str) -> None:
@@ -33,7 +44,6 @@ class Service:
         self._stopping = False
 
     def answer(self, line: str) -> tuple[int, bytes]:
-        """Status and body for a request line."""
         words = line.split()
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return 400, b"not HTTP/1\n"
@@ -98,36 +108,53 @@ class Service:
                     await self._all_closed.wait()
 
 
-async def run(service: Service, port: int, ready_file: Path) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def run(service: LabService, port: int, ready_file: Path) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     ready_file.unlink(missing_ok=True)
     server = await asyncio.start_server(service.serve, "127.0.0.1", port, limit=_HEAD_BYTES_MAX)
-    fresh = ready_file.with_name(ready_file.name + ".new")
-    fresh.write_text(f"{os.getpid()}\n")
-    fresh.replace(ready_file)
-    print(json.dumps({**service.who, "started_ns": time.time_ns()}), flush=True)
+    _create_ready_file(ready_file)
+    _say(json.dumps({**service.who, "started_ns": time.time_ns()}))
     await stopped.wait()
     server.close()
     await service.stop()
     ready_file.unlink(missing_ok=True)
 
 
+def _create_ready_file(path: Path) -> None:
+    """Say that we listen, with our pid; on a full disk without it: an empty file needs no room."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        fresh.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    fresh.replace(path)
+
+
+async def run_address(port: int) -> None:
+    """Accept and close connections until the process is ended."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    await server.serve_forever()
+
+
 def main() -> None:
-    """The command line of one service."""
     parser = argparse.ArgumentParser(prog="homeostat.lab.service", description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--ready-file", type=Path, required=True)
-    told = parser.parse_args()
+    parser.add_argument("--ready-file", type=Path)
+    given = parser.parse_args()
+    service = LabService(given.name, given.host)
     try:
-        asyncio.run(run(Service(told.name, told.host), told.port, told.ready_file))
+        if given.ready_file is None:
+            asyncio.run(run_address(given.port))
+        else:
+            asyncio.run(run(service, given.port, given.ready_file))
     except OSError as error:
-        raise SystemExit(f"{told.name}: port {told.port}: {error.strerror}") from error
+        raise SystemExit(f"{given.name}: port {given.port}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
-"""Keeps a list of children running until it is told to stop. Knows nothing of what they are for.
+"""Keeps a list of child processes running until it is asked to stop, and reports to the terminal.
 
-One thread, one poll loop: the children's pidfds, what they say, and signals. Forks only from the main
-thread. SIGINT, SIGTERM and SIGHUP ask it to stop; the second one kills everything at once.
+Knows nothing of what the children are for. One thread, one poll loop: the children's pidfds, their output,
+and signals. Forks only from the main thread. SIGINT, SIGTERM and SIGHUP ask it to stop; the second one kills
+everything at once.
+
+Writing to the terminal must never stop the supervisor, since a person may have paused it: lines wait in a
+bounded buffer until the terminal takes them; when it does not, the oldest are dropped and counted. A reader
+that went away is not an error.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +26,62 @@ from types import FrameType
 
 from homeostat.kernel.processes import Identity, send_signal
 from homeostat.kernel.terminal import CANNOT_SUCCEED, ERROR_PREFIX
-from homeostat.lab.children import Child, ChildSpec, backoff_s, fit_log, last_lines
-from homeostat.lab.screen import Screen
+from homeostat.lab.children import Child, ChildSpec, backoff_s, last_lines, rotate_log
+from homeostat.lab.disk import DiskWatch, retry_s
+
+_LINES_MAX = 1000
+_CHUNK_BYTES = select.PIPE_BUF
+
+
+class TerminalOutput:
+    """One output file descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: deque[bytes] = deque()
+        self._dropped = 0
+        self._open = True
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def say(self, line: str) -> None:
+        """Show one line now, or as soon as the terminal takes it."""
+        body = line.encode(errors="backslashreplace") + b"\n"
+        if len(self._lines) >= _LINES_MAX:
+            self._lines.popleft()
+            self._dropped += 1
+        self._lines.append(body)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what can be written without waiting."""
+        while self._open and (self._lines or self._dropped) and self._writable():
+            if self._dropped:
+                self._lines.appendleft(f"... {self._dropped} lines not shown\n".encode())
+                self._dropped = 0
+            line = self._lines.popleft()
+            try:
+                written = os.write(self._descriptor, line[:_CHUNK_BYTES])
+            except BlockingIOError:
+                self._lines.appendleft(line)
+                return
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    self._lines.appendleft(line)  # there may be room later
+                else:
+                    self._open = False
+                return
+            if written < len(line):
+                self._lines.appendleft(line[written:])
+
+    @property
+    def waiting(self) -> bool:
+        return self._open and bool(self._lines)
+
+    def _writable(self) -> bool:
+        ready = self._poll.poll(0)
+        return bool(ready) and bool(ready[0][1] & (select.POLLOUT | select.POLLERR | select.POLLHUP))
+
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DEATHS_BEFORE_READY_MAX = 5
@@ -51,34 +113,34 @@ class StopRequests:
             self._last_s = now_s
 
 
-def nothing() -> None:
-    """Nothing has to be done."""
-
-
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a supervisor needs beside its children. `record` is told who runs, at every change.
+class SupervisorDependencies:
+    """What a supervisor needs beside its children. `record` is called with what runs, at every change.
 
-    `before_stop` is called once, before the first child is asked to stop; it must not raise.
+    `before_stop` is called once, before the first child is asked to stop; it must not raise. `disk`: while it
+    is full, children that end are started again slowly, and none of them ends the whole.
     """
 
     logs: Path
     record: Callable[[dict[str, Identity]], None]
-    screen: Screen
+    screen: TerminalOutput
     stops: StopRequests
-    before_stop: Callable[[], None] = nothing
+    before_stop: Callable[[], None] = lambda: None
+    disk: DiskWatch | None = None
 
 
 class Supervisor:
     """Children in, exit code out."""
 
-    def __init__(self, specs: Sequence[ChildSpec], surroundings: Surroundings) -> None:
+    def __init__(self, specs: Sequence[ChildSpec], surroundings: SupervisorDependencies) -> None:
         logs = surroundings.logs
         self._children = {spec.name: Child(spec, logs / f"{spec.name}.log") for spec in specs}
         self._record = surroundings.record
         self._screen = surroundings.screen
         self._stops = surroundings.stops
         self._before_stop = surroundings.before_stop
+        self._disk = surroundings.disk
+        self._waits_for_room: set[str] = set()
         self._failed = False
         self._swept_s = 0.0
 
@@ -93,7 +155,8 @@ class Supervisor:
                 self._bury(stopping=False)
         finally:
             self._before_stop()
-            self._stop_all()
+            for wave in sorted({child.spec.stop_wave for child in self._children.values()}):
+                self._stop_wave([each for each in self._children.values() if each.spec.stop_wave == wave])
         return 1 if self._failed else 0
 
     def _start_due(self) -> None:
@@ -115,12 +178,17 @@ class Supervisor:
         try:
             child.start()
         except OSError as error:
-            child.fail_to_start()
+            # An attempt that did not even fork is a death, too.
+            child.first_start_s = child.first_start_s or time.monotonic()
+            child.deaths += 1
+            if self._is_full():
+                self._wait_for_room(child, f"{child.spec.name}: cannot be started ({error})")
+                return False
             if not child.was_ready:
                 self._fail(f"{child.spec.name}: cannot be started ({error})", child)
                 return False
             child.due_s = time.monotonic() + backoff_s(child.deaths)
-            self._screen.say(f"{child.spec.name}: cannot be started ({error}); tried again")
+            self._screen.say(f"{child.spec.name}: cannot be started ({error}); trying again")
             return False
         return True
 
@@ -131,8 +199,10 @@ class Supervisor:
                 continue
             if child.spec.ready(child.pid):
                 if child.was_ready:
-                    self._screen.say(f"{child.spec.name} is back (pid {child.pid})")
+                    self._screen.say(f"{child.spec.name} is up again (pid {child.pid})")
                 child.ready = child.was_ready = True
+            elif self._is_full():
+                continue  # it may wait for room, too
             elif not child.was_ready and now_s - (child.first_start_s or now_s) > child.spec.ready_within_s:
                 self._fail(f"{child.spec.name}: not ready within {child.spec.ready_within_s:g} s", child)
 
@@ -152,7 +222,10 @@ class Supervisor:
 
     def _decide_after(self, child: Child, pid: int, status: int) -> None:
         name = child.spec.name
-        if child.spec.once:
+        self._look_at_disk()
+        if status != 0 and self._is_full() and (child.spec.once or child.deaths > 1):
+            self._wait_for_room(child, f"{name} (pid {pid}) {_ending(status)}")
+        elif child.spec.once:
             child.finished = True
             child.was_ready = True
             if status != 0:
@@ -161,12 +234,38 @@ class Supervisor:
             why = (last_lines(child.log, 1) or [_ending(status)])[0]
             self._fail(f"{name}: {why.removeprefix(ERROR_PREFIX)}", None)
         elif not child.was_ready and child.deaths >= _DEATHS_BEFORE_READY_MAX:
-            self._fail(f"{name}: {_ending(status)} for the {child.deaths}th time, never ready", child)
+            self._fail(f"{name}: {_ending(status)} ({child.deaths} times), never ready", child)
         else:
             pause_s = backoff_s(child.deaths) if child.spec.wanted() else 0.0
             child.due_s = time.monotonic() + pause_s
-            then = f"started again in {pause_s:g} s" if child.spec.wanted() else "its host is off"
+            then = f"restarting in {pause_s:g} s" if child.spec.wanted() else "its host is switched off"
             self._screen.say(f"{name} (pid {pid}) {_ending(status)}; {then}")
+
+    def _is_full(self) -> bool:
+        return self._disk is not None and bool(self._disk.trouble)
+
+    def _wait_for_room(self, child: Child, what: str) -> None:
+        """A child cannot live on a full disk: try it now and then, and say so once."""
+        pause_s = retry_s(child.deaths - 1)
+        child.due_s = time.monotonic() + pause_s
+        if child.spec.name not in self._waits_for_room:
+            self._waits_for_room.add(child.spec.name)
+            self._screen.say(f"{what}; the disk is full, started again in {pause_s:g} s and then more rarely")
+
+    def _look_at_disk(self) -> None:
+        if self._disk is None or not self._disk.look():
+            return
+        if self._disk.trouble:
+            self._screen.say(self._disk.trouble)
+            return
+        self._screen.say("the disk has free space again")
+        self._waits_for_room.clear()
+        now_s = time.monotonic()
+        for child in self._children.values():
+            if child.due_s is not None:
+                child.due_s = now_s
+            child.first_start_s = None if child.first_start_s is None else now_s
+            child.deaths = 0
 
     def _fail(self, what: str, child: Child | None) -> None:
         self._failed = True
@@ -180,9 +279,10 @@ class Supervisor:
         now_s = time.monotonic()
         if now_s - self._swept_s >= _SWEEP_S:
             self._swept_s = now_s
+            self._look_at_disk()
             for child in self._children.values():
                 with suppress(OSError):
-                    fit_log(child.log)
+                    rotate_log(child.log)
 
     def _pause_s(self) -> float:
         """How long nothing needs to be done unless something happens."""
@@ -209,15 +309,12 @@ class Supervisor:
         if self._screen.waiting:
             pause_s = min(pause_s, _READY_POLL_S)
         poll.poll(max(1, round(pause_s * 1000)))
-        self._drain_wakes()
-        for child in self._children.values():
-            self._relay(child)
-        self._screen.flush()
-
-    def _drain_wakes(self) -> None:
         with suppress(BlockingIOError):
             while self._stops.wakes.recv(64):
                 pass
+        for child in self._children.values():
+            self._relay(child)
+        self._screen.flush()
 
     def _relay(self, child: Child) -> None:
         for line in child.read_output():
@@ -227,10 +324,6 @@ class Supervisor:
         self._record(
             {name: child.identity for name, child in self._children.items() if child.identity is not None}
         )
-
-    def _stop_all(self) -> None:
-        for wave in sorted({child.spec.stop_wave for child in self._children.values()}):
-            self._stop_wave([child for child in self._children.values() if child.spec.stop_wave == wave])
 
     def _stop_wave(self, children: Sequence[Child]) -> None:
         asked_s = time.monotonic()
@@ -255,8 +348,8 @@ class Supervisor:
 
 def _ending(status: int) -> str:
     if status >= 0:
-        return f"ended with code {status}"
+        return f"exited with code {status}"
     try:
-        return f"was ended by {signal.Signals(-status).name}"
+        return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
-        return f"was ended by signal {-status}"
+        return f"was killed by signal {-status}"

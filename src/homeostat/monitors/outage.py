@@ -1,6 +1,8 @@
-"""How long a service was out: bounds that hold the truth, from the samples of an open-loop prober. Pure.
+"""Samples of an open-loop prober, and bounds of a service's outage that hold the truth, made from them.
+Pure.
 
-What is known of one sample [sent, done]:
+All moments are nanoseconds of CLOCK_BOOTTIME on the prober's own host: they can be subtracted from each other
+and from nothing else. What is known of one sample [sent, done]:
 
 * served: the service served at some instant of it;
 * refused, error: it was out at some instant of it;
@@ -13,20 +15,97 @@ From evidence of being out that no proof of service separates follows one episod
     upper = done of the first proof after it - sent of the last proof before it
 
 so that `upper - lower <= 2 (period + lateness) + 2 rho` for a service that stops and comes back at once.
-Nothing is assumed of distributions. Being up for less than a period between two outages is not seen. Not the
-place of the verdict (`verdicts`), and no clock is read.
+Nothing is assumed of distributions. Being up for less than a period between two outages is not seen.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import NamedTuple
 
-from homeostat.monitors.samples import FAILED, SERVED, Answer, Sample
+from homeostat.kernel.errors import CorruptState
+
+
+class ProbeAnswer(StrEnum):
+    """What came of one probe."""
+
+    OK = "ok"
+    LATE = "late"
+    """A good answer, but later than a client would put up with: somebody held it."""
+    REFUSED = "refused"
+    ERROR = "error"
+    """A wrong answer (503), or a connection that ended without one."""
+    UNTRUSTED = "untrusted"
+    """Its certificate could not be verified, so it was not asked."""
+    TIMEOUT = "timeout"
+    CLIENT_ERROR = "client_error"
+    """Our own machine could not even ask; says nothing about the service."""
+
+
+SERVED = frozenset({ProbeAnswer.OK, ProbeAnswer.LATE})
+FAILED = frozenset({ProbeAnswer.REFUSED, ProbeAnswer.ERROR, ProbeAnswer.UNTRUSTED, ProbeAnswer.TIMEOUT})
+"""What the source document calls a response failure."""
+
+
+class Sample(NamedTuple):
+    """When it was due, sent, and its end known; on a `fresh` connection; the HTTP `status`, 0 without one.
+
+    A tuple, since a monitor makes one every few milliseconds and a dataclass costs three times as much.
+    """
+
+    scheduled_ns: int
+    sent_ns: int
+    done_ns: int
+    answer: ProbeAnswer
+    fresh: bool = False
+    status: int = 0
+
+    @property
+    def lateness_ns(self) -> int:
+        """How much too late the prober itself was."""
+        return max(0, self.sent_ns - self.scheduled_ns)
+
+
+def sample_line(sample: Sample) -> str:
+    """One line of JSON: `[scheduled, sent, done, answer, fresh, status]`."""
+    return '[%d,%d,%d,"%s",%d,%d]\n' % sample  # noqa: UP031  half of what an f-string costs here
+
+
+def samples_of(lines: Iterable[str], where: str = "samples") -> tuple[Sample, ...]:
+    """The samples of these lines, by the time they were sent.
+
+    A last line without its end is what a killed monitor leaves, and is left out; any other line that is not
+    a sample raises CorruptState with its number.
+    """
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            scheduled, sent, done, answer, fresh, status = json.loads(line)
+            moments = int(scheduled), int(sent), int(done)
+            found.append(Sample(*moments, ProbeAnswer(answer), bool(fresh), int(status)))
+        except (ValueError, TypeError) as error:
+            raise CorruptState(f"{where}: line {number} is not a sample ({error})") from None
+    return tuple(sorted(found, key=lambda sample: sample.sent_ns))
+
+
+def read_samples(path: Path) -> tuple[Sample, ...]:
+    """The samples of a monitor's file; none when there is no file."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return samples_of(file, str(path))
+    except FileNotFoundError:
+        return ()
+
 
 RESOLUTION_SHARE_MAX = 0.05
 """A measurement may decide about a limit only when its bounds are at most this share of it apart, usually."""
@@ -34,7 +113,7 @@ _NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SamplingPlan:
     """How was sampled. `period_ns` is the common one when several shifted monitors are taken together.
 
     The window is from `from_ns` to `until_ns`; what ended in it before `fault_ns` is the baseline.
@@ -92,7 +171,7 @@ class Outage:
     """The prober's worst around the failures: this one is in the bounds."""
     rho_ms: float
     period_ms: float
-    answers: Mapping[Answer, int]
+    answers: Mapping[ProbeAnswer, int]
     baseline_samples: int
     baseline_failed: int
     before: Latency | None
@@ -118,7 +197,7 @@ def may_decide(limit_ms: float, resolution: float, share: float = RESOLUTION_SHA
     return resolution <= share * limit_ms
 
 
-def measure(samples: Iterable[Sample], plan: Plan) -> Outage:
+def measure(samples: Iterable[Sample], plan: SamplingPlan) -> Outage:
     """Everything a window of samples says of outages."""
     within = (each for each in samples if plan.from_ns <= each.scheduled_ns <= plan.until_ns)
     ordered = sorted(within, key=lambda sample: sample.sent_ns)
@@ -126,8 +205,10 @@ def measure(samples: Iterable[Sample], plan: Plan) -> Outage:
     rho_ns = max((each.done_ns - each.sent_ns for each in baseline if each.answer in SERVED), default=0)
     near_ns = _lateness_near(ordered)
     served = _Served([each for each in ordered if each.answer in SERVED])
-    guards = _Guards(rho_ns + near_ns, rho_ns + near_ns + plan.period_ns)
-    episodes = [_episode(group, served) for group in _grouped(_evidence(ordered, served, guards))]
+    episodes = [
+        _episode(group, served)
+        for group in _grouped(_evidence(ordered, served, rho_ns + near_ns, plan.period_ns))
+    ]
     longest = max(episodes, key=_length, default=None)
     uppers = [each.upper_ms for each in episodes]
     ended = [upper for upper in uppers if upper is not None]
@@ -151,7 +232,7 @@ def measure(samples: Iterable[Sample], plan: Plan) -> Outage:
         period_ms=plan.period_ns / _NS_PER_MS,
         answers=Counter(each.answer for each in ordered),
         baseline_samples=len(baseline),
-        baseline_failed=sum(each.answer is not Answer.OK for each in baseline),
+        baseline_failed=sum(each.answer is not ProbeAnswer.OK for each in baseline),
         before=latency(baseline),
         during=latency(each for each in ordered if each.scheduled_ns >= plan.fault_ns),
     )
@@ -162,20 +243,12 @@ def latency(samples: Iterable[Sample]) -> Latency | None:
     took = sorted(
         each.done_ns - each.scheduled_ns
         for each in samples
-        if each.answer in SERVED or each.answer is Answer.TIMEOUT
+        if each.answer in SERVED or each.answer is ProbeAnswer.TIMEOUT
     )
     if not took:
         return None
     p50, p99 = (took[min(len(took) - 1, math.ceil(share * len(took)) - 1)] for share in (0.5, 0.99))
     return Latency(p50 / _NS_PER_MS, p99 / _NS_PER_MS, len(took))
-
-
-@dataclass(frozen=True, slots=True)
-class _Guards:
-    """Added to `sent`, and taken from `done`, of what got no answer in time: nobody served in between."""
-
-    sent_ns: int
-    done_ns: int
 
 
 class _Served:
@@ -201,12 +274,10 @@ class _Served:
         return self._first_done_from[number] if number < len(self._sent) else None
 
     def first_done_after(self, at_ns: int) -> int | None:
-        """The earliest `done` after then."""
         number = bisect_right(self.dones, at_ns)
         return self.dones[number] if number < len(self.dones) else None
 
     def done_between(self, first_ns: int, last_ns: int) -> Sequence[int]:
-        """Every `done` from the first to the last moment, both included."""
         return self.dones[bisect_left(self.dones, first_ns) : bisect_right(self.dones, last_ns)]
 
 
@@ -224,24 +295,25 @@ class _Evidence:
     """Served again by then; None when no proof follows."""
 
 
-def _evidence(ordered: Sequence[Sample], served: _Served, guards: _Guards) -> list[_Evidence]:
+def _evidence(ordered: Sequence[Sample], served: _Served, guard_ns: int, period_ns: int) -> list[_Evidence]:
+    """Without an answer in time nobody served from `sent + guard` to `done - guard - period`."""
     found = []
     for each in ordered:
         match each.answer:
-            case Answer.REFUSED | Answer.ERROR | Answer.UNTRUSTED:
+            case ProbeAnswer.REFUSED | ProbeAnswer.ERROR | ProbeAnswer.UNTRUSTED:
                 low, begun, ended = each.sent_ns, each.done_ns, each.sent_ns
                 until = served.first_sent_after(each.done_ns)
-            case Answer.LATE | Answer.TIMEOUT:
-                low = begun = each.sent_ns + guards.sent_ns
+            case ProbeAnswer.LATE | ProbeAnswer.TIMEOUT:
+                low = begun = each.sent_ns + guard_ns
                 until = served.first_done_after(begun)
-                ended = (each.done_ns if until is None else min(until, each.done_ns)) - guards.done_ns
+                ended = (each.done_ns if until is None else min(until, each.done_ns)) - guard_ns - period_ns
                 if ended <= begun and served.first_done_after(each.sent_ns) is not None:
                     continue  # it, or others, were served meanwhile: slow, not out
                 if ended <= begun:
                     # No instant is sure, only that nobody was served any more: it was out by the end of the
                     # probe and after its begin, each by the guards, since its answer may lie there unread.
-                    begun, ended = each.done_ns + guards.sent_ns, each.sent_ns - guards.done_ns
-            case Answer.OK | Answer.CLIENT_ERROR:
+                    begun, ended = each.done_ns + guard_ns, each.sent_ns - guard_ns - period_ns
+            case ProbeAnswer.OK | ProbeAnswer.CLIENT_ERROR:
                 continue
         found.append(_Evidence(each, low, begun, ended, served.last_before(low), until))
     return sorted(found, key=lambda evidence: evidence.low_ns)
@@ -289,7 +361,7 @@ def _length(episode: Episode) -> tuple[bool, float, float]:
 
 def _lateness_near(ordered: Sequence[Sample]) -> int:
     """The worst lateness of what was due or sent around the failures; of everything when there is none."""
-    bad = [each for each in ordered if each.answer in FAILED or each.answer is Answer.LATE]
+    bad = [each for each in ordered if each.answer in FAILED or each.answer is ProbeAnswer.LATE]
     if not bad:
         return max((each.lateness_ns for each in ordered), default=0)
     longest = max(each.done_ns - each.sent_ns for each in bad)
@@ -299,7 +371,7 @@ def _lateness_near(ordered: Sequence[Sample]) -> int:
     return max((each.lateness_ns for each in near), default=0)
 
 
-def _unseen_ns(served: _Served, ordered: Sequence[Sample], plan: Plan) -> int:
+def _unseen_ns(served: _Served, ordered: Sequence[Sample], plan: SamplingPlan) -> int:
     """The longest time that may have passed between two moments of service, seen or not.
 
     Two successive proofs [s, d] and [s', d'] leave room for at most d' - s. Before the first proof lies the
@@ -313,7 +385,7 @@ def _unseen_ns(served: _Served, ordered: Sequence[Sample], plan: Plan) -> int:
     return max(0, first_ns, plan.until_ns - proofs[-1].sent_ns, *inner)
 
 
-def _gap_ns(served: _Served, longest: Episode | None, plan: Plan) -> int:
+def _gap_ns(served: _Served, longest: Episode | None, plan: SamplingPlan) -> int:
     """The longest time between successive completions of good answers within the longest episode."""
     if longest is None:
         return 0

@@ -9,10 +9,10 @@ monitor is never started again, since nobody could say what it missed.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,29 +20,28 @@ from types import TracebackType
 from typing import Literal, Self
 
 from homeostat.kernel.errors import CorruptState
+from homeostat.kernel.files import write_json
 from homeostat.kernel.processes import Identity, die_with_parent, identify, send_signal
-from homeostat.monitors.node_command_sampler import CommandConfig
-from homeostat.monitors.node_process_watch import WatchConfig
-from homeostat.monitors.node_sampler import HEARTBEAT_S, SamplerConfig
-from homeostat.monitors.process_outage import Sighting, read_sightings
-from homeostat.monitors.samples import Sample, read_samples
-from homeostat.monitors.statements import Alive, Ended, Ready, Statement, decode
+from homeostat.monitors.node.command_sampler import CommandConfig
+from homeostat.monitors.node.sampler import HEARTBEAT_S, SamplerConfig
+from homeostat.monitors.outage import Sample, read_samples
+from homeostat.monitors.shipped import statements
+from homeostat.monitors.shipped.process_watch import WatchConfig
 
 SILENCE_S = 4 * HEARTBEAT_S
 """No heartbeat for so long: frozen or dead. Smaller: a busy machine loses healthy monitors."""
 START_S = 30.0
 _LAST_WORDS_S = 0.2
 _STOP_S = 3.0
-_PRIVATE = 0o600
 
 
-class Loss(StrEnum):
+class MonitorLoss(StrEnum):
     """Why a monitor is lost."""
 
     NOT_READY = "no clean baseline in time"
     DIED = "died"
     SILENT = "fell silent or was frozen"
-    NONSENSE = "said what is no statement"
+    NONSENSE = "sent a line that cannot be read"
     DID_NOT_STOP = "did not end in time"
 
 
@@ -65,11 +64,11 @@ class Measurement:
 
     name: str
     samples: tuple[Sample, ...]
-    ready: Ready | None
-    ended: Ended | None
-    lost: Loss | None
-    sightings: tuple[Sighting, ...] = ()
-    beats: tuple[Alive, Alive] | None = None
+    ready: statements.ReadyStatement | None
+    ended: statements.EndedStatement | None
+    lost: MonitorLoss | None
+    sightings: tuple[statements.Sighting, ...] = ()
+    beats: tuple[statements.AliveStatement, statements.AliveStatement] | None = None
     """The first heartbeat after the baseline and the last one."""
 
     @property
@@ -81,39 +80,22 @@ class Measurement:
         return (last.cpu_ns - first.cpu_ns) / (last.samples - first.samples) / 1e6
 
 
-def sampler(config: SamplerConfig, folder: Path) -> MonitorCommand:
-    """The command of a sampler; its configuration, which may hold a token, is written for us alone."""
-    path = _written(config.checked(), folder)
+_MODULES = {
+    SamplerConfig: "node.sampler",
+    CommandConfig: "node.command_sampler",
+    WatchConfig: "shipped.process_watch",
+}
+
+
+def monitor_command(config: SamplerConfig | CommandConfig | WatchConfig, folder: Path) -> MonitorCommand:
+    """The command of a monitor; its configuration, which may hold a token, is written for us alone."""
+    path = folder / f"{config.checked().name}.monitor.json"
+    write_json(path, asdict(config))
+    argv = (sys.executable, "-m", f"homeostat.monitors.{_MODULES[type(config)]}", "--config", str(path))
+    if isinstance(config, WatchConfig):
+        return MonitorCommand(config.name, argv, path, Path(config.sightings_file), _STOP_S, "sightings")
     stop_s = config.deadline_ms / 1000 + _STOP_S
-    argv = _argv("node_sampler", path)
     return MonitorCommand(config.name, argv, path, Path(config.samples_file), stop_s, "samples")
-
-
-def command_sampler(config: CommandConfig, folder: Path) -> MonitorCommand:
-    """The command of a monitor that calls another command again and again."""
-    path = _written(config.checked(), folder)
-    stop_s = config.deadline_ms / 1000 + _STOP_S
-    argv = _argv("node_command_sampler", path)
-    return MonitorCommand(config.name, argv, path, Path(config.samples_file), stop_s, "samples")
-
-
-def process_watch(config: WatchConfig, folder: Path) -> MonitorCommand:
-    """The command of a watch of processes on this machine."""
-    path = _written(config.checked(), folder)
-    argv = _argv("node_process_watch", path)
-    return MonitorCommand(config.name, argv, path, Path(config.sightings_file), _STOP_S, "sightings")
-
-
-def _argv(module: str, config_file: Path) -> tuple[str, ...]:
-    return sys.executable, "-m", f"homeostat.monitors.{module}", "--config", str(config_file)
-
-
-def _written(config: SamplerConfig | CommandConfig | WatchConfig, folder: Path) -> Path:
-    path = folder / f"{config.name}.monitor.json"
-    path.unlink(missing_ok=True)
-    path.touch(mode=_PRIVATE)
-    path.write_text(json.dumps(asdict(config)))
-    return path
 
 
 class Monitors:
@@ -125,8 +107,7 @@ class Monitors:
         self._supervised = [_Monitor(command, silence_s, self.lost_one.set) for command in commands]
 
     @property
-    def lost(self) -> Mapping[str, Loss]:
-        """The lost ones by name, and why."""
+    def lost(self) -> Mapping[str, MonitorLoss]:
         return {each.command.name: each.lost for each in self._supervised if each.lost is not None}
 
     @property
@@ -156,7 +137,7 @@ class Monitors:
             wait.cancel()
         for each in self._supervised:
             if each.ready is None:
-                each.lose(Loss.NOT_READY)
+                each.lose(MonitorLoss.NOT_READY)
         return not self.lost
 
     async def stop(self) -> tuple[Measurement, ...]:
@@ -174,13 +155,13 @@ class _Monitor:
     def __init__(self, command: MonitorCommand, silence_s: float, note_loss: Callable[[], None]) -> None:
         self.command = command
         self.identity: Identity | None = None
-        self.ready: Ready | None = None
-        self.ended: Ended | None = None
-        self.lost: Loss | None = None
+        self.ready: statements.ReadyStatement | None = None
+        self.ended: statements.EndedStatement | None = None
+        self.lost: MonitorLoss | None = None
         self.ready_or_lost = asyncio.Event()
         self._silence_s, self._note_loss = silence_s, note_loss
-        self._last: Statement | None = None
-        self._beats: tuple[Alive, Alive] | None = None
+        self._last: statements.Statement | None = None
+        self._beats: tuple[statements.AliveStatement, statements.AliveStatement] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
 
@@ -193,7 +174,7 @@ class _Monitor:
         self.identity = identify(self._process.pid)
         self._listening = asyncio.create_task(self._listen(), name=f"monitor {self.command.name}")
 
-    def lose(self, why: Loss) -> None:
+    def lose(self, why: MonitorLoss) -> None:
         """For good; the first reason stays."""
         if self.lost is None:
             self.lost = why
@@ -206,7 +187,7 @@ class _Monitor:
         self._signal(signal.SIGTERM)
         _, running = await asyncio.wait({self._listening}, timeout=self.command.stop_s)
         if running:
-            self.lose(Loss.DID_NOT_STOP)
+            self.lose(MonitorLoss.DID_NOT_STOP)
         await self.kill()
         self._listening.result()
 
@@ -217,7 +198,8 @@ class _Monitor:
             return
         if self._process.returncode is None:
             if self._listening.done() and self.ended is not None:
-                await _within(self._process, _STOP_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._process.wait(), _STOP_S)
             self._signal(signal.SIGKILL)
         await asyncio.wait({self._listening})
         await self._process.wait()
@@ -225,15 +207,15 @@ class _Monitor:
     async def measurement(self) -> Measurement:
         """What it brought; samples of a file that cannot be read make it lost too."""
         samples: tuple[Sample, ...] = ()
-        sightings: tuple[Sighting, ...] = ()
+        sightings: tuple[statements.Sighting, ...] = ()
         try:
             match self.command.brings:
                 case "samples":
                     samples = await asyncio.to_thread(read_samples, self.command.file)
                 case "sightings":
-                    sightings = await asyncio.to_thread(read_sightings, self.command.file)
+                    sightings = await asyncio.to_thread(statements.read_sightings, self.command.file)
         except CorruptState:
-            self.lose(Loss.NONSENSE)
+            self.lose(MonitorLoss.NONSENSE)
         return Measurement(
             self.command.name, samples, self.ready, self.ended, self.lost, sightings, self._beats
         )
@@ -243,16 +225,15 @@ class _Monitor:
             send_signal(self.identity, number)
 
     async def _listen(self) -> None:
-        """Until its output ends."""
         assert self._process is not None and self._process.stdout is not None
         reader = self._process.stdout
         while line := await self._line(reader):
             try:
-                self._hear(decode(line))
+                self._hear(statements.decode_statement(line))
             except CorruptState:
-                self.lose(Loss.NONSENSE)
+                self.lose(MonitorLoss.NONSENSE)
         if self.ended is None:
-            self.lose(Loss.DIED)
+            self.lose(MonitorLoss.DIED)
 
     async def _line(self, reader: asyncio.StreamReader) -> bytes:
         """The next line; waiting too long for it makes it lost, and goes on."""
@@ -263,28 +244,22 @@ class _Monitor:
                 done, _ = await asyncio.wait({next_line}, timeout=wait_s)
                 if done:
                     return next_line.result()
-            self.lose(Loss.SILENT)
+            self.lose(MonitorLoss.SILENT)
             return await next_line
         finally:
             next_line.cancel()
 
-    def _hear(self, statement: Statement) -> None:
+    def _hear(self, statement: statements.Statement) -> None:
         before, self._last = self._last, statement
         if before is not None and statement.at_ns - before.at_ns > self._silence_s * 1e9:
-            self.lose(Loss.SILENT)
+            self.lose(MonitorLoss.SILENT)
         match statement:
-            case Ready():
+            case statements.ReadyStatement():
                 self.ready = statement
                 self.ready_or_lost.set()
-            case Ended():
+            case statements.EndedStatement():
                 self.ended = statement
-            case Alive() if self.ready is not None:
+            case statements.AliveStatement() if self.ready is not None:
                 self._beats = (self._beats or (statement, statement))[0], statement
-            case Alive():
+            case statements.AliveStatement():
                 pass
-
-
-async def _within(process: asyncio.subprocess.Process, wait_s: float) -> None:
-    waiting = asyncio.ensure_future(process.wait())
-    await asyncio.wait({waiting}, timeout=wait_s)
-    waiting.cancel()

@@ -1,8 +1,8 @@
 """The dead-man notice: a signed sign of life to an endpoint that alarms when it stays out.
 
-The message is the silence, so this sends only while the server could also raise a fault: it leads, can write
-and hears. It is no notice of a fault: it is not in the outbox, has no key, and one that was lost is not sent
-again; the next one says the same.
+Its absence is the alarm, so this sends only while the server could also raise a fault: it leads, can write
+and hears nodes. It is no notice of a fault: it is not in the outbox, has no key, and one that was lost is
+not sent again; the next one says the same.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from ipaddress import ip_network
 import orjson
 import structlog
 
-from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint, Standing
+from homeostat import ports
+from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint, SetPointState
 from homeostat.kernel.access import Caller
 from homeostat.kernel.clock import Clock, iso
 from homeostat.notices import signing
 from homeostat.notices.settings import DeadManSettings, NoticesSettings
-from homeostat.notices.targets import Guard, Listener, guard
+from homeostat.notices.targets import AddressGuard, Listener, make_guard
 from homeostat.notices.webhook import SystemLookup, WebhookTransport
-from homeostat.ports import Answered, NoAnswer, Post, Refused, Reply, Transport
 
-ROOM = "notices"
-PROMISE = "the dead-man notice is sent"
+COMPONENT = "notices"
+SET_POINT = "dead-man notice sent"
 _LOOK_AGAIN_S = 1.0
 _NS = 1_000_000_000
 _log = structlog.get_logger("dead man")
 
 
-def anywhere(listeners: Sequence[Listener]) -> Guard:
+def any_network_guard(listeners: Sequence[Listener]) -> AddressGuard:
     """Administrators say where this goes, not consumers: any network but what is always refused."""
-    return guard((ip_network("0.0.0.0/0"), ip_network("::/0")), listeners)
+    return make_guard((ip_network("0.0.0.0/0"), ip_network("::/0")), listeners)
 
 
 @dataclass(frozen=True, slots=True)
-class DeadManParts:
+class DeadManDependencies:
     """`health` is empty while this server leads, writes and hears, else what is wrong."""
 
-    guard: Guard
+    guard: AddressGuard
     clock: Clock
     health: Callable[[], str]
     epoch: int
@@ -50,7 +50,9 @@ class DeadManParts:
 class DeadMan:
     """One for a server; `run` is its only task."""
 
-    def __init__(self, parts: DeadManParts, settings: DeadManSettings, notices: NoticesSettings) -> None:
+    def __init__(
+        self, parts: DeadManDependencies, settings: DeadManSettings, notices: NoticesSettings
+    ) -> None:
         self._parts, self._settings, self._notices = parts, settings, notices
         self._since_ns = parts.clock.mono_ns()
         self._accepted_ns: int | None = None
@@ -77,13 +79,14 @@ class DeadMan:
         last_ns = self._accepted_ns
         silent_s = (now_ns - (self._since_ns if last_ns is None else last_ns)) / _NS
         if silent_s > limit_s:
-            standing = Standing.BROKEN
+            standing = SetPointState.BROKEN
         else:
-            standing = Standing.UNKNOWN if last_ns is None else Standing.KEPT
+            standing = SetPointState.UNKNOWN if last_ns is None else SetPointState.KEPT
         value = None if last_ns is None else silent_s
-        return (SetPoint(ROOM, PROMISE, limit_s, "s", value, standing, self._wrong or "accepted"),)
+        said = self._wrong or ("none was sent yet" if last_ns is None else "accepted")
+        return (SetPoint(COMPONENT, SET_POINT, limit_s, "s", value, standing, said, needs_nodes=False),)
 
-    async def _once(self, transport: Transport) -> float:
+    async def _once(self, transport: ports.Transport) -> float:
         """Send one, or not; how long to wait then."""
         why = self._parts.health()
         if why:
@@ -95,7 +98,7 @@ class DeadMan:
         self._note(wrong)
         return self._settings.interval_s
 
-    def _message(self) -> Post:
+    def _message(self) -> ports.WebhookRequest:
         now_ns, settings = self._parts.clock.wall_ns(), self._settings
         body = orjson.dumps(
             {
@@ -105,28 +108,24 @@ class DeadMan:
                 "next_in_s": settings.interval_s,
             }
         )
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "homeostat",
-            signing.HEADER: signing.sign(self._parts.secret, settings.key_id, now_ns // _NS, body),
-        }
-        return Post(settings.url, headers, body)
+        headers = signing.headers(self._parts.secret, settings.key_id, now_ns // _NS, "", body)
+        return ports.WebhookRequest(settings.url, headers, body)
 
     def _note(self, wrong: str) -> None:
         """Said once when it begins, and once when it ends."""
         if bool(wrong) != bool(self._wrong):
             if wrong:
-                _log.warning("the dead-man notice is not sent", reason=wrong)
+                _log.warning("dead-man notice (watchdog) not sent", reason=wrong)
             else:
                 _log.info("the dead-man notice is sent again")
         self._wrong = wrong
 
 
-def _wrong(reply: Reply) -> str:
+def _wrong(reply: ports.WebhookResult) -> str:
     match reply:
-        case Answered(status=status) if 200 <= status < 300:
+        case ports.WebhookReply(status=status) if 200 <= status < 300:
             return ""
-        case Answered(status=status):
+        case ports.WebhookReply(status=status):
             return f"the endpoint answered {status}"
-        case NoAnswer(reason=reason) | Refused(reason=reason):
+        case ports.NoWebhookReply(reason=reason) | ports.WebhookRefused(reason=reason):
             return reason

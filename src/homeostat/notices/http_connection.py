@@ -1,28 +1,171 @@
-"""One kept-alive HTTP/1.1 connection to a webhook: a request out, an answer back. asyncio and httptools.
+"""Connects to a webhook and exchanges HTTP/1.1 on one kept-alive connection. asyncio and httptools.
 
-It knows neither addresses nor deadlines nor retries. Invariants: one exchange at a time; what is read of an
-answer is bounded; a connection that said anything nobody asked for is not used again.
+Only addresses that `targets` chose are connected to. It knows neither deadlines nor retries. Invariants: a
+name is looked up for each new connection, and that connection goes to an address of that very answer; every
+socket's address is judged right before it connects. No proxy is ever asked. One exchange at a time; what is
+read of an answer is bounded; a connection that said anything nobody asked for is not used again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import TypeVar, cast
 
 import httptools
+
+from homeostat.kernel.errors import BadInput
+from homeostat.notices.targets import Address, AddressGuard, WebhookTarget, choose
+
+NameLookup = Callable[[str], Awaitable[tuple[Address, ...]]]
+"""The addresses of a name; OSError when there is none."""
+
+AddressInfo = tuple[int, int, int, str, tuple[str | int, ...]]
+"""As `socket.getaddrinfo` has it."""
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+_NEXT_ADDRESS_S = 0.25
+"""Head start of an address before the next one is tried beside it (RFC 8305)."""
+
+
+class RefusedAddress(OSError):
+    """An address that we do not connect to."""
+
+
+class NoConnection(Exception):
+    """Nobody answered, or not with TLS that we trust; the request was not sent."""
+
+
+@lru_cache(maxsize=1)
+def tls() -> ssl.SSLContext:
+    """What HTTPS is checked with: the machine's own authorities and the name. Made once, in 20 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def open_socket(guard: AddressGuard, info: AddressInfo) -> socket.socket:
+    """The last look before a connect: whatever came here as an address is judged once more."""
+    family, kind, protocol, _, place = info
+    reason = guard.judge(ip_address(str(place[0]).partition("%")[0]), int(place[1]))
+    if reason is not None:
+        raise RefusedAddress(reason)
+    return socket.socket(family, kind, protocol)
+
+
+async def connect(
+    target: WebhookTarget,
+    addresses: Sequence[Address],
+    opened: Callable[[AddressInfo], socket.socket],
+    made: Callable[[], P],
+    timeout_s: float,
+) -> P:
+    """A connection to the first of these addresses that answers, TLS included for https.
+
+    `timeout_s` is for the TCP connection. NoConnection, RefusedAddress.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_s):
+            connected = await _first(target, addresses, opened)
+    except RefusedAddress:
+        raise
+    except (OSError, TimeoutError) as error:
+        raise NoConnection(str(error) or f"no connection within {timeout_s:g} s") from error
+    secure = target.url[:6].lower() == "https:"
+    try:
+        _, protocol = await loop.create_connection(
+            made,
+            sock=connected,
+            ssl=tls() if secure else None,
+            server_hostname=target.host if secure else None,
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise NoConnection(str(error) or type(error).__name__) from error
+    return protocol
+
+
+async def addresses_of(target: WebhookTarget, lookup: NameLookup, guard: AddressGuard) -> tuple[Address, ...]:
+    """Where we may connect to for this target, looked up now. NoConnection, RefusedAddress."""
+    if target.address is not None:
+        return (target.address,)
+    try:
+        found = await lookup(target.host)
+    except OSError as error:
+        raise NoConnection(f"{target.host}: {error}") from error
+    try:
+        return choose(target, found, guard)
+    except BadInput as error:
+        raise RefusedAddress(error.accepted) from error
+
+
+async def _first(
+    target: WebhookTarget, addresses: Sequence[Address], opened: Callable[[AddressInfo], socket.socket]
+) -> socket.socket:
+    """The socket that is connected first; each address begins a little after the one before it."""
+    going: set[asyncio.Task[socket.socket]] = set()
+    waiting, failed = list(addresses), OSError(f"{target.host} has no address")
+    try:
+        while waiting or going:
+            if waiting:
+                address = waiting.pop(0)
+                if not waiting and not going:  # almost always: no task for the only one
+                    return await _connected(address, target.port, opened)
+                going.add(asyncio.create_task(_connected(address, target.port, opened)))
+            done, going = await asyncio.wait(
+                going, timeout=_NEXT_ADDRESS_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for each in done:
+                error = each.exception()
+                if error is None:
+                    going |= done - {each}
+                    return each.result()
+                if not isinstance(error, OSError):
+                    raise error
+                failed = error
+        raise failed
+    finally:
+        for each in going:
+            each.cancel()
+            each.add_done_callback(_close_late)
+
+
+def _close_late(task: asyncio.Task[socket.socket]) -> None:
+    """One that was too late, connected or not."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _connected(
+    address: Address, port: int, opened: Callable[[AddressInfo], socket.socket]
+) -> socket.socket:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    made = opened((family, socket.SOCK_STREAM, 0, "", (str(address), port)))
+    try:
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, (str(address), port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
 
 HEAD_BYTES_MAX = 64 * 1024
 """The status line and headers of an answer, interim ones and what came with them included."""
 
 
-class Broke(Exception):
+class ConnectionBroken(Exception):
     """The connection ended, or what came was no answer; nobody knows whether the request was understood."""
 
 
 @dataclass(slots=True)
-class Head:
+class ResponseHead:
     """What an answer begins with. `headers` are those that were asked for, by lower-case name."""
 
     status: int
@@ -30,14 +173,14 @@ class Head:
     headers: dict[bytes, str] = field(default_factory=dict)
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """A connected socket. `wanted` are the lower-case names of the headers that are kept."""
 
     def __init__(self, wanted: frozenset[bytes], body_bytes_max: int, mono_ns: Callable[[], int]) -> None:
         self._wanted, self._body_bytes_max, self._mono_ns = wanted, body_bytes_max, mono_ns
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._head: asyncio.Future[Head] | None = None
+        self._head: asyncio.Future[ResponseHead] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._headers: dict[bytes, str] = {}
         self._seen_bytes = 0
@@ -48,20 +191,18 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether another request may go out here."""
         idle = self._ended is None or self.complete
         return self._keeps and idle and self._transport is not None and not self._transport.is_closing()
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more will come of the answer."""
         return self._ended is not None and self._ended.done()
 
-    async def ask(self, head: bytes, body: bytes) -> Head:
+    async def ask(self, head: bytes, body: bytes) -> ResponseHead:
         """Send a request and wait for the status and headers of its answer. Broke."""
         loop = asyncio.get_running_loop()
         if self._transport is None or not self.usable:
-            raise Broke("the other side closed it")
+            raise ConnectionBroken("the other side closed it")
         self._head, self._ended = loop.create_future(), loop.create_future()
         self._headers, self._seen_bytes, self.body = {}, 0, bytearray()
         self._transport.writelines((head, body))
@@ -119,7 +260,7 @@ class Connection(asyncio.Protocol):
         if 100 <= status < 200 and status != 101:
             self._interim = True  # "go on" and its like: the answer comes behind it
         elif self._head is not None and not self._head.done():
-            self._head.set_result(Head(status, self._mono_ns(), self._headers))
+            self._head.set_result(ResponseHead(status, self._mono_ns(), self._headers))
 
     def on_body(self, body: bytes) -> None:
         if self._ended is not None and not self._ended.done():
@@ -140,6 +281,6 @@ class Connection(asyncio.Protocol):
     def _settle(self, why: str) -> None:
         """Nothing more will come."""
         if self._head is not None and not self._head.done():
-            self._head.set_exception(Broke(why))
+            self._head.set_exception(ConnectionBroken(why))
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)

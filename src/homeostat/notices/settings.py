@@ -6,17 +6,17 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from homeostat.kernel.config import StrictSettings
 
 Network = IPv4Network | IPv6Network
 _Count = Annotated[int, Field(ge=1, le=100_000)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 
 
-class DeadManSettings(BaseModel):
+class DeadManSettings(StrictSettings, frozen=True):
     """Where a sign of life goes: an endpoint that alarms when it stays out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     url: Annotated[str, Field(pattern=r"^https?://")]
     """The endpoint. Any network but link-local, metadata services and this server itself."""
@@ -32,10 +32,8 @@ class DeadManSettings(BaseModel):
     """What the signature calls that secret."""
 
 
-class NoticesSettings(BaseModel):
+class NoticesSettings(StrictSettings, frozen=True):
     """Part `notices` of server.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     allowed_networks: tuple[Network, ...] = ()
     """Where webhooks may be. Empty: public addresses only. Otherwise exactly these networks. Too wide, and a
@@ -54,7 +52,7 @@ class NoticesSettings(BaseModel):
     """Too small: far consumers are never reached. Too large: a dead machine holds a worker for longer."""
 
     total_timeout_s: _Seconds = 5.0
-    """Until the consumer's status line. Too small: slow consumers are told again and again."""
+    """Until the consumer's status line. Too small: slow consumers get the same notice again and again."""
 
     first_wait_s: _Seconds = 0.2
     """Back-off: after the n-th failure first_wait_s * 2^(n-1), half of it jitter. Too small: a dead consumer
@@ -113,6 +111,10 @@ class NoticesSettings(BaseModel):
     silences_max: _Count = 1_000
     """Silences that are not over, of all projects together, and a tenth of it of one project. Each costs
     time in the matching of every fault."""
+
+    told_window_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = 3600.0
+    """Seconds over which the set points of notices are measured. Too small: a slow delivery is forgotten
+    before anybody looks. Too large: what is long over is still shown as broken."""
 
     streams_max: _Count = 200
     """Readers of the stream of notices at once. Each costs a connection and reads of the database."""

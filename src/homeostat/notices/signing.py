@@ -26,11 +26,11 @@ def sign(secret: str, key_id: str, at_s: int, body: bytes) -> str:
 
 
 def headers(secret: str, key_id: str, at_s: int, key: str, body: bytes) -> dict[str, str]:
-    """What a webhook carries: the notice's key, and the signature of this attempt."""
+    """What a webhook carries: the notice's key, if it has one, and the signature of this attempt."""
     return {
         "Content-Type": "application/json",
         "User-Agent": "homeostat",
-        KEY_HEADER: key,
+        **({KEY_HEADER: key} if key else {}),
         HEADER: sign(secret, key_id, at_s, body),
     }
 

@@ -1,8 +1,8 @@
-"""/api/v1/silences: nobody is told of this for a while, why, and who said so.
+"""The HTTP API of silences, /api/v1/silences: mute notifications for a time, with a reason and an author.
 
 Operators silence what their own project owns, for their own project's subscriptions; administrators silence
-anything, for everybody or for one project. An end is mandatory. One that was ended stays readable: it is the
-reason why somebody was not told.
+anything, for everybody or for one project. An end is mandatory. One that was ended stays readable: it is
+the reason why a consumer was not notified.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path, Query
+from pydantic import AwareDatetime, BaseModel, Field
 
 from homeostat.contracts.events.notices import SilenceCreated, SilenceEnded
-from homeostat.contracts.nouns import INFRASTRUCTURE, FaultKind, Owner
+from homeostat.contracts.nouns import INFRASTRUCTURE, OWNER, FaultKind, Owner
 from homeostat.fleet.model import Topology
 from homeostat.kernel.access import Caller, Role
 from homeostat.kernel.clock import Clock, iso
+from homeostat.kernel.database import DatabaseReader
 from homeostat.kernel.errors import BadInput, NotAllowed, NotFound
-from homeostat.kernel.http import ERRORS, CurrentCaller, Text
-from homeostat.kernel.journal import Draft, Submission
-from homeostat.notices import silence_store
+from homeostat.kernel.http import ERRORS, CurrentCaller, StrictBody, Text, state_part, view_from
+from homeostat.kernel.journal import JournalAppender, NewEvent, Submission
+from homeostat.notices import store
+from homeostat.notices.api_models import Word
+from homeostat.notices.matching import silence_refusal
 from homeostat.notices.model import Silence
-from homeostat.notices.outcomes import Appends
 from homeostat.notices.settings import NoticesSettings
-from homeostat.notices.silences import Silences
-from homeostat.notices.silencing import refusal
-from homeostat.notices.subscriptions import Reads
+from homeostat.notices.subscriptions import Silences
 
 LIMIT_MAX = 1000
 SCOPES = ("host", "zone", "resource", "kind", "owner")
@@ -41,23 +41,22 @@ _BEGINS_WITHIN_S = 366 * 86_400
 _BEGAN_WITHIN_S = 60
 """A beginning this little ago is now: the clocks of people and servers differ."""
 
-Word = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
-Reason = Annotated[Text, Field(min_length=1, max_length=500)]
+SilenceReason = Annotated[Text, Field(min_length=1, max_length=500)]
 
 
 @dataclass(frozen=True, slots=True)
 class SilencesApi:
     """What the routes stand on: `app.state.silences`."""
 
-    appender: Appends
-    readers: Reads
+    appender: JournalAppender
+    readers: DatabaseReader
     silences: Silences
     topology: Callable[[], Topology]
     clock: Clock
     settings: NoticesSettings
 
 
-class Standing(StrEnum):
+class SilenceState(StrEnum):
     """Where a silence stands now."""
 
     PLANNED = "planned"
@@ -65,22 +64,20 @@ class Standing(StrEnum):
     OVER = "over"
 
 
-class SilenceBody(BaseModel):
-    """What not to tell. At least one of host, zone, resource, kind and owner; all that is named must fit.
+class SilenceBody(StrictBody):
+    """The scope that is muted: one or more of host, zone, resource, kind and owner; all of them must match.
 
     `project` is whose subscriptions are spared: the caller's own; administrators: everybody's when absent.
     The end is `ends_at` or `for_s` seconds after the beginning, exactly one of them.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     host: Word | None = None
     zone: Word | None = None
     resource: Word | None = None
     kind: FaultKind | None = None
     owner: Word | None = None
-    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")] | None = None
-    reason: Reason
+    project: Annotated[str, Field(pattern=OWNER)] | None = None
+    reason: SilenceReason
     begins_at: AwareDatetime | None = None
     ends_at: AwareDatetime | None = None
     for_s: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = None
@@ -90,7 +87,7 @@ class SilenceView(BaseModel):
     """A silence. `kept_back` counts the notices that it keeps back, or kept back while it lasted."""
 
     id: str
-    state: Standing
+    state: SilenceState
     scope: str
     project: str
     reason: str
@@ -112,59 +109,55 @@ class SilenceList(BaseModel):
     items: list[SilenceView]
 
 
-def _parts(request: Request) -> SilencesApi:
-    parts: SilencesApi = request.app.state.silences
-    return parts
-
-
-Parts = Annotated[SilencesApi, Depends(_parts)]
-Id = Annotated[str, Path(max_length=63)]
+CurrentSilencesApi = Annotated[SilencesApi, state_part("silences")]
+SilenceIdPath = Annotated[str, Path(max_length=63)]
 router = APIRouter(prefix="/api/v1", tags=["silences"], responses=ERRORS)
 
 
 @router.get("/silences")
 async def list_silences(
     caller: CurrentCaller,
-    parts: Parts,
+    parts: CurrentSilencesApi,
     all: bool = False,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
 ) -> SilenceList:
-    """Those that are not over, or `all` of them, newest first: the caller's project's."""
+    """The silences of the caller's project that are not over, or `all` of them; newest first."""
     if caller.role is not Role.ADMIN and caller.owner == INFRASTRUCTURE:
         return SilenceList(items=[])
     project = None if caller.role is Role.ADMIN else caller.owner
     since_ns = 0 if all else parts.clock.wall_ns()
-    query = partial(silence_store.listed, project=project, since_ns=since_ns, limit=limit)
+    query = partial(store.silences, project=project, since_ns=since_ns, limit=limit)
     return SilenceList(items=await _views(parts, await parts.readers.read(query)))
 
 
 @router.get("/silences/{id}")
-async def show_silence(id: Id, caller: CurrentCaller, parts: Parts) -> SilenceView:
+async def show_silence(id: SilenceIdPath, caller: CurrentCaller, parts: CurrentSilencesApi) -> SilenceView:
     """One silence, also when it is over."""
     return (await _views(parts, (await _find(parts, caller, id),)))[0]
 
 
 @router.post("/silences", status_code=201)
-async def create_silence(body: SilenceBody, caller: CurrentCaller, parts: Parts) -> SilenceView:
-    """Tell nobody of this until then. It counts from the answer on; open faults were told already."""
+async def create_silence(body: SilenceBody, caller: CurrentCaller, parts: CurrentSilencesApi) -> SilenceView:
+    """Mute notifications, in force when this answers. Notices sent before are not recalled."""
     row = _wanted(parts, caller, body)
-    why = "" if caller.role is Role.ADMIN else refusal(row, _owners(parts.topology()))
+    owners = {str(each.id): each.owner for each in parts.topology().resources.values()}
+    why = "" if caller.role is Role.ADMIN else silence_refusal(row, owners)
     if caller.role in (Role.VIEWER, Role.CONSUMER):
-        why = f"a {caller.role.value} does not silence anything; use a token of an operator"
+        why = f"a {caller.role.value} cannot create silences; use a token of an operator"
     if why:
         raise NotAllowed(why)
     _refuse_what_is_not_there(parts, row)
     _refuse_too_many(parts, row)
     event = SilenceCreated(row.id, row.project, scope_of(row), row.reason, row.begins_ns, row.ends_ns)
-    change = silence_store.insert_silence(row)
+    change = store.insert_silence(row)
     await parts.appender.append(Submission(_LOOP, (_draft(parts, caller, row.id, event),), (change,)))
     await parts.silences.reload()
     return _view(row, parts.clock.wall_ns(), 0)
 
 
 @router.delete("/silences/{id}", status_code=204)
-async def end_silence(id: Id, caller: CurrentCaller, parts: Parts) -> None:
-    """End it now: what it kept back and is still true is told. The same again changes nothing."""
+async def end_silence(id: SilenceIdPath, caller: CurrentCaller, parts: CurrentSilencesApi) -> None:
+    """End it now: held-back notices of faults that are still open are sent. Repeating it changes nothing."""
     row = await _find(parts, caller, id)
     if caller.role is not Role.ADMIN and not caller.may_write(row.project):
         raise NotAllowed(f"a {caller.role.value} does not end silences of {row.project}")
@@ -174,7 +167,7 @@ async def end_silence(id: Id, caller: CurrentCaller, parts: Parts) -> None:
         await parts.silences.reload()
         return
     draft = _draft(parts, caller, id, SilenceEnded(id, row.project))
-    change = silence_store.end_silence(id, now_ns, caller.name)
+    change = store.end_silence(id, now_ns, caller.name)
     await parts.appender.append(Submission(_LOOP, (draft,), (change,)))
     await parts.silences.reload()
 
@@ -193,9 +186,11 @@ def _wanted(parts: SilencesApi, caller: Caller, body: SilenceBody) -> Silence:
     if caller.role is not Role.ADMIN and project != own:
         raise NotAllowed(f"you may silence for the project {own} only")
     if not any(getattr(body, name) for name in SCOPES):
-        raise BadInput("scope", None, f"what to silence: one of {', '.join(SCOPES)}, or several")
+        raise BadInput("scope", None, f"the scope: one of {', '.join(SCOPES)}, or several")
     if body.begins_at is not None and _ns(body.begins_at) < now_ns - _BEGAN_WITHIN_S * 10**9:
-        raise BadInput("begins_at", str(body.begins_at), "a time to come; without one it begins now")
+        raise BadInput(
+            "begins_at", str(body.begins_at), "a time in the future; without it, the silence begins now"
+        )
     begins_ns = now_ns if body.begins_at is None else max(now_ns, _ns(body.begins_at))
     if begins_ns - now_ns > _BEGINS_WITHIN_S * 10**9:
         raise BadInput("begins_at", str(body.begins_at), "a time within the next 366 days")
@@ -234,10 +229,6 @@ def _ns(at: datetime) -> int:
     return round(at.timestamp() * 1e6) * 1000
 
 
-def _owners(topology: Topology) -> dict[str, Owner]:
-    return {row.id: row.owner for row in topology.resources.values()}
-
-
 def _refuse_what_is_not_there(parts: SilencesApi, row: Silence) -> None:
     """A mistyped name would silence nothing, and nobody would notice before it matters."""
     topology, zones = parts.topology(), set(parts.silences.zones.values())
@@ -263,46 +254,33 @@ def _refuse_too_many(parts: SilencesApi, row: Silence) -> None:
 async def _find(parts: SilencesApi, caller: Caller, silence: str) -> Silence:
     row = None
     if "\x00" not in silence:
-        row = await parts.readers.read(partial(silence_store.find, silence=silence))
+        row = await parts.readers.read(partial(store.find_silence, silence=silence))
     hidden = caller.role is not Role.ADMIN and caller.owner == INFRASTRUCTURE
     if row is None or hidden or not caller.may_read(row.project):
-        raise NotFound(f"silence {silence}: there is none that you may read")
+        raise NotFound(f"there is no silence {silence}, or it is not yours to read")
     return row
 
 
 async def _views(parts: SilencesApi, rows: tuple[Silence, ...]) -> list[SilenceView]:
     ids = [row.id for row in rows]
-    counts = await parts.readers.read(partial(silence_store.kept_back, silences=ids))
+    counts = await parts.readers.read(partial(store.kept_back, silences=ids))
     now_ns = parts.clock.wall_ns()
     return [_view(row, now_ns, counts[row.id]) for row in rows]
 
 
 def _view(row: Silence, now_ns: int, kept_back: int) -> SilenceView:
     over, begun = now_ns >= row.ends_ns, now_ns >= row.begins_ns
-    return SilenceView(
-        id=row.id,
-        state=Standing.OVER if over else Standing.ACTIVE if begun else Standing.PLANNED,
+    return view_from(
+        SilenceView,
+        row,
+        state=SilenceState.OVER if over else SilenceState.ACTIVE if begun else SilenceState.PLANNED,
         scope=scope_of(row),
-        project=row.project,
-        reason=row.reason,
-        by=row.by,
         begins_at=iso(row.begins_ns),
         ends_at=iso(row.ends_ns),
-        ended_by=row.ended_by,
-        host=row.host,
-        zone=row.zone,
-        resource=row.resource,
-        kind=row.kind,
-        owner=row.owner,
         kept_back=kept_back,
     )
 
 
-def _draft(parts: SilencesApi, caller: Caller, silence: str, event: object) -> Draft:
-    return Draft(
-        event=event,
-        subject=f"silence/{silence}",
-        at_ns=parts.clock.wall_ns(),
-        origin=f"api/{caller.name}",
-        trace=f"silence/{silence}",
-    )
+def _draft(parts: SilencesApi, caller: Caller, silence: str, event: object) -> NewEvent:
+    subject = f"silence/{silence}"
+    return NewEvent(event, subject, parts.clock.wall_ns(), f"api/{caller.name}", subject)

@@ -1,11 +1,11 @@
-"""Which webhook URLs we talk to. Decides; `webhook.py` connects to nothing but what is decided here.
+"""Decides which webhook URLs and addresses may be connected to; `webhook` connects to nothing else.
 
-Three steps, each with its own refusal: the text of the URL (`parse`), the addresses behind its name (`judge`
-for each), and at every connect the very address that the socket is about to use. A name that changes its
-address after the check therefore gains nothing.
+Three steps, each with its own refusal: the text of the URL (`parse`), the addresses behind its name
+(`judge` for each), and at every connect the very address that the socket is about to use. A name that
+changes its address after the check therefore gains nothing.
 
-Always refused, whatever is allowed: link-local, cloud metadata, multicast, unspecified, reserved, and our own
-listeners. Otherwise `allowed_networks`; when that is empty, public addresses only.
+Always refused, whatever is allowed: link-local, cloud metadata, multicast, unspecified, reserved, and our
+own listeners. Otherwise `allowed_networks`; when that is empty, public addresses only.
 """
 
 from __future__ import annotations
@@ -57,11 +57,61 @@ _THIS_HOST = ip_network("0.0.0.0/8")
 _RESERVED = ip_network("240.0.0.0/4")
 _SITE_LOCAL = ip_network("fec0::/10")
 
+# The IANA Special-Purpose Address Registries (IPv4, IPv6) of 2025: blocks that are not globally reachable,
+# and those inside them that are. `is_global` of the standard library knows the registries of the day on which
+# that Python was made: to the 3.11.2 of Debian 12, 192.0.0.8 is public.
+_NOT_PUBLIC = tuple(
+    ip_network(each)
+    for each in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by carriers
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays, deprecated
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "240.0.0.0/4",  # reserved, and broadcast
+        "::/128",  # unspecified
+        "::1/128",  # loopback
+        "::ffff:0:0/96",  # mapped
+        "64:ff9b:1::/48",  # translated, for local use
+        "100::/64",  # discard-only
+        "100:0:0:1::/64",  # dummy prefix
+        "2001::/23",  # protocol assignments, Teredo, benchmarks, ORCHID
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fc00::/7",  # unique local
+        "fe80::/10",  # link-local
+        "fec0::/10",  # site-local, deprecated
+    )
+)
+_PUBLIC_INSIDE = tuple(
+    ip_network(each)
+    for each in (
+        "192.0.0.9/32",  # port control protocol, anycast
+        "192.0.0.10/32",  # TURN, anycast
+        "2001:1::1/128",  # port control protocol, anycast
+        "2001:1::2/128",  # TURN, anycast
+        "2001:1::3/128",  # DNS-SD service registration, anycast
+        "2001:3::/32",  # AMT
+        "2001:4:112::/48",  # AS112
+        "2001:20::/28",  # ORCHIDv2
+        "2001:30::/28",  # drone remote identification
+    )
+)
+
 ACCEPTED = "http:// or https:// with a host name or a plain address, without user, password and fragment"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WebhookTarget:
     """A URL that may be looked up. `address` is set when the host is an address already."""
 
     url: str
@@ -76,7 +126,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class AddressGuard:
     """What is allowed. `own` holds every address and port that leads back to this installation."""
 
     allowed_networks: tuple[Network, ...] = ()
@@ -100,10 +150,17 @@ class Guard:
         if self.allowed_networks:
             inside = any(address in network for network in self.allowed_networks)
             return None if inside else "is outside notices.allowed_networks"
-        return None if address.is_global else "is not a public address and notices.allowed_networks is empty"
+        return None if is_public(address) else "is not a public address and notices.allowed_networks is empty"
 
 
-def guard(allowed_networks: Iterable[Network], listeners: Iterable[Listener]) -> Guard:
+def is_public(address: Address) -> bool:
+    """True for an address that the whole internet can reach, by the registries of IANA, on every Python."""
+    if any(address in network for network in _NOT_PUBLIC):
+        return any(address in network for network in _PUBLIC_INSIDE)
+    return True
+
+
+def make_guard(allowed_networks: Iterable[Network], listeners: Iterable[Listener]) -> AddressGuard:
     """The guard of this process. Looks up the names among our listeners and this machine's addresses."""
     own: set[tuple[Address, int]] = set()
     everywhere: set[int] = set()
@@ -114,10 +171,10 @@ def guard(allowed_networks: Iterable[Network], listeners: Iterable[Listener]) ->
             everywhere.add(port)
     own.update((address, port) for address in _machine_addresses() for port in everywhere)
     faced = frozenset((face, port) for address, port in own for face in faces(address))
-    return Guard(tuple(allowed_networks), faced, frozenset(everywhere))
+    return AddressGuard(tuple(allowed_networks), faced, frozenset(everywhere))
 
 
-def parse(url: str, field: str = "url") -> Target:
+def parse(url: str, field: str = "url") -> WebhookTarget:
     """The target in the text of a URL; no lookup. BadInput says in one line what would be accepted."""
     found = _URL.fullmatch(url) if len(url) <= _URL_LENGTH_MAX else None
     if found is None:
@@ -126,7 +183,7 @@ def parse(url: str, field: str = "url") -> Target:
     port = int(found["port"]) if found["port"] else {"http": 80, "https": 443}[found["scheme"].lower()]
     if not 0 < port < 65536:
         raise BadInput(field, _harmless(url), "a port between 1 and 65535")
-    return Target(url, host.strip("[]"), port, _literal(host, field, url))
+    return WebhookTarget(url, host.strip("[]"), port, _literal(host, field, url))
 
 
 @lru_cache(maxsize=4096)
@@ -138,7 +195,7 @@ def place_of(url: str) -> str:
         return url
 
 
-def check(url: str, guard: Guard, field: str = "url") -> Target:
+def check(url: str, guard: AddressGuard, field: str = "url") -> WebhookTarget:
     """`parse`, and `judge` when the host is an address."""
     target = parse(url, field)
     if target.address is not None:
@@ -149,7 +206,7 @@ def check(url: str, guard: Guard, field: str = "url") -> Target:
 
 
 def choose(
-    target: Target, addresses: Iterable[Address], guard: Guard, field: str = "url"
+    target: WebhookTarget, addresses: Iterable[Address], guard: AddressGuard, field: str = "url"
 ) -> tuple[Address, ...]:
     """Those addresses of a name that we connect to. BadInput with the first refusal when there is none."""
     judged = [(address, guard.judge(address, target.port)) for address in addresses]

@@ -1,8 +1,8 @@
 """Carries a notice over HTTP: the `Transport` port on connections of our own (docs/decisions/0020).
 
-It decides nothing about retries; `connecting` goes only to addresses that `targets` chose. Invariants: no
-redirect, proxy, cookie or decompression; one host that hangs, in DNS too, holds a bounded part of us; what is
-read of an answer is bounded, in bytes and in time.
+It decides nothing about retries; `http_connection` goes only to addresses that `targets` chose. Invariants:
+no redirect, proxy, cookie or decompression; one host that hangs, in DNS too, holds a bounded part of us;
+what is read of an answer is bounded, in bytes and in time.
 """
 
 from __future__ import annotations
@@ -14,28 +14,19 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from ipaddress import ip_address
 from time import time
 
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import BadInput
-from homeostat.notices.connecting import (
-    Lookup,
-    NoConnection,
-    RefusedAddress,
-    Where,
-    addresses_of,
-    connect,
-    open_socket,
-    tls,
-)
-from homeostat.notices.http_connection import Broke, Connection
+from homeostat.notices import http_connection
 from homeostat.notices.settings import NoticesSettings
-from homeostat.notices.targets import Address, Guard, Target, check, choose
-from homeostat.ports import Answered, NoAnswer, Post, Refused, Reply
+from homeostat.notices.targets import Address, AddressGuard, WebhookTarget, check, choose
+from homeostat.ports import NoWebhookReply, WebhookRefused, WebhookReply, WebhookRequest, WebhookResult
 
 HANDLED_HEADER = "Homeostat-Handled"
-"""With it a consumer says in its answer when it was told, for the timeline."""
+"""With it a consumer says in its answer when it received the notice, for the timeline."""
 _RETRY_AFTER, _HANDLED = b"retry-after", HANDLED_HEADER.lower().encode()
 _WANTED = frozenset({_RETRY_AFTER, _HANDLED})
 _STAMPS = re.compile(r"received=([0-9]{1,19}),\s?handled=([0-9]{1,19})", re.ASCII)
@@ -77,10 +68,10 @@ class SystemLookup:
 class TargetCheck:
     """The check when a subscription is made: text, name and addresses. Sends nothing."""
 
-    def __init__(self, guard: Guard, lookup: Lookup, timeout_s: float) -> None:
+    def __init__(self, guard: AddressGuard, lookup: http_connection.NameLookup, timeout_s: float) -> None:
         self._guard, self._lookup, self._timeout_s = guard, lookup, timeout_s
 
-    async def __call__(self, url: str) -> Target:
+    async def __call__(self, url: str) -> WebhookTarget:
         """BadInput in one line when we would not send there, or when the name is not known now."""
         target = check(url, self._guard)
         if target.address is None:
@@ -97,34 +88,36 @@ class TargetCheck:
 class _Place:
     """One host and port with its scheme: what waits there to be used again, and how many may be there."""
 
-    room: asyncio.Semaphore
-    idle: deque[Connection] = field(default_factory=deque)
+    slots: asyncio.Semaphore
+    idle: deque[http_connection.HttpConnection] = field(default_factory=deque)
     users: int = 0
 
 
 class WebhookTransport:
     """Kept-alive connections to webhooks. Made and closed on one event loop."""
 
-    def __init__(self, guard: Guard, lookup: Lookup, settings: NoticesSettings) -> None:
+    def __init__(
+        self, guard: AddressGuard, lookup: http_connection.NameLookup, settings: NoticesSettings
+    ) -> None:
         self._guard, self._lookup, self._settings = guard, lookup, settings
         self._mono_ns = SystemClock().mono_ns
-        self._checked: dict[str, tuple[Target, str]] = {}
-        self._room = asyncio.Semaphore(settings.workers)
+        self._checked: dict[str, tuple[WebhookTarget, str]] = {}
+        self._slots = asyncio.Semaphore(settings.workers)
         self._places: dict[str, _Place] = {}
         self._idle_count = 0
         self._pruning: asyncio.TimerHandle | None = None
         self._closed = False
-        tls()  # now: nobody waits for it yet
+        http_connection.tls()  # now: nobody waits for it yet
 
-    async def post(self, request: Post) -> Reply:
+    async def post(self, request: WebhookRequest) -> WebhookResult:
         """Send once; never longer than `total_timeout_s` and half a second for the rest of the answer."""
         try:
             target, start = self._check(request.url)
             head = _head(start, request)
         except BadInput as error:
-            return Refused(str(error))
+            return WebhookRefused(str(error))
         except ValueError as error:
-            return NoAnswer(f"the request cannot be written: {error}")
+            return NoWebhookReply(f"the request cannot be written: {error}")
         name = f"{request.url[:5].lower()}/{target.place}"
         place = self._places.get(name)
         if place is None:
@@ -133,39 +126,41 @@ class WebhookTransport:
         try:
             return await self._exchange(target, place, head, request.body)
         except TimeoutError:
-            return NoAnswer("no answer in time")
-        except RefusedAddress as error:
-            return Refused(str(error))
-        except NoConnection as error:
-            return NoAnswer(f"no connection: {error}")
-        except (Broke, OSError) as error:
-            return NoAnswer(f"the connection broke: {error or type(error).__name__}")
+            return NoWebhookReply("no answer in time")
+        except http_connection.RefusedAddress as error:
+            return WebhookRefused(str(error))
+        except http_connection.NoConnection as error:
+            return NoWebhookReply(f"no connection: {error}")
+        except (http_connection.ConnectionBroken, OSError) as error:
+            return NoWebhookReply(f"the connection broke: {error or type(error).__name__}")
         finally:
             place.users -= 1
             if not place.users and not place.idle:
                 self._places.pop(name, None)
 
-    async def _exchange(self, target: Target, place: _Place, head: bytes, body: bytes) -> Reply:
-        connection: Connection | None = None
+    async def _exchange(
+        self, target: WebhookTarget, place: _Place, head: bytes, body: bytes
+    ) -> WebhookResult:
+        connection: http_connection.HttpConnection | None = None
         timeout = asyncio.timeout(self._settings.total_timeout_s)
         try:
-            async with timeout, place.room, self._room:
+            async with timeout, place.slots, self._slots:
                 connection = self._idle(place) or await self._connect(target)
                 answer = await connection.ask(head, body)
                 timeout.reschedule(None)
                 await self._rest(connection)
-            return Answered(
+            return WebhookReply(
                 answer.status,
                 _retry_after_s(answer.headers.get(_RETRY_AFTER)),
                 bytes(connection.body[:_SAID_LENGTH]).decode(errors="replace"),
                 answer.answered_mono_ns,
-                stamps(answer.headers.get(_HANDLED)),
+                consumer_timestamps(answer.headers.get(_HANDLED)),
             )
         finally:
             if connection is not None:
                 self._give_back(place, connection)
 
-    def _check(self, url: str) -> tuple[Target, str]:
+    def _check(self, url: str) -> tuple[WebhookTarget, str]:
         """What may be said of the text alone, once a URL: the guard never changes while we live."""
         known = self._checked.get(url)
         if known is None:
@@ -176,7 +171,6 @@ class WebhookTransport:
         return known
 
     async def close(self) -> None:
-        """Let all connections go."""
         self._closed = True
         if self._pruning is not None:
             self._pruning.cancel()
@@ -186,21 +180,18 @@ class WebhookTransport:
         self._places.clear()
         await asyncio.sleep(0)  # the loop closes the sockets
 
-    async def _connect(self, target: Target) -> Connection:
-        addresses = await addresses_of(target, self._lookup, self._guard)
+    async def _connect(self, target: WebhookTarget) -> http_connection.HttpConnection:
+        addresses = await http_connection.addresses_of(target, self._lookup, self._guard)
         limit = self._settings.response_bytes_max
-        return await connect(
+        return await http_connection.connect(
             target,
             addresses,
-            self._open_socket,
-            lambda: Connection(_WANTED, limit, self._mono_ns),
+            partial(http_connection.open_socket, self._guard),
+            lambda: http_connection.HttpConnection(_WANTED, limit, self._mono_ns),
             self._settings.connect_timeout_s,
         )
 
-    def _open_socket(self, info: Where) -> socket.socket:
-        return open_socket(self._guard, info)
-
-    def _idle(self, place: _Place) -> Connection | None:
+    def _idle(self, place: _Place) -> http_connection.HttpConnection | None:
         """The one that was used last: the others may grow old."""
         while place.idle:
             found = place.idle.pop()
@@ -210,7 +201,7 @@ class WebhookTransport:
             found.abort()
         return None
 
-    def _give_back(self, place: _Place, connection: Connection) -> None:
+    def _give_back(self, place: _Place, connection: http_connection.HttpConnection) -> None:
         if self._closed or not connection.usable or self._idle_count >= _IDLE_MAX:
             connection.abort()
             return
@@ -234,7 +225,7 @@ class WebhookTransport:
         left = any(place.idle for place in self._places.values())
         self._pruning = loop.call_later(_IDLE_S / 2, self._prune) if left else None
 
-    async def _rest(self, connection: Connection) -> None:
+    async def _rest(self, connection: http_connection.HttpConnection) -> None:
         """Read a short body so that the connection can be used again; cut off a long or a slow one."""
         if connection.complete:  # it came with its head, as almost always
             return
@@ -245,7 +236,7 @@ class WebhookTransport:
             connection.abort()
 
 
-def _start(target: Target) -> str:
+def _start(target: WebhookTarget) -> str:
     """The lines of a request that are the same for every notice to this URL."""
     path = target.url[target.url.index("//") + 2 :]
     cut = next((at for at, letter in enumerate(path) if letter in "/?"), len(path))
@@ -255,7 +246,7 @@ def _start(target: Target) -> str:
     return f"POST {path} HTTP/1.1\r\nHost: {host}{'' if usual else f':{target.port}'}\r\nAccept: */*\r\n"
 
 
-def _head(start: str, request: Post) -> bytes:
+def _head(start: str, request: WebhookRequest) -> bytes:
     """ValueError for a header that would be two."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
     if not lines.count("\r") == lines.count("\n") == len(request.headers) or "\0" in lines:
@@ -269,7 +260,7 @@ def _look_up(host: str) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(ip_address(str(info[4][0]).partition("%")[0]) for info in infos))
 
 
-def stamps(value: str | None) -> tuple[int | None, int | None]:
+def consumer_timestamps(value: str | None) -> tuple[int | None, int | None]:
     """When the consumer had read and handled a notice; nothing when it does not say so as it should.
 
     Two whole numbers of nanoseconds since the epoch in their order: `received=1,handled=2`.

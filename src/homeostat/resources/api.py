@@ -7,12 +7,13 @@ from enum import StrEnum
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from homeostat.contracts.health import ServerHealth
 from homeostat.contracts.nouns import ResourceId, ResourceKind, ResourceState
-from homeostat.fleet.api import CurrentTopology
-from homeostat.fleet.model import Resource, Topology
+from homeostat.fleet.api import CurrentHealth, CurrentTopology
+from homeostat.fleet.model import AgentState, Resource, Topology
 from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotFound
-from homeostat.kernel.http import ERRORS, CurrentCaller
+from homeostat.kernel.http import ERRORS, CurrentCaller, view_from
 
 
 class ShownState(StrEnum):
@@ -55,30 +56,30 @@ router = APIRouter(prefix="/api/v1/resources", tags=["resources"], responses=ERR
 
 
 @router.get("")
-async def list_resources(caller: CurrentCaller, topology: CurrentTopology) -> ResourceList:
+async def list_resources(
+    caller: CurrentCaller, topology: CurrentTopology, health: CurrentHealth
+) -> ResourceList:
     """The resources that you may read."""
     rows = sorted(topology.resources.values(), key=lambda row: row.id)
-    return ResourceList(items=[_view(topology, row) for row in rows if caller.may_read(row.owner)])
+    return ResourceList(items=[_view(topology, row, health) for row in rows if caller.may_read(row.owner)])
 
 
 @router.get("/{resource}")
-async def show_resource(resource: str, caller: CurrentCaller, topology: CurrentTopology) -> ResourceView:
+async def show_resource(
+    resource: str, caller: CurrentCaller, topology: CurrentTopology, health: CurrentHealth
+) -> ResourceView:
     """One resource."""
     row = topology.resources.get(ResourceId(resource))
     if row is None or not caller.may_read(row.owner):
         raise NotFound(f"there is no resource {resource!r}, or it is not yours to read")
-    return _view(topology, row)
+    return _view(topology, row, health)
 
 
-def _view(topology: Topology, row: Resource) -> ResourceView:
-    state, reason = shown(topology, row)
-    return ResourceView(
-        id=row.id,
-        host=row.host,
-        generation=row.generation,
-        kind=row.kind,
-        owner=row.owner,
-        agent=row.agent,
+def _view(topology: Topology, row: Resource, health: ServerHealth) -> ResourceView:
+    state, reason = shown_state(topology, row, health)
+    return view_from(
+        ResourceView,
+        row,
         state=state,
         since_at=iso(row.since_ns),
         pid=row.pid if state.value == row.state.value else None,
@@ -86,7 +87,7 @@ def _view(topology: Topology, row: Resource) -> ResourceView:
     )
 
 
-def shown(topology: Topology, row: Resource) -> tuple[ShownState, str]:
+def shown_state(topology: Topology, row: Resource, health: ServerHealth) -> tuple[ShownState, str]:
     """State and reason as people see them. Derived: the row says what its node last saw.
 
     What is in error stays so until its host's fault is over: before, nobody has seen how it is.
@@ -97,6 +98,15 @@ def shown(topology: Topology, row: Resource) -> tuple[ShownState, str]:
         return ShownState.ERROR, f"its host {row.host} {was}; {before}"
     if dead:
         return ShownState.UNKNOWN, f"its host {row.host} is down; {before}"
+    if health.impairments:
+        return ShownState.UNKNOWN, f"{health.reason}; {before}"
+    node = topology.nodes.get(row.host)
+    if node is not None and node.agent is AgentState.STOPPED and row.state is not ResourceState.STOPPED:
+        return ShownState.UNKNOWN, f"the node process of its host {row.host} is stopped; {before}"
     if row.host in topology.unheard and row.state is not ResourceState.STOPPED:
         return ShownState.UNKNOWN, f"nothing is heard of its host {row.host}; {before}"
+    if row.host in topology.untold and row.state is not ResourceState.STOPPED:
+        return ShownState.UNKNOWN, f"the store of its node on {row.host} is full; {before}"
+    if row.host in topology.blind and row.state is not ResourceState.STOPPED:
+        return ShownState.UNKNOWN, f"the runner of its host {row.host} does not look at it; {before}"
     return ShownState(row.state.value), row.reason

@@ -1,4 +1,5 @@
-"""The private nouns of supervision: where one resource stands, what can happen to it, what can be done.
+"""The records of supervision: the state of one resource, the events that reach it, and the steps that
+follow.
 
 Frozen values only; what follows from what is decided in `supervision.py`.
 """
@@ -10,40 +11,40 @@ from enum import Enum
 
 from homeostat.contracts.nouns import ResourceState
 from homeostat.contracts.wire import Finish, Intent
-from homeostat.resources.ocf import Answer
+from homeostat.resources.ocf import ActionOutcome
 
 _DETAIL_MAX = 200
 
 
-class Reason(Enum):
+class StepReason(Enum):
     """Why a step was taken. The text of a report is `<name in lower case>: <sentence> (<detail>)`."""
 
-    FIRST_START = "it should run and does not yet; it is being started"
-    ADOPTED = "it runs; nothing was done to it"
-    STARTED = "it was started and its monitor confirms it"
-    RESTARTED = "it was restarted and its monitor confirms it"
-    PROCESS_DIED = "its process ended"
+    FIRST_START = "not running yet; starting it"
+    ADOPTED = "already running; monitor OK"
+    STARTED = "monitor OK"
+    RESTARTED = "monitor OK after the restart"
+    PROCESS_DIED = "its process died"
     NOT_RUNNING = "its monitor says that it does not run"
     MONITOR_FAILED = "its monitor reports an error"
     MONITOR_TIMED_OUT = "its monitor did not answer within its timeout"
-    WENT_AWAY_UNWATCHED = "it was up when it was last seen and does not run now; nobody was watching"
-    RETRY = "it is still not up; the next attempt begins"
-    AGENT_REFUSES = "its agent reports an error that a repeat is unlikely to cure; the next try comes late"
+    WENT_AWAY_UNWATCHED = "up when last seen, not running now; nothing watched it in between"
+    RETRY = "still not up; next attempt"
+    AGENT_REFUSES = "its agent reports a permanent error; the next attempt comes late"
     START_FAILED = "its start failed"
-    START_TIMED_OUT = "its start did not end within its timeout; the agent was killed"
-    START_NOT_CONFIRMED = "its start reported success but its monitor does not confirm it"
-    STOP_FAILED = "its stop failed; it is not started as it may still run"
-    STOP_TIMED_OUT = "its stop did not end within its timeout; it is not started as it may still run"
-    STOP_ASKED = "the node stops and takes its resources with it"
-    STOPPED = "it was stopped and its monitor confirms it"
-    STOP_NOT_CONFIRMED = "its stop reported success but its monitor does not confirm it"
-    INTERRUPTED = "the act was cut short because the node stops"
-    SEEN_AFTERWARDS = "the runner ended during the act; judged by what the first look afterwards showed"
+    START_TIMED_OUT = "its start timed out; the agent was killed"
+    START_NOT_CONFIRMED = "its start reported success, but its monitor says that it is not running"
+    STOP_FAILED = "its stop failed; it may still run, so it is not started"
+    STOP_TIMED_OUT = "its stop timed out; it may still run, so it is not started"
+    STOP_ASKED = "the node process stops and stops its resources"
+    STOPPED = "its monitor says that it does not run any more"
+    STOP_NOT_CONFIRMED = "its stop reported success, but its monitor says that it still runs"
+    INTERRUPTED = "interrupted: the node process stops"
+    SEEN_AFTERWARDS = "the runner ended during the act; its outcome is what the next monitor showed"
 
-    def told(self, detail: str = "") -> str:
+    def text(self, detail: str = "") -> str:
         """The reason as reports carry it."""
-        text = f"{self.name.lower()}: {self.value}"
-        return f"{text} ({detail[:_DETAIL_MAX]})" if detail else text
+        said = f"{self.name.lower()}: {self.value}"
+        return f"{said} ({detail[:_DETAIL_MAX]})" if detail else said
 
 
 class Phase(Enum):
@@ -53,7 +54,7 @@ class Phase(Enum):
     CLEARING = "the stop of a restart"
     STARTING = "the start"
     CONFIRMING = "the look after a start"
-    UP = "the next monitor, or death"
+    UP = "the next monitor operation, or the end of its process"
     BACKING_OFF = "the next attempt"
     LAST_STOP = "the stop that ends it"
     LAST_LOOK = "the look after that stop"
@@ -85,12 +86,12 @@ class Now:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one resource stands. `level` and `told` are what was last reported."""
+class SupervisionState:
+    """Where one resource stands. `level` and `reported` are what was last reported."""
 
     phase: Phase = Phase.PROBING
     level: ResourceState | None = None
-    told: str = ""
+    reported: str = ""
     act: Intent | None = None
     act_began_ns: int | None = None
     attempts: int = 0
@@ -99,7 +100,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class RunnerStarted:
     """The first event: what was last reported, and an act that nobody saw the end of."""
 
     level: ResourceState | None
@@ -107,40 +108,40 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class OnDisk:
-    """The last `Tell` is recorded."""
+class ReportRecorded:
+    """The last `SendReport` is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ActionEnded:
     """The action of the last `Run` ended."""
 
-    answer: Answer
+    answer: ActionOutcome
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
+class ProcessDied:
     """The process of a watched resource is gone."""
 
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class WaitEnded:
     """The time of the last `Wait` has come."""
 
 
 @dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopRequested:
     """The node stops and on_stop says so. Whatever ran before is over or was killed."""
 
 
-Event = Remembered | OnDisk | Answered | Died | Due | StopAsked
+SupervisionEvent = RunnerStarted | ReportRecorded | ActionEnded | ProcessDied | WaitEnded | StopRequested
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunAction:
     """Run one action of the agent. A probe is a monitor with interval 0; `watched` may end in `Died`."""
 
     verb: str
@@ -150,7 +151,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendReport:
     """Report, and go on when that is on disk. `unwatched`: nobody saw when it became so."""
 
     state: ResourceState
@@ -161,7 +162,7 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitUntil:
     """Wait until `until_ns` on the monotonic clock; `watched` may end in `Died`."""
 
     until_ns: int
@@ -169,8 +170,8 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class EndSupervision:
     """Nothing is left to do."""
 
 
-Step = Run | Tell | Wait | Leave
+SupervisionStep = RunAction | SendReport | WaitUntil | EndSupervision

@@ -1,16 +1,18 @@
-"""The OCF resource agent contract as values: names, exit codes, environment, what an agent said.
+"""The OCF resource agent contract as values: names, exit codes, environment, exit reason, meta-data.
 
 Pure: nothing is run or read here. Sources: OCF Resource Agent API 1.1 and what Pacemaker adds to it
-(`OCF_RESKEY_CRM_meta_*`, in milliseconds; `ocf-exit-reason:` lines).
+(`OCF_RESKEY_CRM_meta_*`, in milliseconds; `ocf-exit-reason:` lines). Meta-data is a document that is bounded
+and declares no entities of its own; anything else is BadInput.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
+from xml.etree import ElementTree
 
 from homeostat.kernel.errors import BadInput
 
@@ -40,7 +42,7 @@ class OcfCode(IntEnum):
     DEGRADED_PROMOTED = 191
 
 
-class Answer(Enum):
+class ActionOutcome(Enum):
     """What an action's end means. Soft: try again here; hard: not on this host; fatal: not as configured."""
 
     OK = "ok"
@@ -52,25 +54,25 @@ class Answer(Enum):
 
 
 _ANSWERS = {
-    OcfCode.SUCCESS: Answer.OK,
-    OcfCode.RUNNING_PROMOTED: Answer.OK,
-    OcfCode.DEGRADED: Answer.OK,
-    OcfCode.DEGRADED_PROMOTED: Answer.OK,
-    OcfCode.NOT_RUNNING: Answer.NOT_RUNNING,
-    OcfCode.ERR_ARGS: Answer.HARD,
-    OcfCode.ERR_UNIMPLEMENTED: Answer.HARD,
-    OcfCode.ERR_PERM: Answer.HARD,
-    OcfCode.ERR_INSTALLED: Answer.HARD,
-    OcfCode.ERR_CONFIGURED: Answer.FATAL,
+    OcfCode.SUCCESS: ActionOutcome.OK,
+    OcfCode.RUNNING_PROMOTED: ActionOutcome.OK,
+    OcfCode.DEGRADED: ActionOutcome.OK,
+    OcfCode.DEGRADED_PROMOTED: ActionOutcome.OK,
+    OcfCode.NOT_RUNNING: ActionOutcome.NOT_RUNNING,
+    OcfCode.ERR_ARGS: ActionOutcome.HARD,
+    OcfCode.ERR_UNIMPLEMENTED: ActionOutcome.HARD,
+    OcfCode.ERR_PERM: ActionOutcome.HARD,
+    OcfCode.ERR_INSTALLED: ActionOutcome.HARD,
+    OcfCode.ERR_CONFIGURED: ActionOutcome.FATAL,
 }
 
 
-def answer_of(code: int) -> Answer:
+def outcome_of(code: int) -> ActionOutcome:
     """The class of an exit code; what the contract does not name is a soft error."""
     try:
-        return _ANSWERS.get(OcfCode(code), Answer.SOFT)
+        return _ANSWERS.get(OcfCode(code), ActionOutcome.SOFT)
     except ValueError:
-        return Answer.SOFT
+        return ActionOutcome.SOFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class AgentName:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AgentCall:
     """One action of one resource. `interval_s` 0 makes a monitor a probe."""
 
     agent: AgentName
@@ -105,7 +107,9 @@ class Call:
     interval_s: float = 0.0
 
 
-def environment(call: Call, ocf_root: Path, scratch: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    call: AgentCall, ocf_root: Path, scratch: Path, inherited: Mapping[str, str]
+) -> dict[str, str]:
     """Everything an agent finds in its environment; of ours only a few harmless names, never a secret."""
     found = {name: inherited[name] for name in _PASSED_ON if name in inherited}
     found |= {f"OCF_RESKEY_{name}": value for name, value in call.parameters.items()}
@@ -133,3 +137,96 @@ def exit_reason(stderr: str) -> str:
         return ""
     text = reasons[-1].removeprefix(_EXIT_REASON)
     return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
+
+
+META_DATA_BYTES_MAX = 256 * 1024
+"""The longest of the agents Debian ships is below 40 KiB."""
+
+_DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+_UNITS_S = {"": 1.0, "us": 1e-6, "usec": 1e-6, "ms": 1e-3, "msec": 1e-3, "s": 1.0, "sec": 1.0}
+_UNITS_S |= {"m": 60.0, "min": 60.0, "h": 3600.0, "hr": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertisedAction:
+    """One action; what the agent does not say is None. Some actions are listed once a depth or role."""
+
+    name: str
+    timeout_s: float | None
+    interval_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertisedParameter:
+    """One parameter."""
+
+    name: str
+    required: bool
+    type: str
+    default: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetaData:
+    """What `meta-data` printed."""
+
+    name: str
+    version: str
+    parameters: tuple[AdvertisedParameter, ...]
+    actions: tuple[AdvertisedAction, ...]
+
+
+def parse_duration(text: str) -> float:
+    """A duration as agents write it: `20`, `20s`, `20000ms`, `1min`, `2h`; BadInput otherwise."""
+    match = _DURATION.fullmatch(text)
+    unit = _UNITS_S.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise BadInput("duration", text, "a number with us, ms, s, min or h, as in 20s")
+    return float(match[1]) * unit
+
+
+def parse_meta_data(document: bytes) -> MetaData:
+    """The meta-data in `document`; BadInput says what is wrong with it, and nothing else is ever raised."""
+    if len(document) > META_DATA_BYTES_MAX:
+        raise BadInput("meta-data", f"{len(document)} bytes", f"at most {META_DATA_BYTES_MAX} are read")
+    if b"<!ENTITY" in document:
+        raise BadInput("meta-data", "<!ENTITY", "a document without entities of its own")
+    try:
+        root = ElementTree.fromstring(document.strip())
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise BadInput("meta-data", document[:40], f"must be XML: {error}") from error
+    if root.tag != "resource-agent":
+        raise BadInput("meta-data", root.tag, "the root element must be resource-agent")
+    return MetaData(
+        name=root.get("name", ""),
+        version=(root.findtext("version") or root.get("version") or "").strip(),
+        parameters=tuple(_parameters(root)),
+        actions=tuple(_actions(root)),
+    )
+
+
+def _parameters(root: ElementTree.Element) -> Iterator[AdvertisedParameter]:
+    for element in root.iterfind("parameters/parameter"):
+        content = element.find("content")
+        yield AdvertisedParameter(
+            name=element.get("name", ""),
+            required=element.get("required", "0").strip().lower() in ("1", "true", "yes"),
+            type="string" if content is None else content.get("type", "string"),
+            default=None if content is None else content.get("default"),
+        )
+
+
+def _actions(root: ElementTree.Element) -> Iterator[AdvertisedAction]:
+    for element in root.iterfind("actions/action"):
+        name = element.get("name", "")
+        yield AdvertisedAction(name, _duration(element, "timeout"), _duration(element, "interval"))
+
+
+def _duration(element: ElementTree.Element, attribute: str) -> float | None:
+    text = element.get(attribute)
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except BadInput as error:
+        raise BadInput(f"meta-data.{element.get('name', '')}.{attribute}", text, error.accepted) from error

@@ -14,14 +14,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 import homeostat
-from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind
-from homeostat.contracts.wire import Offer
-from homeostat.kernel.config import load
+from homeostat.contracts.nouns import HOST_ID, OWNER, RESOURCE_ID, Owner, ResourceId, ResourceKind
+from homeostat.contracts.wire import Candidate
 from homeostat.kernel.errors import BadInput
 from homeostat.resources.ocf import SHIPPED_PROVIDER, AgentName
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _DAY_S = 86_400.0
 
@@ -85,12 +83,12 @@ class ResourceSettings(BaseModel):
 
     model_config = _STRICT
     id: str = Field(
-        pattern=_ID, description="Its name everywhere: journal, API, notices. Unique in the site."
+        pattern=RESOURCE_ID, description="Its name everywhere: journal, API, notices. Unique in the site."
     )
     agent: str = Field(description="ocf:PROVIDER:TYPE; the provider must be one of `providers`.")
     kind: ResourceKind = Field(default=ResourceKind.SERVICE, description="service or guest.")
     owner: str = Field(
-        pattern=_ID, description="The project that may read about it and is told of its faults."
+        pattern=OWNER, description="The project that may read about it and is notified of its faults."
     )
     movable: bool = Field(
         default=False,
@@ -184,23 +182,17 @@ class NodeFile(BaseModel):
     """What the runner reads of node.yaml; the other parts belong to the node process."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-    host: str = Field(pattern=_ID)
+    host: str = Field(pattern=HOST_ID)
     state_dir: Path
     runner: RunnerSettings = RunnerSettings()
 
 
-def offers_of(settings: RunnerSettings) -> tuple[Offer, ...]:
-    """The guests that this node could run when the server says so."""
+def offers_of(settings: RunnerSettings) -> tuple[Candidate, ...]:
     return tuple(
-        Offer(ResourceId(each.id), each.kind, Owner(each.owner), each.agent, each.home)
+        Candidate(ResourceId(each.id), each.kind, Owner(each.owner), each.agent, each.home)
         for each in settings.resources
         if each.movable
     )
-
-
-def read_node_file(path: Path) -> NodeFile:
-    """The runner's view of node.yaml. BadInput in one line whatever is wrong with the file."""
-    return load(NodeFile, path)
 
 
 def shipped_agents() -> Path:
@@ -211,7 +203,6 @@ def shipped_agents() -> Path:
 
 
 def executable_of(agent: AgentName, ocf_root: Path) -> Path:
-    """Where the agent is, or should be."""
     if agent.provider == SHIPPED_PROVIDER:
         return shipped_agents() / agent.provider / agent.type
     return ocf_root / "resource.d" / agent.provider / agent.type

@@ -1,6 +1,6 @@
-"""The guests of a simulated host: the real assignment logic and the real line to its node on a played pipe.
+"""The movable guests of a simulated host: real assignment logic on a simulated pipe to their node process.
 
-Whether a guest really runs is told by its process on the machine, to the story and not to Homeostat.
+That a guest really runs is reported by its process on the machine, to the history and not to Homeostat.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Assigned, Recorded, Report
-from homeostat.contracts.wire import Intent, ResourceLevel, decode, encode
-from homeostat.resources.node_guests import MovableGuest, Remembered
-from homeostat.resources.node_line import NodeLine
-from homeostat.resources.node_resource import Surroundings
-from homeostat.resources.node_scratch import Scratch
-from homeostat.resources.ocf import Answer
+from homeostat.contracts.wire import Intent, ResourceStatus, decode, encode
+from homeostat.resources.node.agents import Scratch
+from homeostat.resources.node.guests import MovableGuest, StoredGuest
+from homeostat.resources.node.pipe import NodePipe
+from homeostat.resources.node.resource import RunnerContext
+from homeostat.resources.ocf import ActionOutcome
 from homeostat.resources.settings import ResourceSettings, RunnerSettings
-from homeostat.sim import story
-from homeostat.sim.machine import AGENT, Machine, Record, Service, SimRunner
+from homeostat.sim import history as story
+from homeostat.sim.machine import AGENT, RecordReport, SimMachine, SimProcess, SimRunner
 
 GUESTS = {ResourceId("db"): "n1", ResourceId("cache"): "", ResourceId("queue"): "n2"}
 """The guests of a run that every host may be told to run, and where each belongs."""
 _PIPE_MOST_S = 0.002
 
 
-def settings_of(guests: dict[ResourceId, str], owners: tuple[Owner, ...]) -> RunnerSettings:
+def guest_settings(guests: dict[ResourceId, str], owners: tuple[Owner, ...]) -> RunnerSettings:
     """What the node.yaml of every host says of them."""
     named = enumerate(guests.items())
     return RunnerSettings(
@@ -47,10 +47,9 @@ def settings_of(guests: dict[ResourceId, str], owners: tuple[Owner, ...]) -> Run
     )
 
 
-def processes_of(machine: Machine, settings: RunnerSettings) -> dict[ResourceId, Service]:
-    """One a guest, none of them running."""
+def guest_processes(machine: SimMachine, settings: RunnerSettings) -> dict[ResourceId, SimProcess]:
     return {
-        ResourceId(each.id): Service(
+        ResourceId(each.id): SimProcess(
             ResourceId(each.id),
             Owner(each.owner),
             kind=ResourceKind.GUEST,
@@ -60,8 +59,8 @@ def processes_of(machine: Machine, settings: RunnerSettings) -> dict[ResourceId,
     }
 
 
-def _changed(machine: Machine, guest: ResourceId, runs: bool) -> None:
-    machine.tell(story.GuestRuns(guest, machine.host) if runs else story.GuestEnded(guest, machine.host))
+def _changed(machine: SimMachine, guest: ResourceId, runs: bool) -> None:
+    machine.record(story.GuestRuns(guest, machine.host) if runs else story.GuestEnded(guest, machine.host))
 
 
 class SimGuest(MovableGuest):
@@ -70,47 +69,62 @@ class SimGuest(MovableGuest):
     def __init__(
         self,
         resource: ResourceSettings,
-        around: Surroundings,
-        remembered: Remembered,
+        around: RunnerContext,
+        remembered: StoredGuest,
         keeper: Callable[[asyncio.Future[None], int], SimRunner],
-        machine: Machine,
+        machine: SimMachine,
     ) -> None:
         super().__init__(resource, around, remembered)
         self._keeper, self._machine = keeper, machine
 
     async def _kept(
-        self, around: Surroundings, generation: int, state: ResourceState | None, act: Intent | None
+        self, around: RunnerContext, generation: int, state: ResourceState | None, act: Intent | None
     ) -> None:
         await self._keeper(around.stop, generation).keep(state, act)
 
-    async def _answer(self) -> Answer:
+    async def _answer(self) -> ActionOutcome:
         return (await self._machine.act(self._name, "monitor", "")).answer
 
 
 @dataclass(frozen=True, slots=True)
-class AtNode:
+class RunnerDependencies:
     """What a node process has for its runner: `assigned` is on its disk, `record` puts a report there."""
 
-    record: Record
+    record: RecordReport
     assigned: Callable[[], Assigned | None]
-    levels: dict[ResourceId, ResourceLevel]
+    levels: dict[ResourceId, ResourceStatus]
     acts: dict[ResourceId, Intent]
+    looked: Callable[[ResourceId], None]
 
 
-class GuestRunner:
+class SimLine(NodePipe):
+    """A pipe that says of each resource when it was looked at."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, looked: Callable[[ResourceId], None]
+    ) -> None:
+        super().__init__(reader, writer)
+        self._each_looked = looked
+
+    def looked(self, resource: ResourceId) -> None:
+        """Handed on."""
+        self._each_looked(resource)
+
+
+class SimGuestRunner:
     """One life of a runner, as far as its guests go."""
 
     def __init__(
         self,
-        machine: Machine,
+        machine: SimMachine,
         settings: RunnerSettings,
-        node: AtNode,
+        node: RunnerDependencies,
         made: tuple[type[SimGuest], type[SimRunner]],
     ) -> None:
         self._machine, self._node, self._made = machine, node, made
         self._settings = settings
         self._reader = asyncio.StreamReader()
-        self._line = NodeLine(self._reader, _Pipe(self._take))  # type: ignore[arg-type]
+        self._line = SimLine(self._reader, _Pipe(self._take), node.looked)  # type: ignore[arg-type]
         self._changed = asyncio.Event()
         self._kept: set[asyncio.Task[None]] = set()
 
@@ -121,17 +135,24 @@ class GuestRunner:
     def tasks(self) -> list[Awaitable[Any]]:
         """What goes on until the runner dies."""
         loop, machine, node = asyncio.get_running_loop(), self._machine, self._node
-        around = Surroundings(
+        around = RunnerContext(
             self._settings, Scratch(Path("/nowhere")), self._line, loop.create_future(), machine.clock
         )
         guest, runner = self._made
         guests = []
         for resource in self._settings.resources:
             name = ResourceId(resource.id)
-            remembered = Remembered(node.levels.get(name), node.acts.get(name))
-            keeper = partial(runner, machine, name, node.record)
+            remembered = StoredGuest(node.levels.get(name), node.acts.get(name))
+            keeper = partial(self._keeper, runner, name)
             guests.append(guest(resource, around, remembered, keeper, machine).heed())
         return [self._line.listen(), self._tell_assignments(), *guests]
+
+    def _keeper(
+        self, runner: type[SimRunner], name: ResourceId, stop: asyncio.Future[None], generation: int
+    ) -> SimRunner:
+        made = runner(self._machine, name, self._node.record, stop, generation)
+        made.looked = self._node.looked
+        return made
 
     async def _tell_assignments(self) -> None:
         """What `fleet.node_roles.Role` does."""
@@ -165,6 +186,5 @@ class _Pipe:
         """Nothing waits in it."""
 
 
-def running_on(machines: list[Machine], guest: ResourceId) -> list[HostId]:
-    """Where it really runs."""
+def running_on(machines: list[SimMachine], guest: ResourceId) -> list[HostId]:
     return [machine.host for machine in machines if guest in machine.guests and machine.guests[guest].alive]

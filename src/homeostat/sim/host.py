@@ -1,4 +1,9 @@
-"""A simulated host: the real observation store and the real link in a node process that can be killed."""
+"""A simulated host: its movable guests, and the real observation store and link in a node process that can
+be killed.
+
+Guests have the real assignment logic, on a simulated pipe to their node process. That a guest really runs is
+reported by its process on the machine, to the history and not to Homeostat.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +11,49 @@ import asyncio
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 
-from homeostat.contracts.nouns import ResourceId, ResourceState
+from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Report
-from homeostat.contracts.wire import Transition
-from homeostat.fleet.node_link import LinkSettings
-from homeostat.fleet.node_observations import ObservationStore
+from homeostat.contracts.wire import (
+    ResourceStatus,
+    ResourceTransition,
+    Snapshot,
+    Subjects,
+    encode,
+)
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.loops import Task, run_tasks
+from homeostat.node.link import LinkSettings, NodeLink
+from homeostat.node.observations import ObservationStore
 from homeostat.resources.settings import RunnerSettings, offers_of
-from homeostat.sim import story
-from homeostat.sim.guests import AtNode, GuestRunner
-from homeostat.sim.machine import Machine
-from homeostat.sim.network import Network
-from homeostat.sim.parts import SimParts
+from homeostat.sim import history as story
+from homeostat.sim.environment import SimNetwork
+from homeostat.sim.guests import RunnerDependencies, SimGuest, SimGuestRunner
+from homeostat.sim.machine import AGENT, SimMachine, SimRunner
+from homeostat.sim.under_test import ClassesUnderTest
 
 _STORE_RETRY_S = 1.0
+_LATE_RUNNER_S = 6.0
+"""Longer than a host has to be back before its fault is cleared."""
 
 
 @dataclass(slots=True)
-class NodeLimits:
-    """How many unacknowledged observations a node keeps."""
+class SimHost:
+    """One machine and the node process on it, if there is one. `movable` are the guests that it could run.
 
-    unacknowledged_max: int = 10_000
+    `unacknowledged_max`: so many observations that were not acknowledged its node keeps.
+    """
 
-
-@dataclass(slots=True)
-class Host:
-    """One machine and the node process on it, if there is one. `movable` are the guests that it could run."""
-
-    machine: Machine
-    network: Network
-    parts: SimParts
+    machine: SimMachine
+    network: SimNetwork
+    parts: ClassesUnderTest
     path: Path
-    limits: NodeLimits
+    unacknowledged_max: int
     movable: RunnerSettings = field(default_factory=RunnerSettings)
     lives: int = 0
     stores: int = 0
-    process: NodeProcess | None = field(default=None)
+    process: SimNodeProcess | None = field(default=None)
     copied: bool = False
     on: bool = True
     hidden: int = 0
@@ -60,7 +70,7 @@ class Host:
             return
         self.on = False
         machine = self.machine
-        machine.tell(story.HostDied(machine.host, why))
+        machine.record(story.HostDied(machine.host, why))
         self.kill("its host is off")
         machine.power_off()
 
@@ -69,19 +79,18 @@ class Host:
         if not self.on:
             self.on = True
             self.machine.clock = replace(self.machine.clock, booted_ns=booted_ns)
-            self.machine.tell(story.HostBooted(self.machine.host))
+            self.machine.record(story.HostBooted(self.machine.host))
 
     def start(self) -> None:
-        """Start the node process."""
         if self.process is None and self.on:
             self.lives += 1
-            self.process = NodeProcess(self)
+            self.process = SimNodeProcess(self)
 
     def kill(self, why: str) -> None:
         """As SIGKILL does: its runner dies with it, its services do not."""
         process, self.process = self.process, None
         if process is not None:
-            self.machine.tell(story.Said(f"the node process is killed: {why}"))
+            self.machine.record(story.Remark(f"the node process is killed: {why}"))
             process.die()
 
     async def stop(self) -> None:
@@ -95,13 +104,18 @@ class Host:
             await process.link.goodbye()
         if self.process is process:
             self.process = None
-            self.machine.tell(story.Left(self.machine.host))
+            self.machine.record(story.NodeLeft(self.machine.host))
             process.die()
+
+    async def shut_down(self) -> None:
+        """As `poweroff` does: the node process is asked to stop and says goodbye, then the power goes."""
+        await self.stop()
+        self.power_off("it is shut down in order")
 
     def forget(self) -> None:
         """Lose the observation store; only while no process has it open."""
         if self.process is None:
-            self.machine.tell(story.MemoryLost(self.machine.host, "its observation store is lost"))
+            self.machine.record(story.NodeMemoryLost(self.machine.host, "its observation store is lost"))
             self._remove(self.path)
 
     def copy(self) -> None:
@@ -113,12 +127,13 @@ class Host:
     def put_back(self) -> None:
         """The store goes back to the copy: later observations are gone."""
         if self.process is None and self.copied:
-            self.machine.tell(story.MemoryLost(self.machine.host, "its observation store is an old copy"))
+            self.machine.record(
+                story.NodeMemoryLost(self.machine.host, "its observation store is an old copy")
+            )
             self._remove(self.path)
             shutil.copy(self.path.with_suffix(".copy"), self.path)
 
     def new_boot(self) -> str:
-        """A name for an observation store."""
         self.stores += 1
         return f"{self.machine.host}-store-{self.stores}"
 
@@ -127,27 +142,40 @@ class Host:
             path.with_name(name).unlink(missing_ok=True)
 
 
-class NodeProcess:
+class SimNodeProcess:
     """One life of a node process."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: SimHost) -> None:
         self._host, self._machine = host, host.machine
         name = self._machine.host
-        self.store: ObservationStore = host.parts.store(
-            host.path, host.limits.unacknowledged_max, host.new_boot
+        self.store: ObservationStore = host.parts.of(ObservationStore)(
+            host.path, host.unacknowledged_max, host.new_boot
         )
         self._bus = host.network.attach(name)
         offers = offers_of(host.movable)
         settings = LinkSettings(name, 1.0, f"{name}-life-{host.lives}", offers)
-        self.link = host.parts.link(settings, self._bus, self.store, self._machine.clock)
+        self.link = host.parts.of(NodeLink)(settings, self._bus, self.store, self._machine.clock)
         self._runner: list[asyncio.Future[None]] = []
+        self._unseen: set[ResourceId] = set()
         self._lost = self.store.lost
-        self._machine.tell(story.Watching(name, True))
+        self._machine.record(story.NodeWatching(name, True))
         self._main = asyncio.create_task(self._run())
+
+    async def forge(self, guest: ResourceId, generation: int, owner: Owner) -> None:
+        """What somebody with the password of this node says: a part of a snapshot, with one false level."""
+        known, clock, name = self.store.snapshot(), self._machine.clock, self._machine.host
+        at_ns, seq = clock.wall_ns(), known.acknowledged
+        level = ResourceStatus(
+            guest, ResourceKind.GUEST, owner, AGENT, ResourceState.UP, "forged", at_ns, seq, None, generation
+        )
+        told = Snapshot(
+            name, known.boot, f"{name}-life-{self._host.lives}", seq, (level,), known.first, (), 1, 2
+        )
+        await self._bus.publish(Subjects(name).levels, encode(told))
 
     def die(self) -> None:
         """Nothing that this process still does reaches its disk, the network or the machine."""
-        self._machine.tell(story.Watching(self._machine.host, False))
+        self._machine.record(story.NodeWatching(self._machine.host, False))
         self._host.network.detach(self._bus)
         self.store.close()
         self.stop_runner()
@@ -161,19 +189,39 @@ class NodeProcess:
 
     async def _run(self) -> None:
         await self.link.listen()
+        begins = asyncio.create_task(self._begin_runner())
+        self._runner.append(begins)
+        tasks: list[Task] = list(self.link.tasks())
+        await run_tasks(tasks, stopping=asyncio.Event())
+
+    async def _begin_runner(self) -> None:
+        """Some boots are slow: the node speaks while its runner has not begun to look."""
+        lives = f"{self._machine.host}/{self._host.lives}"
+        late_s = Random(lives).choice((0.0, 0.0, 0.0, _LATE_RUNNER_S)) if self._machine.deaths else 0.0
+        if late_s:
+            self.link.looked(False)
+            await asyncio.sleep(late_s)
         acts, levels = self.store.open_intents(), {each.resource: each for each in self.store.levels()}
+        movable = {ResourceId(each.id) for each in self._host.movable.resources}
+        self._unseen = {*self._machine.services, *movable}
+        self.link.looked(not self._unseen)
         for resource in self._machine.services:
-            runner = self._host.parts.runner(self._machine, resource, self._record)
+            runner = self._host.parts.of(SimRunner)(self._machine, resource, self._record)
+            runner.looked = self._saw
             level = levels.get(resource)
             keeping = runner.keep(None if level is None else level.state, acts.get(resource))
             self._runner.append(asyncio.create_task(keeping))
         if self._host.movable.resources:
-            node, parts = AtNode(self._record, self.store.assigned, levels, acts), self._host.parts
-            guests = GuestRunner(self._machine, self._host.movable, node, (parts.guest, parts.runner))
+            node = RunnerDependencies(self._record, self.store.assigned, levels, acts, self._saw)
+            made = self._host.parts.of(SimGuest), self._host.parts.of(SimRunner)
+            guests = SimGuestRunner(self._machine, self._host.movable, node, made)
             self.link.on_assigned(guests.reassigned)
             self._runner += [asyncio.ensure_future(each) for each in guests.tasks()]
-        tasks: list[Task] = list(self.link.tasks())
-        await run_tasks(tasks, stopping=asyncio.Event())
+
+    def _saw(self, resource: ResourceId) -> None:
+        """What `resources.node.pipe` and `node.runner_protocol` do with a look."""
+        self._unseen.discard(resource)
+        self.link.looked(not self._unseen)
 
     def _record(self, report: Report) -> asyncio.Future[None]:
         return asyncio.ensure_future(self._put_on_disk(report))
@@ -190,16 +238,16 @@ class NodeProcess:
         self.link.recorded(transition)
         await asyncio.sleep(self._machine.chance.uniform(0, 0.002))
 
-    def _write(self, report: Report) -> Transition:
+    def _write(self, report: Report) -> ResourceTransition:
         transition = self.store.record(report)
         host = self._machine.host
         if report.intended is not None:
-            self._machine.tell(story.IntentRecorded(host, report.intended.action))
+            self._machine.record(story.IntentRecorded(host, report.intended.action))
         if report.state is ResourceState.UP:
-            self._machine.tell(story.Ready(ResourceId(report.resource), host))
+            self._machine.record(story.ResourceReady(ResourceId(report.resource), host))
         if self.store.lost > self._lost:
             self._lost = self.store.lost
-            self._machine.tell(
-                story.MemoryLost(host, "its list is full and the oldest observation is dropped")
+            self._machine.record(
+                story.NodeMemoryLost(host, "its list is full and the oldest observation is dropped")
             )
         return transition

@@ -1,7 +1,8 @@
-"""The simulated machine: processes of services and guests, agents that act on them, and the runner that asks.
+"""The simulated machine: processes of services and guests, their agents, and the runner that calls the
+agents.
 
-The runner's decisions are the real ones (`resources.supervision`); processes and agents are played. Services
-outlive their node process, as they do on a real host.
+The runner's decisions are the real ones (`resources.supervision`); processes and agents are simulated.
+Services outlive their node process, as they do on a real host.
 """
 
 from __future__ import annotations
@@ -15,37 +16,25 @@ from typing import TypeVar, assert_never
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.roles import Report
 from homeostat.contracts.wire import Intent
-from homeostat.resources.model import (
-    Answered,
-    Died,
-    Due,
-    Event,
-    Leave,
-    Now,
-    OnDisk,
-    Policy,
-    Remembered,
-    Run,
-    Standing,
-    StopAsked,
-    Tell,
-    Wait,
-)
-from homeostat.resources.ocf import Answer
+from homeostat.resources import model
+from homeostat.resources.node.pipe import ReportSubject, StateChange, report_of
+from homeostat.resources.ocf import ActionOutcome
 from homeostat.resources.supervision import decide, is_interruptible
-from homeostat.sim import story
-from homeostat.sim.virtual import SimClock
+from homeostat.sim import history as story
+from homeostat.sim.environment import SimClock
 
 AGENT = "ocf:homeostat:process"
-POLICY = Policy(start_s=2.0, stop_s=2.0, monitor_s=1.0, interval_s=5.0, stable_s=10.0, backoff_most_s=4.0)
+POLICY = model.Policy(
+    start_s=2.0, stop_s=2.0, monitor_s=1.0, interval_s=5.0, stable_s=10.0, backoff_most_s=4.0
+)
 
 E = TypeVar("E")
-Tells = Callable[[story.Fact], None]
-Record = Callable[[Report], "asyncio.Future[None]"]
+WriteFact = Callable[[story.HistoryFact], None]
+RecordReport = Callable[[Report], "asyncio.Future[None]"]
 
 
 @dataclass(slots=True)
-class Service:
+class SimProcess:
     """One resource's process on a machine. `ended` is set at its death and renewed at its start.
 
     `changed` is called with whether it runs from now on.
@@ -59,14 +48,12 @@ class Service:
     changed: Callable[[bool], None] | None = None
 
     def rise(self) -> None:
-        """It runs."""
         if not self.alive:
             self.alive, self.ended = True, asyncio.Event()
             if self.changed is not None:
                 self.changed(True)
 
     def fall(self) -> None:
-        """It does not."""
         if self.alive:
             self.alive = False
             self.ended.set()
@@ -75,7 +62,7 @@ class Service:
 
 
 @dataclass(slots=True)
-class Machine:
+class SimMachine:
     """A host. `clumsiness` is the probability that an agent's start fails, `deaths` how often it went off.
 
     `guests` are those that it could run.
@@ -84,15 +71,14 @@ class Machine:
     host: HostId
     clock: SimClock
     chance: Random
-    tell: Tells
-    services: dict[ResourceId, Service]
+    record: WriteFact
+    services: dict[ResourceId, SimProcess]
     clumsiness: float = 0.0
     acts: int = 0
-    guests: dict[ResourceId, Service] = field(default_factory=dict)
+    guests: dict[ResourceId, SimProcess] = field(default_factory=dict)
     deaths: int = 0
 
-    def process(self, resource: ResourceId) -> Service:
-        """The process of a service or guest, running or not."""
+    def process(self, resource: ResourceId) -> SimProcess:
         return self.services.get(resource) or self.guests[resource]
 
     def kill(self, resource: ResourceId) -> bool:
@@ -100,7 +86,7 @@ class Machine:
         service = self.services[resource]
         if not service.alive:
             return False
-        self.tell(story.Died(resource, self.host, self.clock.wall_ns()))
+        self.record(story.ProcessKilled(resource, self.host, self.clock.wall_ns()))
         service.fall()
         return True
 
@@ -109,35 +95,34 @@ class Machine:
         self.deaths += 1
         for service in (*self.services.values(), *self.guests.values()):
             if service.alive:
-                self.tell(story.Faltered(service.resource, self.host, "it ends with its host"))
+                self.record(story.ResourceDisturbed(service.resource, self.host, "it ends with its host"))
                 service.fall()
 
     def new_action(self, resource: ResourceId) -> str:
-        """A name that no act ever had."""
         self.acts += 1
         return f"{resource}-{self.host}-{self.acts:06d}"
 
-    async def act(self, resource: ResourceId, verb: str, action: str) -> Answered:
+    async def act(self, resource: ResourceId, verb: str, action: str) -> model.ActionEnded:
         """One action of the agent. When it is cut short, a start may have succeeded all the same."""
         service, chance, deaths = self.process(resource), self.chance, self.deaths
         if verb == "monitor":
             await asyncio.sleep(chance.uniform(0.001, 0.02))
-            return Answered(Answer.OK if service.alive else Answer.NOT_RUNNING)
-        self.tell(story.ActBegan(self.host, resource, verb, action))
+            return model.ActionEnded(ActionOutcome.OK if service.alive else ActionOutcome.NOT_RUNNING)
+        self.record(story.ActBegan(self.host, resource, verb, action))
         try:
             await asyncio.sleep(chance.uniform(0.005, 0.3))
         except asyncio.CancelledError:
-            self.tell(story.Faltered(resource, self.host, f"its {verb} is cut short"))
+            self.record(story.ResourceDisturbed(resource, self.host, f"its {verb} is cut short"))
             if chance.random() < 0.5 and deaths == self.deaths:
                 self._take_effect(service, verb)
             raise
         if verb == "start" and chance.random() < self.clumsiness:
-            self.tell(story.Faltered(resource, self.host, "its start fails"))
-            return Answered(Answer.SOFT, "the agent failed")
+            self.record(story.ResourceDisturbed(resource, self.host, "its start fails"))
+            return model.ActionEnded(ActionOutcome.SOFT, "the agent failed")
         self._take_effect(service, verb)
-        return Answered(Answer.OK)
+        return model.ActionEnded(ActionOutcome.OK)
 
-    def _take_effect(self, service: Service, verb: str) -> None:
+    def _take_effect(self, service: SimProcess, verb: str) -> None:
         if verb == "start":
             service.rise()
         else:
@@ -147,82 +132,75 @@ class Machine:
 class SimRunner:
     """Keeps one resource as `resources.node_resource.KeptResource` does, on a played machine.
 
-    `stop` is done when it is to be stopped, `generation` that of a guest's assignment.
+    `stop` is done when it is to be stopped, `generation` that of a guest's assignment; `looked` is called
+    when what its first look showed is reported.
     """
 
     def __init__(
         self,
-        machine: Machine,
+        machine: SimMachine,
         resource: ResourceId,
-        record: Record,
+        record: RecordReport,
         stop: asyncio.Future[None] | None = None,
         generation: int = 0,
     ) -> None:
         self._machine, self._resource, self._record = machine, resource, record
+        self.looked: Callable[[ResourceId], None] = lambda _: None
         self._stop, self._generation = stop, generation
         self._service = machine.process(resource)
-        self._standing = Standing()
+        self._standing = model.SupervisionState()
         self._reports = 0
         self._seen_ns = (0, 0)
 
     async def keep(self, level: ResourceState | None, act: Intent | None) -> None:
         """Until the node process is gone. `level` and `act` are what its store remembers."""
-        event: Event = Remembered(level, act)
+        event: model.SupervisionEvent = model.RunnerStarted(level, act)
         while True:
             clock = self._machine.clock
             self._seen_ns = clock.wall_ns(), clock.mono_ns()
-            now = Now(self._seen_ns[1], self._machine.new_action(self._resource))
+            now = model.Now(self._seen_ns[1], self._machine.new_action(self._resource))
             self._standing, step = decide(self._standing, event, now, POLICY)
+            if self._standing.phase is not model.Phase.PROBING and not isinstance(step, model.SendReport):
+                self.looked(self._resource)
             match step:
-                case Tell():
+                case model.SendReport():
                     await self.report(step)
-                    event = OnDisk()
-                case Run():
+                    event = model.ReportRecorded()
+                case model.RunAction():
                     event = await self._run(step)
-                case Wait():
+                case model.WaitUntil():
                     event = await self._wait(step)
-                case Leave():
+                case model.EndSupervision():
                     return
                 case _:
                     assert_never(step)
 
-    async def report(self, step: Tell) -> None:
+    async def report(self, step: model.SendReport) -> None:
         """Returns when the report is on the node's disk: nothing may be done before."""
         self._reports += 1
         at_ns, mono_ns = self._seen_ns
-        report = Report(
-            number=self._reports,
-            resource=self._resource,
-            kind=self._service.kind,
-            owner=self._service.owner,
-            agent=AGENT,
-            state=step.state,
-            reason=step.reason,
-            at_ns=at_ns,
-            mono_ns=mono_ns,
-            intended=step.intended,
-            finished=step.finished,
-            generation=self._generation,
-        )
-        await self._record(report)
+        service, before_ns = self._service, 0 if step.unwatched else mono_ns
+        about = ReportSubject(self._resource, service.kind, service.owner, AGENT, self._generation)
+        news = StateChange(step.state, step.reason, at_ns, mono_ns, step.intended, step.finished, before_ns)
+        await self._record(report_of(self._reports, about, news))
 
-    async def _run(self, step: Run) -> Event:
+    async def _run(self, step: model.RunAction) -> model.SupervisionEvent:
         act, stop = self._standing.act, self._stop if is_interruptible(self._standing) else None
         if stop is not None and stop.done():
-            return StopAsked()
+            return model.StopRequested()
         acting = asyncio.ensure_future(
             self._machine.act(self._resource, step.verb, "" if act is None else act.action)
         )
         return await self._first(acting, step.watched, stop)
 
-    async def _wait(self, step: Wait) -> Event:
+    async def _wait(self, step: model.WaitUntil) -> model.SupervisionEvent:
         left_s = max(0.0, (step.until_ns - self._machine.clock.mono_ns()) / 1e9)
         event = await self._first(asyncio.ensure_future(_due(left_s)), step.watched, self._stop)
-        return StopAsked() if self._stop is not None and self._stop.done() else event
+        return model.StopRequested() if self._stop is not None and self._stop.done() else event
 
     async def _first(
         self, doing: asyncio.Future[E], watched: bool, stop: asyncio.Future[None] | None
-    ) -> E | Died | StopAsked:
+    ) -> E | model.ProcessDied | model.StopRequested:
         """What is being done, or what comes first: its death when that is watched, or a wish to stop it."""
         ended = asyncio.ensure_future(self._service.ended.wait())
         waiting: list[asyncio.Future[object]] = [doing, ended] if watched else [doing]  # type: ignore[list-item]
@@ -232,12 +210,12 @@ class SimRunner:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if doing.done():
                 return doing.result()
-            return Died("pid 1") if watched and ended.done() else StopAsked()
+            return model.ProcessDied("pid 1") if watched and ended.done() else model.StopRequested()
         finally:
             ended.cancel()
             doing.cancel()
 
 
-async def _due(left_s: float) -> Due:
+async def _due(left_s: float) -> model.WaitEnded:
     await asyncio.sleep(left_s)
-    return Due()
+    return model.WaitEnded()

@@ -1,4 +1,7 @@
-"""POST /api/v1/console-links: a way into the dashboard for somebody who has a token."""
+"""The HTTP API of the dashboard: makes a one-time link for a caller who has a token.
+
+POST /api/v1/console-links.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pydantic import BaseModel
 
 from homeostat.kernel.clock import iso
 from homeostat.kernel.http import ERRORS, CurrentCaller
-from homeostat.web.console import Console, console_of
+from homeostat.web.page_route import Console, console_of
 
 router = APIRouter(prefix="/api/v1/console-links", tags=["console"], responses=ERRORS)
 

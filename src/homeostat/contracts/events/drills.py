@@ -1,10 +1,13 @@
-"""What was broken on purpose, by whom, where, and what came of it. Samples stay with the tool."""
+"""Events of drills: begun, injected, ended, reported, halted, resumed.
+
+Samples stay with the tool that took them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from homeostat.contracts.events import events_in
 from homeostat.contracts.nouns import HostId, Owner, ResourceId
 
 
@@ -12,7 +15,6 @@ from homeostat.contracts.nouns import HostId, Owner, ResourceId
 class DrillBegan:
     """A drill has its site for itself. Faults of these hosts and resources are its own until it ended."""
 
-    VERSION: ClassVar[int] = 1
     run: str
     drill: str
     suite: str
@@ -28,7 +30,6 @@ class DrillBegan:
 class DrillInjected:
     """The fault began between these moments of the tool's wall clock. A stamp; nothing is concluded."""
 
-    VERSION: ClassVar[int] = 1
     run: str
     owner: Owner
     before_ns: int
@@ -39,7 +40,6 @@ class DrillInjected:
 class DrillEnded:
     """The site is free again. `how`: reported or lapsed; `verdict` is empty when nobody said."""
 
-    VERSION: ClassVar[int] = 1
     run: str
     owner: Owner
     how: str
@@ -51,7 +51,6 @@ class DrillEnded:
 class DrillReported:
     """The report of a drill whose claim had lapsed came after all."""
 
-    VERSION: ClassVar[int] = 1
     run: str
     owner: Owner
     verdict: str
@@ -61,7 +60,6 @@ class DrillReported:
 class DrillsHalted:
     """Every running drill is to stop, and none begins, until they are resumed."""
 
-    VERSION: ClassVar[int] = 1
     by: str
     owner: Owner
     why: str
@@ -71,9 +69,8 @@ class DrillsHalted:
 class DrillsResumed:
     """Drills may begin again."""
 
-    VERSION: ClassVar[int] = 1
     by: str
     owner: Owner
 
 
-EVENTS = (DrillBegan, DrillInjected, DrillEnded, DrillReported, DrillsHalted, DrillsResumed)
+EVENTS = events_in(globals())

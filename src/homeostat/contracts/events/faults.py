@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, Severity
+from homeostat.contracts.events import events_in
+from homeostat.contracts.nouns import FaultId, FaultKind, HostId, Owner, ResourceId, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,6 @@ class FaultRaised:
     `seen_ns` is the source's wall clock.
     """
 
-    VERSION: ClassVar[int] = 1
     fault: FaultId
     kind: FaultKind
     severity: Severity
@@ -27,17 +26,35 @@ class FaultRaised:
 
 @dataclass(frozen=True, slots=True)
 class FaultCleared:
-    """It is right again.
+    """It is right again; with `superseded_by` it is not, and that fault says so from now on.
 
-    `outage_ms` is from the source's monotonic clock when one clock saw both ends, else None.
+    The outage was between `outage_lower_ms` and `outage_ms`, by a clock that saw both ends; None: nobody
+    knows.
     """
 
-    VERSION: ClassVar[int] = 1
     fault: FaultId
     about: str
     reason: str
     seen_ns: int
     outage_ms: float | None
+    outage_lower_ms: float | None = None
+    superseded_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecovered:
+    """A guest that suffered from `fault` is up on `host`, another one than the host that died.
+
+    `seen_ns` is the wall clock of `host`; the outage was between the two bounds, None: nobody knows.
+    """
+
+    fault: FaultId
+    guest: ResourceId
+    owner: Owner
+    host: HostId
+    seen_ns: int
+    outage_lower_ms: float | None
+    outage_upper_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +64,6 @@ class FaultInjected:
     Only a stamp for timelines; nothing is concluded from it.
     """
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     what: str
     injected_ns: int
@@ -58,7 +74,6 @@ class FaultInjected:
 class FaultInhibited:
     """Something is wrong with `about` and no fault is raised: the fault `by` says it already."""
 
-    VERSION: ClassVar[int] = 1
     about: str
     kind: FaultKind
     owner: Owner
@@ -66,4 +81,4 @@ class FaultInhibited:
     reason: str
 
 
-EVENTS = (FaultRaised, FaultCleared, FaultInjected, FaultInhibited)
+EVENTS = events_in(globals())

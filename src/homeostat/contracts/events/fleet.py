@@ -1,18 +1,22 @@
-"""What happened to hosts, nodes and the server itself."""
+"""Events of hosts, of node processes, of the server itself, and of access to it (tokens, the dashboard).
+
+They never hold a token or its hash.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from homeostat.contracts.nouns import HostId, Mark
+from homeostat.contracts.events import events_in
+from homeostat.contracts.nouns import HostId, Mark, Owner, ResourceId
+from homeostat.kernel.journal import Upcast
 
 
 @dataclass(frozen=True, slots=True)
 class HostJoined:
     """A node reported for the first time."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     boot: str
 
@@ -21,7 +25,6 @@ class HostJoined:
 class AgentLost:
     """The node process is silent or died; its host and guests may well be fine."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     reason: str
 
@@ -30,7 +33,6 @@ class AgentLost:
 class AgentReturned:
     """The node process reports again."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     incarnation: str
 
@@ -39,7 +41,6 @@ class AgentReturned:
 class ObservationsLost:
     """A node's bounded list overflowed: `count` transitions nobody will ever see."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     count: int
 
@@ -48,7 +49,6 @@ class ObservationsLost:
 class TermTaken:
     """A server became leader."""
 
-    VERSION: ClassVar[int] = 1
     epoch: int
     holder: str
 
@@ -57,7 +57,6 @@ class TermTaken:
 class LoopCrashed:
     """A loop ended with an error that nobody expected, and was started again."""
 
-    VERSION: ClassVar[int] = 1
     loop: str
     error: str
 
@@ -66,7 +65,6 @@ class LoopCrashed:
 class HostDown:
     """A host is dead: its agent is silent and outside probes fail. `seen_ns` is the first failed evidence."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     reason: str
     seen_ns: int
@@ -76,7 +74,6 @@ class HostDown:
 class HostBack:
     """A host that was down answers again. `seen_ns` is the server's wall clock."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     reason: str
     seen_ns: int
@@ -86,7 +83,6 @@ class HostBack:
 class HostFenced:
     """Nothing runs on this host any more: `driver` or a person says so, and `receipt` is what was said."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     driver: str
     receipt: str
@@ -96,7 +92,6 @@ class HostFenced:
 class HostMarked:
     """The cloud shows it so now: the host down or up, or what runs there in error or as it is."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     mark: Mark
     cloud: str
@@ -106,7 +101,6 @@ class HostMarked:
 class HostHeld:
     """A person asked that no harm is done to this host, or (with `held` false) that it may be again."""
 
-    VERSION: ClassVar[int] = 1
     host: HostId
     held: bool
     reason: str
@@ -114,10 +108,24 @@ class HostHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeStoreFull:
+    """A node cannot write its observation store as it should be: mostly its disk is full."""
+
+    host: HostId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStoreWritable:
+    """A node can write its observation store again."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceLost:
     """Nothing can be said of the hosts any more: the monitor itself is suspected, and nobody is accused."""
 
-    VERSION: ClassVar[int] = 1
     reason: str
     seen_ns: int
 
@@ -126,28 +134,56 @@ class EvidenceLost:
 class EvidenceBack:
     """The hosts can be judged again."""
 
-    VERSION: ClassVar[int] = 1
     seen_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class ActRefused:
-    """The gate let an act of `room` on `about` not happen, for this reason. Told once until it changes."""
+    """The gate did not let an act of `component` on `about` happen. Written once until the reason changes."""
 
-    VERSION: ClassVar[int] = 1
-    room: str
+    VERSION: ClassVar[int] = 2
+    component: str
     act: str
     reason: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class RoomArmed:
-    """A room may act from now on, or (with `armed` false) may only observe."""
+class ComponentArmed:
+    """A component may act from now on, or (with `armed` false) may only observe."""
 
-    VERSION: ClassVar[int] = 1
-    room: str
+    VERSION: ClassVar[int] = 2
+    component: str
     armed: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostRemoved:
+    """A person had a host removed for good, with the rows of what was fixed to it."""
+
+    host: HostId
+    by: str
+    resources: tuple[ResourceId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClaimRefused:
+    """A node said what is not its to say: a later generation of a guest (0: none), or another project."""
+
+    host: HostId
+    resource: ResourceId
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestClaimConfirmed:
+    """A person confirmed that a guest is on this host under a later generation than the rows knew."""
+
+    host: HostId
+    resource: ResourceId
+    generation: int
     by: str
 
 
@@ -155,25 +191,72 @@ class RoomArmed:
 class JournalPruned:
     """From here on, what is over and numbered up to `through` is being removed because it is old."""
 
-    VERSION: ClassVar[int] = 1
     through: int
 
 
-EVENTS = (
-    HostJoined,
-    AgentLost,
-    AgentReturned,
-    ObservationsLost,
-    TermTaken,
-    LoopCrashed,
-    HostDown,
-    HostBack,
-    HostFenced,
-    HostMarked,
-    HostHeld,
-    EvidenceLost,
-    EvidenceBack,
-    ActRefused,
-    RoomArmed,
-    JournalPruned,
-)
+@dataclass(frozen=True, slots=True)
+class ClaimGiven:
+    """A host has this item of work until it says how it ended, for `deadline_s` at most."""
+
+    claim: str
+    work: str
+    item: str
+    host: HostId
+    epoch: int
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimEnded:
+    """A claim is over: done, failed, or expired without a word of the host."""
+
+    claim: str
+    host: HostId
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """A token of this name works from now on; one that had the name before does not."""
+
+    token: str
+    role: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    """The token of this name does not work any more."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOpened:
+    """Somebody with this token came in by a one-time link and has the dashboard in a browser."""
+
+    token: str
+    role: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleClosed:
+    """Somebody logged out of the dashboard. A session that is simply over leaves no event."""
+
+    token: str
+
+
+EVENTS = events_in(globals())
+
+
+def _component_for_room(old: dict[str, Any]) -> dict[str, Any]:
+    return {"component" if name == "room" else name: value for name, value in old.items()}
+
+
+UPCASTS: dict[tuple[str, int], Upcast] = {
+    ("ActRefused", 1): _component_for_room,
+    ("ComponentArmed", 1): _component_for_room,
+}
+EARLIER_KINDS = {"RoomArmed": "ComponentArmed"}

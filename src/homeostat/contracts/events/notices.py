@@ -1,10 +1,14 @@
-"""Who was told what. A notice is an intent to tell one subscription of one transition of one fault."""
+"""Events of subscriptions, notices and silences.
+
+A notice is the intent to notify one subscription of one transition of one fault.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from homeostat.contracts.events import events_in
 from homeostat.contracts.nouns import FaultId, Owner
 from homeostat.kernel.journal import Upcast
 
@@ -13,7 +17,6 @@ from homeostat.kernel.journal import Upcast
 class SubscriptionCreated:
     """A consumer asked to be told. The secret is never in here."""
 
-    VERSION: ClassVar[int] = 1
     subscription: str
     owner: Owner
     url: str
@@ -23,7 +26,6 @@ class SubscriptionCreated:
 class SubscriptionRemoved:
     """A consumer asked not to be told any more."""
 
-    VERSION: ClassVar[int] = 1
     subscription: str
 
 
@@ -31,7 +33,6 @@ class SubscriptionRemoved:
 class NoticeQueued:
     """A notice is due. `key` is its idempotency key: at most one a subscription, fault and transition."""
 
-    VERSION: ClassVar[int] = 1
     key: str
     subscription: str
     fault: FaultId
@@ -65,7 +66,6 @@ class NoticeDelivered:
 class NoticeGivenUp:
     """The consumer was not told, and why."""
 
-    VERSION: ClassVar[int] = 1
     key: str
     subscription: str
     attempts: int
@@ -79,7 +79,6 @@ class SilenceCreated:
     `scope` in words, such as `host n2`. `owner` is `infrastructure` when nobody at all is told.
     """
 
-    VERSION: ClassVar[int] = 1
     silence: str
     owner: Owner
     scope: str
@@ -92,7 +91,6 @@ class SilenceCreated:
 class SilenceEnded:
     """Somebody ended it before its time."""
 
-    VERSION: ClassVar[int] = 1
     silence: str
     owner: Owner
 
@@ -101,7 +99,6 @@ class SilenceEnded:
 class NoticeSilenced:
     """A silence keeps back the news that a fault was raised. The key is the one that it would have had."""
 
-    VERSION: ClassVar[int] = 1
     key: str
     subscription: str
     fault: FaultId
@@ -113,7 +110,6 @@ class NoticeSilenced:
 class NoticeUnsilenced:
     """The silence is over and the fault is still open: it is told now. `reason` is the silence's own."""
 
-    VERSION: ClassVar[int] = 1
     key: str
     subscription: str
     fault: FaultId
@@ -124,14 +120,5 @@ UPCASTS: dict[tuple[str, int], Upcast] = {
     ("NoticeDelivered", 1): lambda old: old,
     ("NoticeDelivered", 2): lambda old: old,
 }
-EVENTS = (
-    SubscriptionCreated,
-    SubscriptionRemoved,
-    NoticeQueued,
-    NoticeDelivered,
-    NoticeGivenUp,
-    SilenceCreated,
-    SilenceEnded,
-    NoticeSilenced,
-    NoticeUnsilenced,
-)
+EARLIER_KINDS: dict[str, str] = {}
+EVENTS = events_in(globals())

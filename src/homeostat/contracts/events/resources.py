@@ -1,10 +1,12 @@
-"""What happened to OCF resources on their hosts, and what the runners did about it."""
+"""Events of OCF resources on their hosts: their states, the acts of the runners, and the guests'
+assignments.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from homeostat.contracts.events import events_in
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
 
 
@@ -12,7 +14,6 @@ from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind
 class ResourceDown:
     """A resource that should run does not. `seen_ns` is the node's wall clock."""
 
-    VERSION: ClassVar[int] = 1
     resource: ResourceId
     host: HostId
     kind: ResourceKind
@@ -26,7 +27,6 @@ class ResourceDown:
 class ResourceUp:
     """A resource is ready. `seen_ns` is the node's wall clock."""
 
-    VERSION: ClassVar[int] = 1
     resource: ResourceId
     host: HostId
     kind: ResourceKind
@@ -37,21 +37,23 @@ class ResourceUp:
 
 @dataclass(frozen=True, slots=True)
 class ActionIntended:
-    """An act is about to be done. `owner_of_act` is who does it, `action` is unique for ever."""
+    """An act is about to be done. `owner_of_act` is who does it, `action` is unique for ever.
 
-    VERSION: ClassVar[int] = 1
+    `uncommitted`: the disk of its node took nothing, so that the intent was only in memory when it began.
+    """
+
     action: str
     verb: str
     owner_of_act: str
     deadline_s: float
     reason: str
+    uncommitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ActionFinished:
     """An intended act ended: ok, failed or unknown."""
 
-    VERSION: ClassVar[int] = 1
     action: str
     outcome: str
     took_ms: float
@@ -62,7 +64,6 @@ class ActionFinished:
 class GuestAssigned:
     """A guest that any of several hosts could run belongs to this one, for the first time."""
 
-    VERSION: ClassVar[int] = 1
     resource: ResourceId
     owner: Owner
     host: HostId
@@ -74,7 +75,6 @@ class GuestMoved:
     """A guest belongs to another host from now on: its own is dead and fenced, then the cause is the receipt,
     or lives, has stopped it and is not configured for it any more."""
 
-    VERSION: ClassVar[int] = 1
     resource: ResourceId
     owner: Owner
     from_host: HostId
@@ -86,7 +86,6 @@ class GuestMoved:
 class GuestStranded:
     """A guest of a dead and fenced host can start nowhere for now. Told once until the reason changes."""
 
-    VERSION: ClassVar[int] = 1
     resource: ResourceId
     owner: Owner
     host: HostId
@@ -101,7 +100,6 @@ class GuestFound:
     `from_host` is where the rows had it, empty when they did not know it.
     """
 
-    VERSION: ClassVar[int] = 1
     resource: ResourceId
     owner: Owner
     from_host: HostId | str
@@ -109,13 +107,4 @@ class GuestFound:
     generation: int
 
 
-EVENTS = (
-    ResourceDown,
-    ResourceUp,
-    ActionIntended,
-    ActionFinished,
-    GuestAssigned,
-    GuestMoved,
-    GuestStranded,
-    GuestFound,
-)
+EVENTS = events_in(globals())

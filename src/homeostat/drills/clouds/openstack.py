@@ -1,4 +1,5 @@
-"""A cloud by openstacksdk and its clouds.yaml. Imported only by who is about to use it: it is heavy.
+"""Driver for a cloud by openstacksdk and its clouds.yaml. Imported only by who is about to use it: it is
+heavy.
 
 No call is made twice (no retries), and none outlives its time: each of its requests gets what is left of it.
 One Openstack is one connection with its own token, as each command of a person would have.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -23,8 +24,8 @@ from openstack.config import OpenStackConfig
 from openstack.config.loader import SECURE_FILES
 from openstack.connection import Connection
 
-from homeostat.drills.cloud_operation import What
-from homeostat.drills.clouds.port import SILENCE_S, State, Token, Wanted
+from homeostat.drills.actions import CloudObjectKind
+from homeostat.drills.clouds.connection import SILENCE_S, CloudObjectRequest, CloudObjectState, CloudToken
 from homeostat.drills.site import SiteCloud
 from homeostat.kernel.errors import BadInput, GiveUp, HomeostatError, NotFound, RetryLater
 
@@ -33,7 +34,7 @@ FLAVOR = {"disk": 1, "vcpus": 1}
 VOLUME_GIB = 1
 TAG = "homeostat"
 _SAID_MAX = 300
-_SERVICES: dict[What, str] = {
+_SERVICES: dict[CloudObjectKind, str] = {
     "image": "image",
     "flavor": "compute",
     "server": "compute",
@@ -116,25 +117,25 @@ class Openstack:
         except Exception as error:  # of an answer that is none it raises what its code meets
             raise _told(error) from error
 
-    def token(self, within_s: float) -> Token:
+    def token(self, within_s: float) -> CloudToken:
         with self._within(within_s):
             session = self._cloud.session
-            token, project_id = str(session.get_token() or ""), session.get_project_id()
+            token, project_id = str(session.get_token() or ""), str(session.get_project_id() or "")
             # Some ways to log in know of no end.
             get_access = getattr(session.auth, "get_access", None)
             expires = get_access(session).expires if get_access is not None else None
-            return Token(token, project_id, None if expires is None else float(expires.timestamp()))
+            return CloudToken(token, project_id, None if expires is None else float(expires.timestamp()))
 
-    def lacks(self, what: What, within_s: float) -> str | None:
+    def lacks(self, what: CloudObjectKind, within_s: float) -> str | None:
         with self._within(within_s):
             service = _SERVICES[what]
             return None if self._cloud.has_service(service) else f"the cloud has no {service} service"
 
-    def create(self, wanted: Wanted, within_s: float) -> str:
+    def create(self, wanted: CloudObjectRequest, within_s: float) -> str:
         with self._within(within_s):
             return str(self._made(wanted).id)
 
-    def _made(self, wanted: Wanted) -> Any:
+    def _made(self, wanted: CloudObjectRequest) -> Any:
         cloud, words = self._cloud, {"name": wanted.name, "description": wanted.described}
         match wanted.what:
             case "image":
@@ -159,7 +160,7 @@ class Openstack:
             case _:
                 assert_never(wanted.what)
 
-    def _image(self, wanted: Wanted) -> Any:
+    def _image(self, wanted: CloudObjectRequest) -> Any:
         given = wanted.content
         file: Any = given.open("rb") if isinstance(given, Path) else BytesIO(given)
         with file as content:
@@ -173,53 +174,35 @@ class Openstack:
                 allow_duplicates=True,
             )
 
-    def state(self, what: What, id: str, within_s: float) -> State:
+    def state(self, what: CloudObjectKind, id: str, within_s: float) -> CloudObjectState:
         with self._within(within_s):
-            found = _GET[what](self._cloud, id)
+            found = getattr(self._proxy(what), f"get_{what}")(id)  # a flavor has no status
             fault = getattr(found, "fault", None) or {}
-            return State(str(found.status), str(fault.get("message", "")))
+            return CloudObjectState(str(found.status), str(fault.get("message", "")))
 
-    def delete(self, what: What, id: str, within_s: float) -> None:
+    def delete(self, what: CloudObjectKind, id: str, within_s: float) -> None:
         with self._within(within_s):
-            _DELETE[what](self._cloud, id)
+            getattr(self._proxy(what), f"delete_{what}")(id, ignore_missing=False)
 
-    def ids(self, what: What, name: str, within_s: float) -> tuple[str, ...]:
+    def ids(self, what: CloudObjectKind, name: str, within_s: float) -> tuple[str, ...]:
         # A flavor cannot be asked for by name; of servers the name is a pattern.
         query = {} if what == "flavor" else {"name": name}
         with self._within(within_s):
-            return tuple(str(each.id) for each in _LIST[what](self._cloud, query) if each.name == name)
+            return tuple(str(each.id) for each in self._listed(what, query) if each.name == name)
 
-    def list(self, what: What, within_s: float) -> int:
+    def list(self, what: CloudObjectKind, within_s: float) -> int:
         with self._within(within_s):
-            return sum(1 for _ in _LIST[what](self._cloud, {"paginated": False}))
+            return sum(1 for _ in self._listed(what, {"paginated": False}))
+
+    def _proxy(self, what: CloudObjectKind) -> Any:
+        """The service of such things; its methods are named after them."""
+        return getattr(self._cloud, _SERVICES[what].replace("-", "_"))
+
+    def _listed(self, what: CloudObjectKind, query: dict[str, Any]) -> Iterable[Any]:
+        found: Iterable[Any] = getattr(self._proxy(what), f"{what}s")(**query)
+        return found
 
     def close(self) -> None:
         """A call that goes on in another thread ends with the request that it is at."""
         self._closed.set()
         self._cloud.close()
-
-
-_LIST: dict[What, Callable[[Connection, dict[str, Any]], Iterable[Any]]] = {
-    "image": lambda cloud, query: cloud.image.images(**query),
-    "flavor": lambda cloud, query: cloud.compute.flavors(**query),
-    "server": lambda cloud, query: cloud.compute.servers(**query),
-    "network": lambda cloud, query: cloud.network.networks(**query),
-    "router": lambda cloud, query: cloud.network.routers(**query),
-    "volume": lambda cloud, query: cloud.block_storage.volumes(**query),
-}
-_GET: dict[What, Callable[[Connection, str], Any]] = {
-    "image": lambda cloud, id: cloud.image.get_image(id),
-    "server": lambda cloud, id: cloud.compute.get_server(id),
-    "network": lambda cloud, id: cloud.network.get_network(id),
-    "router": lambda cloud, id: cloud.network.get_router(id),
-    "volume": lambda cloud, id: cloud.block_storage.get_volume(id),
-}
-"""A flavor has no status."""
-_DELETE: dict[What, Callable[[Connection, str], object]] = {
-    "image": lambda cloud, id: cloud.image.delete_image(id, ignore_missing=False),
-    "flavor": lambda cloud, id: cloud.compute.delete_flavor(id, ignore_missing=False),
-    "server": lambda cloud, id: cloud.compute.delete_server(id, ignore_missing=False),
-    "network": lambda cloud, id: cloud.network.delete_network(id, ignore_missing=False),
-    "router": lambda cloud, id: cloud.network.delete_router(id, ignore_missing=False),
-    "volume": lambda cloud, id: cloud.block_storage.delete_volume(id, ignore_missing=False),
-}

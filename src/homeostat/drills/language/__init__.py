@@ -1,1 +1,1 @@
-"""What a drill file says, and what is wrong with it by line. Pure, but for the reading of files."""
+"""The content of drill files, and their errors by line. Pure, but for the reading of files."""

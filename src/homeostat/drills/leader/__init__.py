@@ -1,1 +1,1 @@
-"""What the server knows of drills: who may drill, what ran, which of our faults were a drill's."""
+"""The drills as the server knows them: who may drill, what ran, which of our faults were a drill's."""

@@ -1,1 +1,1 @@
-"""From a drill and a site to what will exactly be done: who is hit, what guards it, how it is measured."""
+"""The plan of a drill on a site: who is hit, what guards it, how it is measured."""

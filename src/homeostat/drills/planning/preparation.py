@@ -1,23 +1,27 @@
-"""From a drill and a site to what will exactly be done. Pure: no clock, no chance, nothing is asked.
+"""Resolves a drill against a site: victims, injector orders, probe URLs. Pure: nothing is asked.
 
-A drill that does not fit its site is refused here, by the field of the drill or of the site.
+No clock; chance comes only from the seed that is passed in. Optional monitors that the site cannot have are
+left out first, with the reason, and so are they in the checks. What is not optional stays: a drill that
+does not fit its site is refused here, by the field of the drill or of the site.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
-from homeostat.drills.cloud_operation import CloudOperation
-from homeostat.drills.clouds.image import MADE_UP
-from homeostat.drills.fault import Choice, Cpu, Disk, Fault, Freeze, HostOff, Kill, Network, Victim
-from homeostat.drills.model import Drill, Operation, Redundancy, ServiceOutage, Target, Weight
-from homeostat.drills.planning.depending import data_on, holders_checked
-from homeostat.drills.site import Presence, Site, SiteCloud, SiteService, address_of
+from homeostat.drills import actions, model
+from homeostat.drills.clouds.connection import MADE_UP_IMAGE
+from homeostat.drills.language.rules import drill_rules
+from homeostat.drills.planning.blast_radius import data_on, holders_checked
+from homeostat.drills.records.facts import LeftOut
+from homeostat.drills.shipped.services import address_of
+from homeostat.drills.site import Presence, Site, SiteCloud, SiteService
 from homeostat.kernel.errors import BadInput, NotFound
-from homeostat.monitors.outage import may_decide, resolution_ms
+from homeostat.monitors.outage import may_decide
 
 Record = dict[str, Any]
 _MIB_PER_GIB = 1024
@@ -31,14 +35,13 @@ def service_of(site: Site, name: str, field: str) -> SiteService:
 
 
 def presence_of(site: Site, service: str, host: str, field: str) -> Presence:
-    """What of a service is on a host."""
     on = service_of(site, service, field).hosts
     if host not in on:
         raise BadInput(field, service, f"a service on host {host}; it is on {', '.join(on)}")
     return on[host]
 
 
-def candidates(site: Site, target: Victim) -> tuple[str, ...]:
+def candidates(site: Site, target: actions.Victim) -> tuple[str, ...]:
     """Every host that a target may mean, by name."""
     if target.service is not None:
         return tuple(sorted(service_of(site, target.service, "fault.target.service").hosts))
@@ -48,27 +51,31 @@ def candidates(site: Site, target: Victim) -> tuple[str, ...]:
     return (host,)
 
 
-def asks_for_holder(target: Victim) -> bool:
-    """Whether somebody must look who holds the address."""
-    return target.service is not None and target.choose in (Choice.HOLDER, Choice.NON_HOLDER)
+def asks_for_holder(target: actions.Victim) -> bool:
+    return target.service is not None and target.choose in (
+        actions.VictimChoice.HOLDER,
+        actions.VictimChoice.NON_HOLDER,
+    )
 
 
-def victims(hosts: Sequence[str], choose: Choice, seed: int, holders: Sequence[str] = ()) -> tuple[str, ...]:
+def victims(
+    hosts: Sequence[str], choose: actions.VictimChoice, seed: int, holders: Sequence[str] = ()
+) -> tuple[str, ...]:
     """The hosts that are hit, one run each; the same seed, the same hosts. NotFound when there is none."""
     named = sorted(hosts)
     match choose:
-        case Choice.FIRST:
+        case actions.VictimChoice.FIRST:
             return tuple(named[:1])
-        case Choice.EACH:
+        case actions.VictimChoice.EACH:
             return tuple(named)
-        case Choice.SEEDED:
+        case actions.VictimChoice.SEEDED:
             return (random.Random(seed).choice(named),)
-        case Choice.HOLDER:
+        case actions.VictimChoice.HOLDER:
             if len(holders) != 1:
                 found = ", ".join(holders) or "nobody"
                 raise NotFound(f"fault.target.choose: holder of the address; it is held by {found}")
             return tuple(holders)
-        case Choice.NON_HOLDER:
+        case actions.VictimChoice.NON_HOLDER:
             others = [host for host in named if host not in holders]
             if not holders or not others:
                 found = ", ".join(holders) or "nobody"
@@ -80,9 +87,9 @@ def victims(hosts: Sequence[str], choose: Choice, seed: int, holders: Sequence[s
             assert_never(choose)
 
 
-def acting_host(site: Site, fault: Fault, victim: str) -> str:
+def injector_host(site: Site, fault: actions.DrillFault, victim: str) -> str:
     """Where the injector runs: on the host that is hit, but for its own power."""
-    if not isinstance(fault, HostOff):
+    if not isinstance(fault, actions.PowerOffFault):
         return victim
     power = site.hosts[victim].power
     if power is None:
@@ -90,49 +97,50 @@ def acting_host(site: Site, fault: Fault, victim: str) -> str:
     return power.host
 
 
-def order_of(site: Site, fault: Fault, victim: str, fault_id: str, deadline_s: float) -> Record:
-    """What the injector program is given."""
+def injector_order(
+    site: Site, fault: actions.DrillFault, victim: str, fault_id: str, deadline_s: float
+) -> Record:
     kind, target = _injector(site, fault, victim)
     return {"fault": fault_id, "injector": kind, "deadline_s": deadline_s, "target": target}
 
 
-def _injector(site: Site, fault: Fault, victim: str) -> tuple[str, Record]:
+def _injector(site: Site, fault: actions.DrillFault, victim: str) -> tuple[str, Record]:
     match fault:
-        case Kill():
+        case actions.KillFault():
             target = {"profile": _profile(site, fault.target, victim), "signal": fault.signal}
             return "node_kill", target | ({"allow_collateral": True} if fault.collateral else {})
-        case Freeze():
+        case actions.FreezeFault():
             return "node_freeze", {"profile": _profile(site, fault.target, victim)}
-        case Cpu():
+        case actions.CpuFault():
             return "node_cpu", {}
-        case Disk():
+        case actions.DiskFault():
             where: Record = {"folder": fault.folder} if fault.folder is not None else {}
             if data := data_on(site, fault.target.service, victim):
                 where["data"] = data
             floor = {"floor_mib": round(fault.free_gib_floor * _MIB_PER_GIB)}
             return "node_disk", {**where, "size_mib": fault.file_mib_max, **floor}
-        case Network():
+        case actions.NetworkFault():
             target = {"does": fault.effect}
             if fault.device is not None:
                 target["device"] = fault.device
             if fault.effect == "latency":
                 return "node_network", target | {"delay_ms": round(fault.latency_ms)}
             return "node_network", target | {"ports": list(fault.ports)}
-        case HostOff():
+        case actions.PowerOffFault():
             return "node_power", {"host": victim}
         case _:
             assert_never(fault)
 
 
-def _profile(site: Site, target: Victim, victim: str) -> str:
+def _profile(site: Site, target: actions.Victim, victim: str) -> str:
     if target.service is None:
         raise BadInput("fault.target.host", target.host, "a service: kill and freeze hit its processes")
     return presence_of(site, target.service, victim, "fault.target.service").profile
 
 
-def resources_of(site: Site, fault: Fault, victim: str) -> tuple[str, ...]:
+def resources_of(site: Site, fault: actions.DrillFault, victim: str) -> tuple[str, ...]:
     """What our own fault manager may notice: of a kill or freeze the service itself, else all on the host."""
-    narrow = isinstance(fault, Kill | Freeze)
+    narrow = isinstance(fault, actions.KillFault | actions.FreezeFault)
     return tuple(
         each.resource
         for name, service in sorted(site.services.items())
@@ -148,14 +156,16 @@ def cloud_of(site: Site, asking: str) -> SiteCloud:
     return site.cloud
 
 
-def deviations_of(site: Site, drill: Drill) -> tuple[str, ...]:
+def deviations_of(site: Site, drill: model.Drill) -> tuple[str, ...]:
     """In what site and run are not what a document asks for."""
-    images = any(isinstance(each, CloudOperation) and each.what == "image" for each in drill.operations.all)
+    images = any(
+        isinstance(each, actions.CloudOperation) and each.what == "image" for each in drill.operations.all
+    )
     made_up = images and site.cloud is not None and site.cloud.image_file is None
-    return (*site.deviations, *((MADE_UP,) if made_up else ()))
+    return (*site.deviations, *((MADE_UP_IMAGE,) if made_up else ()))
 
 
-def url_of(site: Site, target: Target, victim: str, field: str) -> str:
+def url_of(site: Site, target: model.DrillTarget, victim: str, field: str) -> str:
     """Where something answers: the endpoint of a service, or what of it runs on the host that is hit."""
     if target.url is not None:
         return target.url
@@ -182,7 +192,7 @@ def _there(url: str | None, field: str) -> str:
     return url
 
 
-def asked_at(url: str, kind: str, path: str) -> str:
+def probe_url(url: str, kind: str, path: str) -> str:
     """The whole URL of a probe or an operation. BadInput when it cannot be asked in that way."""
     if kind == "tcp":
         try:
@@ -195,33 +205,27 @@ def asked_at(url: str, kind: str, path: str) -> str:
     return url.rstrip("/") + path if path != "/" or not urlsplit(url).path else url
 
 
-def operation_url(site: Site, operation: Operation, victim: str) -> str:
-    """Where an operation goes."""
+def operation_url(site: Site, operation: model.Operation, victim: str) -> str:
     url = url_of(site, operation.target, victim, f"operations.{operation.id}.target")
-    return asked_at(url, operation.kind, operation.path)
+    return probe_url(url, operation.kind, operation.path)
 
 
-def undecidable(drill: Drill, resolutions: Mapping[str, float]) -> list[str]:
+def undecidable_limits(drill: model.Drill, resolutions: Mapping[str, float]) -> list[str]:
     """Each binding limit that a monitor cannot decide, given how far apart its bounds would be, in ms."""
     return [
         f"{name}: its bounds would be {resolutions[name]:.0f} ms apart, more than "
         f"{check.resolution:.0%} of the limit of {check.limit_ms:.0f} ms"
         for check in drill.checks
-        if isinstance(check, ServiceOutage) and check.weight is Weight.BINDING
+        if isinstance(check, model.ServiceOutage) and check.weight is model.Weight.BINDING
         for name in check.monitors
         if name in resolutions and not may_decide(check.limit_ms, resolutions[name], check.resolution)
     ]
 
 
-def resolution_of(period_ms_: float, lateness_ms: float, rho_ms: float) -> float:
-    """How far apart the bounds of this monitor would be, in ms."""
-    return resolution_ms(period_ms_, lateness_ms, rho_ms)
-
-
-def check_fit(site: Site, drill: Drill, victim: str) -> None:
+def check_fit(site: Site, drill: model.Drill, victim: str) -> None:
     """BadInput for the first thing that the drill asks for and the site does not have."""
-    order_of(site, drill.fault, victim, "check", 30.0)
-    acting_host(site, drill.fault, victim)
+    injector_order(site, drill.fault, victim, "check", 30.0)
+    injector_host(site, drill.fault, victim)
     for monitor in drill.monitors:
         field = f"monitors.{monitor.id}.target"
         if monitor.kind == "process":
@@ -229,19 +233,96 @@ def check_fit(site: Site, drill: Drill, victim: str) -> None:
         elif monitor.kind == "cli":
             service_of(site, str(monitor.target.service), f"{field}.service")
         else:
-            asked_at(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
+            probe_url(url_of(site, monitor.target, victim, field), monitor.kind, monitor.path)
         if monitor.token or monitor.kind == "cli":
             cloud_of(site, f"monitor {monitor.id}")
     for operation in drill.operations.all:
-        if isinstance(operation, Operation):
+        if isinstance(operation, model.Operation):
             operation_url(site, operation, victim)
         else:
             cloud_of(site, f"operation {operation.id}")
     for number, precondition in enumerate(drill.preconditions):
-        if isinstance(precondition, Redundancy):
+        if isinstance(precondition, model.Redundancy):
             service_of(site, precondition.service, f"preconditions.{number}.service")
     for name in holders_checked(drill):
         _there(service_of(site, name, "checks.service").endpoint, f"services.{name}.endpoint")
     for number, step in enumerate(drill.cleanup):
         if step.service is not None:
             service_of(site, step.service, f"cleanup.{number}.service")
+
+
+def fit_to_site(
+    site: Site, drill: model.Drill, *, client_there: bool = True
+) -> tuple[model.Drill, tuple[LeftOut, ...]]:
+    """The drill without what the site cannot have, and why; checks leave it out, too.
+
+    BadInput when nothing is left of a check that decides: what a drill must show is not optional.
+    """
+    wanting = (
+        (each.id, _missing_at_site(site, each, client_there)) for each in drill.monitors if each.optional
+    )
+    whys = {name: why for name, why in wanting if why is not None}
+    if not whys:
+        return drill, ()
+    gone = set(whys)
+    out = tuple(LeftOut(name, why, _decided(drill, name)) for name, why in whys.items())
+    left = replace(
+        drill,
+        monitors=tuple(each for each in drill.monitors if each.id not in gone),
+        checks=tuple(_checks(drill, gone)),
+    )
+    lost = any(_deciding(each) and not _monitors(each) - gone for each in drill.checks)
+    if lost or not left.monitors or drill_rules(left):
+        told = "; ".join(f"{each.monitor}: {each.why}" for each in out)
+        raise BadInput(
+            "monitors", None, f"something for every check that decides beside what is left out here ({told})"
+        )
+    return left, out
+
+
+def _missing_at_site(site: Site, monitor: model.Monitor, client_there: bool) -> str | None:
+    """What this monitor would need and cannot have."""
+    if monitor.target.service not in site.services:
+        return f"site {site.site} has no service {monitor.target.service}"
+    if site.cloud is None:
+        return f"site {site.site} names no cloud" if monitor.token or monitor.kind == "cli" else None
+    if monitor.kind == "cli" and not client_there:
+        return f"there is no client {site.cloud.client} here"
+    return None
+
+
+def _deciding(check: model.Check) -> bool:
+    """By monitors, always or when its step is asked for."""
+    return (
+        isinstance(check, model.ServiceOutage | model.ProcessRecovery)
+        and check.weight is not model.Weight.INFORMATIVE
+    )
+
+
+def _monitors(check: model.Check) -> set[str]:
+    match check:
+        case model.ServiceOutage():
+            return set(check.monitors)
+        case model.ProcessRecovery():
+            return {check.monitor}
+        case _:
+            return set()
+
+
+def _decided(drill: model.Drill, monitor: str) -> tuple[str, ...]:
+    checks = (each for each in drill.checks if _deciding(each) and monitor in _monitors(each))
+    return tuple(dict.fromkeys(each.requirement for each in checks))
+
+
+def _checks(drill: model.Drill, gone: set[str]) -> Iterator[model.Check]:
+    for check in drill.checks:
+        match check:
+            case model.ServiceOutage():
+                monitors = tuple(each for each in check.monitors if each not in gone)
+                if monitors:
+                    yield replace(check, monitors=monitors)
+            case model.ProcessRecovery():
+                if check.monitor not in gone:
+                    yield check
+            case _:
+                yield check

@@ -1,1 +1,1 @@
-"""What a run writes down: facts, undos, the history; and what a verdict may rest on. No judgement."""
+"""The records of a run: facts, undos, the history; all that a verdict may rest on. No judgement."""

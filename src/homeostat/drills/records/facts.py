@@ -1,7 +1,8 @@
-"""What a run writes down, one fact a line, and the plan it went by. No I/O, no judgement.
+"""The facts that a run records, one a line, and the plan that it followed. No I/O, no judgement.
 
-Moments are CLOCK_BOOTTIME nanoseconds: of the host of the monitors, or, where a name begins with `node_`, of
-the host that was hit. The two are never subtracted from each other.
+The class name of a fact is its stored kind: renaming one makes old runs unreadable. Moments are
+CLOCK_BOOTTIME nanoseconds: of the host of the monitors, or, where a name begins with `node_`, of the host
+that was hit. The two are never subtracted from each other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from homeostat.drills.cloud_operation import Phase
+from homeostat.drills.actions import Phase
 from homeostat.drills.model import Drill
 from homeostat.kernel.errors import CorruptState
 
@@ -38,7 +39,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What was going to be done, resolved, and written before anything was."""
 
     run: str
@@ -261,7 +262,7 @@ Fact = (
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FactEntry:
     """A numbered fact, counted from 1."""
 
     number: int
@@ -272,13 +273,12 @@ class Entry:
 _KINDS: Mapping[str, type[Fact]] = {kind.__name__: kind for kind in Fact.__args__}
 
 
-def encode(entry: Entry) -> bytes:
-    """One line."""
+def encode(entry: FactEntry) -> bytes:
     line = {"n": entry.number, "at_ns": entry.at_ns, "fact": type(entry.fact).__name__, **asdict(entry.fact)}
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def decode(line: bytes, where: str) -> Entry:
+def decode(line: bytes, where: str) -> FactEntry:
     """The entry of a line; CorruptState says where there is none."""
     try:
         values = json.loads(line)
@@ -286,10 +286,9 @@ def decode(line: bytes, where: str) -> Entry:
         kind = _KINDS[values.pop("fact")]
         if values.keys() != {each.name for each in fields(kind)}:
             raise ValueError(f"not the fields of {kind.__name__}")
-        return Entry(number, at_ns, kind(**{name: _frozen(value) for name, value in values.items()}))
+        given: dict[str, Any] = {
+            name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
+        }
+        return FactEntry(number, at_ns, kind(**given))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptState(f"{where} is not a fact of a run ({error})") from None
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -15,25 +15,14 @@ cannot count as recovered. After that, a file that changes is found.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from homeostat.drills.language.reading import drill_of, drill_record
-from homeostat.drills.records.facts import (
-    FORMAT,
-    CleanedUp,
-    Entry,
-    Fact,
-    LeftOut,
-    MonitorPlan,
-    Plan,
-    decode,
-    encode,
-)
+from homeostat.drills.language.parser import drill_of, record_of
+from homeostat.drills.records import facts
 from homeostat.kernel.errors import AlreadyRunning, BadInput, CorruptState, NotFound
 from homeostat.kernel.files import append_whole, read_json, write_json
 
@@ -41,10 +30,10 @@ PLAN, HISTORY, LEDGER = "plan.json", "history.jsonl", "ledger.jsonl"
 VERDICT, CLEANUP, MANIFEST, SAMPLES = "verdict.json", "cleanup.jsonl", "manifest.json", "samples"
 _READ_ONLY = 0o400
 _AFTER_THE_VERDICT = (LEDGER, CLEANUP)
-"""What may still grow while it is cleaned up; hashed when that is over."""
+"""Files that still grow during the clean-up; hashed when that is over."""
 
 
-class Log:
+class FactLog:
     """An append-only file of numbered facts; each is on disk when `note` returns."""
 
     def __init__(self, path: Path, *, goes_on: bool = False) -> None:
@@ -57,9 +46,9 @@ class Log:
             self._file: BinaryIO | None = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)
         except FileExistsError:
             raise AlreadyRunning(f"{path} is there already: a history is written once") from None
-        self._file.truncate(sum(len(encode(each)) for each in left))
+        self._file.truncate(sum(len(facts.encode(each)) for each in left))
 
-    def note(self, fact: Fact, at_ns: int) -> Entry:
+    def note(self, fact: facts.Fact, at_ns: int) -> facts.FactEntry:
         """Add a fact. CorruptState when the log is closed or time would go back."""
         if self._file is None:
             raise CorruptState(f"{self._path} is frozen; nothing can be added")
@@ -67,41 +56,38 @@ class Log:
             raise CorruptState(
                 f"{self._path}: {at_ns} is before the last fact; one clock, and it never goes back"
             )
-        entry = Entry(self._number + 1, at_ns, fact)
-        append_whole(self._file.fileno(), encode(entry))
+        entry = facts.FactEntry(self._number + 1, at_ns, fact)
+        append_whole(self._file.fileno(), facts.encode(entry))
         self._number, self._last_ns = entry.number, at_ns
         return entry
 
     def close(self) -> None:
-        """Nothing more."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 class Recording:
-    """A run's folder while it runs. Made by `begin`; with `with`, its files are closed whatever happens."""
+    """A run's folder while it runs. Made by `begin`; with `with`, its files are closed whatever happens.
+
+    `goes_on`: of a run whose tool died before its end; the caller knows that nobody else writes it.
+    """
 
     def __init__(self, folder: Path, *, goes_on: bool = False) -> None:
         self.folder = folder
-        self._history = Log(folder / HISTORY, goes_on=goes_on)
-        self._cleanup: Log | None = None
+        self._history = FactLog(folder / HISTORY, goes_on=goes_on)
+        self._cleanup: FactLog | None = None
 
     @classmethod
-    def begin(cls, folder: Path, plan: Plan) -> Recording:
+    def begin(cls, folder: Path, plan: facts.RunPlan) -> Recording:
         """The plan is on disk. AlreadyRunning when the folder is there."""
         try:
             folder.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             raise AlreadyRunning(f"{folder} is there already: a run has a folder of its own") from None
         (folder / SAMPLES).mkdir(mode=0o700)
-        write_json(folder / PLAN, plan_record(plan))
+        write_json(folder / PLAN, {"format": facts.FORMAT, **asdict(plan), "drill": record_of(plan.drill)})
         return cls(folder)
-
-    @classmethod
-    def reopened(cls, folder: Path) -> Recording:
-        """A run whose tool died before its end. The caller knows that nobody else writes it."""
-        return cls(folder, goes_on=True)
 
     def __enter__(self) -> Self:
         return self
@@ -111,8 +97,7 @@ class Recording:
         if self._cleanup is not None:
             self._cleanup.close()
 
-    def note(self, fact: Fact, at_ns: int) -> Entry:
-        """On disk when this returns."""
+    def note(self, fact: facts.Fact, at_ns: int) -> facts.FactEntry:
         return self._history.note(fact, at_ns)
 
     def freeze(self, verdict: Mapping[str, Any]) -> str:
@@ -121,12 +106,12 @@ class Recording:
         write_json(self.folder / VERDICT, verdict)
         return _sealed(self.folder, without=_AFTER_THE_VERDICT)
 
-    def cleaned_up(self, step: CleanedUp, at_ns: int) -> None:
+    def cleaned_up(self, step: facts.CleanedUp, at_ns: int) -> None:
         """What the clean-up did; only after the verdict."""
         if not (self.folder / MANIFEST).exists():
             raise CorruptState(f"{self.folder}: no clean-up before the verdict is frozen")
         if self._cleanup is None:
-            self._cleanup = Log(self.folder / CLEANUP)
+            self._cleanup = FactLog(self.folder / CLEANUP)
         self._cleanup.note(step, at_ns)
 
     def close(self) -> str:
@@ -141,14 +126,14 @@ def close_frozen(folder: Path) -> str:
 
     CorruptState when a file is not what it was: a new manifest would hide that.
     """
-    if changes := files_of(folder).changes:
-        raise CorruptState(f"{folder}: {'; '.join(changes)}; it is not closed over that")
+    if changes := check_folder(folder).changes:
+        raise CorruptState(f"{folder}: {'; '.join(changes)}; the run stays open until that is solved")
     return _sealed(folder, without=())
 
 
 def _sealed(folder: Path, without: tuple[str, ...]) -> str:
     hashes = {name: digest for name, digest in _hashes(folder).items() if name not in without}
-    write_json(folder / MANIFEST, {"format": FORMAT, "closed": not without, "sha256": hashes})
+    write_json(folder / MANIFEST, {"format": facts.FORMAT, "closed": not without, "sha256": hashes})
     for name in hashes:
         (folder / name).chmod(_READ_ONLY)
     return evidence_digest(hashes)
@@ -163,7 +148,7 @@ def evidence_digest(hashes: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class FolderCheck:
     """What became of a frozen folder. `digest` is None when it was never frozen."""
 
     digest: str | None
@@ -172,16 +157,16 @@ class Files:
     """One line a file that is not what it was."""
 
 
-def files_of(folder: Path) -> Files:
+def check_folder(folder: Path) -> FolderCheck:
     """Every file against its hash; NotFound when this is no run."""
     if not (folder / PLAN).exists():
         raise NotFound(f"{folder}: no run there (it has no {PLAN})")
     manifest = read_json(folder / MANIFEST)
     if manifest is None:
         judged = (folder / VERDICT).exists()
-        return Files(None, False, (f"{MANIFEST}: is not there, so nothing is known",) if judged else ())
+        return FolderCheck(None, False, (f"{MANIFEST}: is not there, so nothing is known",) if judged else ())
     said = manifest.get("sha256")
-    if manifest.get("format") != FORMAT or not isinstance(said, dict):
+    if manifest.get("format") != facts.FORMAT or not isinstance(said, dict):
         raise CorruptState(f"{folder / MANIFEST}: not a manifest that this version reads")
     found, closed = _hashes(folder), bool(manifest.get("closed"))
     changes = [
@@ -193,7 +178,7 @@ def files_of(folder: Path) -> Files:
     changes += [
         f"{name}: was not there" for name in sorted(found) if name not in said and name not in allowed
     ]
-    return Files(evidence_digest(said), closed, tuple(changes))
+    return FolderCheck(evidence_digest(said), closed, tuple(changes))
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -209,7 +194,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_log(path: Path) -> tuple[Entry, ...]:
+def read_log(path: Path) -> tuple[facts.FactEntry, ...]:
     """The facts of a log; a last line without its end is what a killed tool leaves, and is left out.
 
     CorruptState for a line that is no fact, a number that is missing, and time that goes back.
@@ -218,11 +203,11 @@ def read_log(path: Path) -> tuple[Entry, ...]:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return ()
-    found: list[Entry] = []
+    found: list[facts.FactEntry] = []
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
             break
-        entry = decode(line, f"{path}: line {number}")
+        entry = facts.decode(line, f"{path}: line {number}")
         if entry.number != number:
             raise CorruptState(
                 f"{path}: line {number} has the number {entry.number}; something was taken out"
@@ -233,40 +218,22 @@ def read_log(path: Path) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """plan.json."""
-    monitors = [asdict(each) for each in plan.monitors]
-    return {
-        "format": FORMAT,
-        "run": plan.run,
-        "drill": drill_record(plan.drill),
-        "seed": plan.seed,
-        "victims": list(plan.victims),
-        "monitors": monitors,
-        "began_at_ns": plan.began_at_ns,
-        "strict_steps": plan.strict_steps,
-        "suite": plan.suite,
-        "deviations": list(plan.deviations),
-        "left_out": [asdict(each) for each in plan.left_out],
-    }
-
-
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path) -> facts.RunPlan:
     """The plan of a run; NotFound when there is none."""
     path = folder / PLAN
     record = read_json(path)
     if record is None:
         raise NotFound(f"{folder}: no run there (it has no {PLAN})")
     try:
-        if record["format"] != FORMAT:
-            raise ValueError(f"format {record['format']}, this version reads {FORMAT}")
-        return Plan(
+        if record["format"] != facts.FORMAT:
+            raise ValueError(f"format {record['format']}, this version reads {facts.FORMAT}")
+        return facts.RunPlan(
             run=str(record["run"]),
             drill=drill_of(record["drill"]),
             seed=int(record["seed"]),
             victims=tuple(map(str, record["victims"])),
             monitors=tuple(
-                MonitorPlan(str(each["id"]), _inside(folder, each["file"]), float(each["period_ms"]))
+                facts.MonitorPlan(str(each["id"]), _inside(folder, each["file"]), float(each["period_ms"]))
                 for each in record["monitors"]
             ),
             began_at_ns=int(record["began_at_ns"]),
@@ -275,7 +242,9 @@ def read_plan(folder: Path) -> Plan:
             # Runs of before had none of these.
             deviations=tuple(map(str, record.get("deviations", ()))),
             left_out=tuple(
-                LeftOut(str(each["monitor"]), str(each["why"]), tuple(map(str, each.get("decided", ()))))
+                facts.LeftOut(
+                    str(each["monitor"]), str(each["why"]), tuple(map(str, each.get("decided", ())))
+                )
                 for each in record.get("left_out", ())
             ),
         )
@@ -283,14 +252,8 @@ def read_plan(folder: Path) -> Plan:
         raise CorruptState(f"{path}: not a plan ({error})") from None
 
 
-def read_verdict(folder: Path) -> dict[str, Any] | None:
-    """What was said then; None when the run ended before."""
-    return read_json(folder / VERDICT)
-
-
-def read_cleanup(folder: Path) -> tuple[CleanedUp, ...]:
-    """What the clean-up did."""
-    return tuple(each.fact for each in read_log(folder / CLEANUP) if isinstance(each.fact, CleanedUp))
+def read_cleanup(folder: Path) -> tuple[facts.CleanedUp, ...]:
+    return tuple(each.fact for each in read_log(folder / CLEANUP) if isinstance(each.fact, facts.CleanedUp))
 
 
 def _inside(folder: Path, name: object) -> str:
@@ -298,8 +261,3 @@ def _inside(folder: Path, name: object) -> str:
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{name} is outside the run")
     return str(name)
-
-
-def verdict_text(record: Mapping[str, Any]) -> str:
-    """Canonical, to compare two."""
-    return json.dumps(record, sort_keys=True, ensure_ascii=False)

@@ -1,1 +1,1 @@
-"""What people and machines read of a run. Renderings of one model; nothing is decided here."""
+"""Reports of runs for people and machines. Renderings of one model; nothing is decided here."""

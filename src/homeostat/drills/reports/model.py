@@ -1,4 +1,6 @@
-"""The report: one model, and its published JSON schema. The renderings add nothing to it.
+"""The report of a run: one model built from its evidence, and its published JSON schema.
+
+Renderings add nothing to it.
 
 Times are milliseconds from the moment just before the fault. A run whose files were changed, or whose
 evidence no longer says what was recorded, is an ERROR here, whatever it says.
@@ -12,33 +14,24 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from homeostat import __version__
-from homeostat.drills.records.evidence import Evidence
-from homeostat.drills.records.facts import (
-    BroughtBack,
-    CleanedUp,
-    EffectSeen,
-    FaultNoticed,
-    Injected,
-    LoadSeen,
-    Undone,
-    WindowEnded,
-)
-from homeostat.drills.reports.layers import layer_records
+from homeostat.drills.records import facts
+from homeostat.drills.records.evidence import RunEvidence
+from homeostat.drills.verdicts.evaluation import VerifiedRun
 from homeostat.drills.verdicts.judgement import EXIT_CODES, row_record
-from homeostat.drills.verdicts.verification import Verified
 from homeostat.kernel.clock import iso
+from homeostat.monitors.outage import Outage
 from homeostat.monitors.verdicts import Verdict
 
 _NS_PER_MS = 1_000_000
 
 
-class Part(BaseModel):
+class ReportPart(BaseModel):
     """Part of a report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RowReport(Part):
+class RowReport(ReportPart):
     """One requirement and what became of it."""
 
     requirement: str
@@ -72,7 +65,7 @@ class RowReport(Part):
     detail: str
 
 
-class EpisodeReport(Part):
+class EpisodeReport(ReportPart):
     """One outage: from at the earliest to at the latest, and how long at least."""
 
     from_ms: float
@@ -81,7 +74,7 @@ class EpisodeReport(Part):
     upper_ms: float | None
 
 
-class LayerReport(Part):
+class LayerReport(ReportPart):
     """What one monitor saw."""
 
     monitor: str
@@ -101,14 +94,14 @@ class LayerReport(Part):
     during_p99_ms: float | None
 
 
-class MarkReport(Part):
+class MarkReport(ReportPart):
     """A moment worth drawing."""
 
     name: str
     at_ms: float
 
 
-class CleanupReport(Part):
+class CleanupReport(ReportPart):
     """One step after the verdict."""
 
     step: str
@@ -116,7 +109,7 @@ class CleanupReport(Part):
     seen: str
 
 
-class VerificationReport(Part):
+class VerificationReport(ReportPart):
     """Whether the files are what they were, and still say the same."""
 
     sound: bool
@@ -127,14 +120,14 @@ class VerificationReport(Part):
     differences: list[str]
 
 
-class LeftOutReport(Part):
+class LeftOutReport(ReportPart):
     """A monitor of the drill that this site could not have."""
 
     monitor: str
     why: str
 
 
-class LoadReport(Part):
+class LoadReport(ReportPart):
     """How busy the machine of the monitors was: load averages over 1, 5 and 15 minutes, and its CPUs."""
 
     when: Literal["begin", "end"]
@@ -144,7 +137,7 @@ class LoadReport(Part):
     cpus: int
 
 
-class DrillReport(Part):
+class DrillReport(ReportPart):
     """The report of one run."""
 
     schema_version: Literal[1] = 1
@@ -176,7 +169,7 @@ class DrillReport(Part):
     verification: VerificationReport
 
 
-def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillReport:
+def report_of(verified: VerifiedRun, cleanup: tuple[facts.CleanedUp, ...] = ()) -> DrillReport:
     """Everything that is known of a run."""
     evidence, judgement = verified.evidence, verified.judgement
     plan = evidence.plan
@@ -185,7 +178,8 @@ def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillR
         unsound = [*verified.files.changes, *verified.differences] or ["the run was never frozen"]
         verdict = verdict if verdict is Verdict.ABORTED else Verdict.ERROR
         because = [*unsound, *because]
-    ended, origin_ns = evidence.last(WindowEnded), _origin_ns(evidence)
+    injected, ended = evidence.last(facts.Injected), evidence.last(facts.WindowEnded)
+    origin_ns = None if injected is None else injected.before_ns
     return DrillReport(
         homeostat=__version__,
         run=plan.run,
@@ -203,11 +197,11 @@ def report_of(verified: Verified, cleanup: tuple[CleanedUp, ...] = ()) -> DrillR
         exit_code=EXIT_CODES[verdict],
         because=because,
         rows=[RowReport(**row_record(row)) for row in judgement.rows],
-        layers=[LayerReport(**each) for each in layer_records(evidence, origin_ns)],
+        layers=[_layer(evidence, each.id, origin_ns) for each in plan.drill.monitors],
         marks=_marks(evidence, origin_ns),
         window_ms=None if ended is None or origin_ns is None else (ended.until_ns - origin_ns) / _NS_PER_MS,
-        load=[LoadReport(**asdict(each)) for each in evidence.all(LoadSeen)],
-        brought_back=[f"{each.what}: {each.by}" for each in evidence.all(BroughtBack)],
+        load=[LoadReport(**asdict(each)) for each in evidence.all(facts.LoadSeen)],
+        brought_back=[f"{each.what}: {each.by}" for each in evidence.all(facts.BroughtBack)],
         cleanup=[CleanupReport(step=each.step, ok=each.ok, seen=each.seen) for each in cleanup],
         evidence_sha256=verified.files.digest,
         verification=VerificationReport(
@@ -229,21 +223,66 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _origin_ns(evidence: Evidence) -> int | None:
-    injected = evidence.last(Injected)
-    return None if injected is None else injected.before_ns
+def _layer(evidence: RunEvidence, name: str, origin_ns: int | None) -> LayerReport:
+    monitor = evidence.monitor(name)
+    outage: Outage | None = None
+    if monitor.kind == "process":
+        episodes = _missing(evidence, name)
+        samples = len(evidence.sightings.get(name, ()))
+    else:
+        outage = None if origin_ns is None else evidence.outage(name)
+        episodes = [] if outage is None or origin_ns is None else _episodes(outage, origin_ns)
+        samples = len(evidence.samples.get(name, ()))
+    before = outage.before if outage else None
+    during = outage.during if outage else None
+    return LayerReport(
+        monitor=name,
+        layer=monitor.layer.value,
+        kind=monitor.kind,
+        episodes=episodes,
+        samples=samples,
+        back_ms=episodes[-1].until_ms if episodes else None,
+        lateness_ms=outage.lateness_ms if outage else None,
+        before_p50_ms=before.p50_ms if before else None,
+        before_p99_ms=before.p99_ms if before else None,
+        during_p50_ms=during.p50_ms if during else None,
+        during_p99_ms=during.p99_ms if during else None,
+    )
 
 
-def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
+def _episodes(outage: Outage, origin_ns: int) -> list[EpisodeReport]:
+    return [
+        EpisodeReport(
+            from_ms=(each.after_ns - origin_ns) / _NS_PER_MS,
+            until_ms=None if each.until_ns is None else (each.until_ns - origin_ns) / _NS_PER_MS,
+            lower_ms=each.lower_ms,
+            upper_ms=each.upper_ms,
+        )
+        for each in outage.episodes
+    ]
+
+
+def _missing(evidence: RunEvidence, name: str) -> list[EpisodeReport]:
+    """The time without the whole set of processes, from the fault on."""
+    outage = evidence.process(name)
+    if outage is None or not outage.died:
+        return []
+    lower_ms, upper_ms = outage.lower_ms, outage.upper_ms
+    return [EpisodeReport(from_ms=0.0, until_ms=upper_ms, lower_ms=lower_ms, upper_ms=upper_ms)]
+
+
+def _marks(evidence: RunEvidence, origin_ns: int | None) -> list[MarkReport]:
     """The moments of the run that have one on the monitors' clock."""
     if origin_ns is None:
         return []
-    noticed = sorted(each.by_ns for each in evidence.all(FaultNoticed) if each.by_ns >= origin_ns)
+    noticed = sorted(each.by_ns for each in evidence.all(facts.FaultNoticed) if each.by_ns >= origin_ns)
     moments = {
         "fault": origin_ns,
         **_effect_mark(evidence),
         "noticed by us": noticed[0] if noticed else None,
-        "undo proven" if _all_proven(evidence, Undone) else "undo not proven": evidence.at_ns(Undone),
+        "undo proven" if _all_proven(evidence, facts.Undone) else "undo not proven": evidence.at_ns(
+            facts.Undone
+        ),
     }
     return [
         MarkReport(name=name, at_ms=(at_ns - origin_ns) / _NS_PER_MS)
@@ -252,13 +291,13 @@ def _marks(evidence: Evidence, origin_ns: int | None) -> list[MarkReport]:
     ]
 
 
-def _effect_mark(evidence: Evidence) -> dict[str, int | None]:
+def _effect_mark(evidence: RunEvidence) -> dict[str, int | None]:
     """When it was first proven, or last was not."""
-    if not _all_proven(evidence, EffectSeen):
-        return {"effect not proven": evidence.at_ns(EffectSeen)}
-    seen = (each.at_ns for each in evidence.entries if isinstance(each.fact, EffectSeen))
+    if not _all_proven(evidence, facts.EffectSeen):
+        return {"effect not proven": evidence.at_ns(facts.EffectSeen)}
+    seen = (each.at_ns for each in evidence.entries if isinstance(each.fact, facts.EffectSeen))
     return {"effect proven": next(seen, None)}
 
 
-def _all_proven(evidence: Evidence, kind: type[EffectSeen] | type[Undone]) -> bool:
+def _all_proven(evidence: RunEvidence, kind: type[facts.EffectSeen] | type[facts.Undone]) -> bool:
     return all(each.proven for each in evidence.all(kind))

@@ -1,10 +1,12 @@
-"""One run of one drill: prepared, measured, broken, undone, judged, cleaned up, and always with a verdict.
+"""The engine of one run: prepares, measures, injects, undoes, judges and cleans up.
+
+Every run ends with a verdict.
 
     plan -> ledger (undo on disk) -> monitors ready -> fault -> effect -> operations -> undo -> window
          -> frozen history -> verdict -> clean-up
 
-Whatever fails in between is a fact, never a traceback: the fault is undone first, then the history is frozen
-and judged. Only a refusal (another drill runs, drills are halted) comes before there is a folder.
+Whatever fails in between is a fact, never a traceback: the fault is undone first, then the history is
+frozen and judged. Only a refusal (another drill runs, drills are halted) comes before there is a folder.
 """
 
 from __future__ import annotations
@@ -14,51 +16,38 @@ import errno
 import secrets
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from homeostat.drills.cloud_operation import Phase
-from homeostat.drills.fault import HostOff, hold_ms
+from homeostat.drills.actions import Phase, PowerOffFault, hold_ms
 from homeostat.drills.model import Dependant, Quiesce
-from homeostat.drills.planning.depending import dependants_in, depended_on, holders_checked
-from homeostat.drills.planning.guards import collateral, hit_services, last_ones
-from homeostat.drills.planning.preparation import (
-    acting_host,
-    check_fit,
-    deviations_of,
-    order_of,
-    resources_of,
-)
-from homeostat.drills.planning.sampling import Places, monitor_plans
-from homeostat.drills.planning.trusting import check_certificates
-from homeostat.drills.records.book import Book, load_seen, now_ns
-from homeostat.drills.records.evidence import read_evidence
-from homeostat.drills.records.facts import (
-    Aborted,
-    Broke,
-    BroughtBack,
-    Injected,
-    ListeningForFaults,
-    Plan,
-    WindowEnded,
-)
+from homeostat.drills.planning import blast_radius, preparation
+from homeostat.drills.planning.preflight import RunPlace, monitor_plans
+from homeostat.drills.planning.service_client import check_certificates
+from homeostat.drills.records import facts
+from homeostat.drills.records.evidence import Ledger, RunRecorder, load_seen, read_evidence
 from homeostat.drills.records.history import Recording
-from homeostat.drills.records.ledger import Ledger
-from homeostat.drills.running.announcing import Announced, Announcing, Unannounced, announcing_to
-from homeostat.drills.running.attending import Listening, keep_claim, watch_collateral
-from homeostat.drills.running.breaking import Breaking, Late
-from homeostat.drills.running.cleaning import clean_up
-from homeostat.drills.running.measuring import LOOK_S, Measuring, end_monitors
-from homeostat.drills.running.monitoring import monitor_commands
-from homeostat.drills.running.operating import Operating
-from homeostat.drills.running.ordered import Ordered, Parts
-from homeostat.drills.running.stopping import Beside, MonitorGone, NotBegun, Stopped, to_its_end
-from homeostat.drills.running.window import NOTHING, hold_until_ns, longest_ns, may_operate, over_at_ns
-from homeostat.drills.site import Site
-from homeostat.drills.verdicts.checkers import judge
+from homeostat.drills.running import injection
+from homeostat.drills.running.announcement import Announcer, DrillAnnouncement, server_announcer
+from homeostat.drills.running.cancellation import (
+    BackgroundTasks,
+    MonitorGone,
+    NotBegun,
+    ReactionListener,
+    RunDependencies,
+    RunOrder,
+    Stopped,
+    keep_claim,
+    shielded,
+    watch_collateral,
+)
+from homeostat.drills.running.cleanup import clean_up
+from homeostat.drills.running.measurement import LOOK_S, RunMeasurement, end_monitors, monitor_commands
+from homeostat.drills.running.operations import OperationRunner
+from homeostat.drills.shipped.keeper.machine import now_ns
+from homeostat.drills.verdicts.evaluation import judge
 from homeostat.drills.verdicts.judgement import judged, judgement_record
 from homeostat.kernel.errors import GiveUp, HomeostatError, StoreFull
 from homeostat.monitors.supervision import Monitors
@@ -69,27 +58,18 @@ UNDO_WITHIN_S = 15.0
 """After the keeper's own deadline, so much longer is waited for the proof."""
 
 
-def announcing_of(site: Site) -> Announcing:
-    """Our own server, when the site has one; one for each run."""
-    return announcing_to(site.server.url, site.server.token_file) if site.server else Unannounced()
-
-
-def new_run() -> str:
-    """An id that sorts by time."""
-    return f"r-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-class Run:
+class DrillRun:
     """One run. `execute` once."""
 
-    def __init__(self, parts: Parts, ordered: Ordered) -> None:
-        self.id = new_run()
+    def __init__(self, parts: RunDependencies, ordered: RunOrder) -> None:
+        self.id = f"r-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         self.folder = parts.runs / self.id
         self._parts, self._ordered, self._drill = parts, ordered, ordered.drill
         self._victim = ordered.victim or ""
-        self.announcing = announcing_of(parts.site)
-        self._operating = Operating(parts, self._drill, self._victim, self.id)
-        self._breaking: Breaking | None = None
+        server = parts.site.server
+        self.announcing = server_announcer(server.url, server.token_file) if server else Announcer()
+        self._operating = OperationRunner(parts, self._drill, self._victim, self.id)
+        self._breaking: injection.FaultInjection | None = None
         self._window_ended = False
 
     async def execute(self) -> Path:
@@ -98,7 +78,7 @@ class Run:
         await self.announcing.begin(self._announced())
         plans = monitor_plans(self._drill, ordered.denser)
         victims = (ordered.victim,) if ordered.victim else ()
-        plan = Plan(
+        plan = facts.RunPlan(
             self.id,
             self._drill,
             ordered.seed,
@@ -107,7 +87,7 @@ class Run:
             time.time_ns(),
             ordered.strict_steps,
             ordered.suite,
-            (*deviations_of(parts.site, self._drill), *parts.asker.trust.deviations),
+            (*preparation.deviations_of(parts.site, self._drill), *parts.asker.trust.deviations),
             ordered.left_out,
         )
         parts.progress.say(f"run {self.id}: {self._drill.id} on {', '.join(victims) or 'nobody'}")
@@ -117,12 +97,12 @@ class Run:
             self._not_written_down(error)
         return self.folder
 
-    async def _written_down(self, plan: Plan) -> None:
+    async def _written_down(self, plan: facts.RunPlan) -> None:
         """The run, with each fact on disk. OSError when the disk takes no more; it is undone all the same."""
         parts = self._parts
         with Recording.begin(self.folder, plan) as recording, Ledger(self.folder) as ledger:
             ledger.began(parts.site.site)
-            book = Book(recording, parts.progress)
+            book = RunRecorder(recording, parts.progress)
             await self._to_the_last_fact(book, ledger)
             recording.freeze(self._verdict())
             await self._operating.ended()
@@ -131,17 +111,17 @@ class Run:
 
     def _not_written_down(self, error: OSError) -> NoReturn:
         """Without a history nothing is proven, and there is no verdict."""
-        breaking = self._breaking
-        undone = "; its fault may still stand" if breaking is not None and breaking.stands else ""
+        stands = self._breaking is not None and self._breaking.stands
+        undone = "; its injected fault may still be in effect" if stands else ""
         words = f"{self.folder}: the run cannot be written down ({error.strerror or error}){undone}"
         remedy = "make room there, then `homeostat drill heal` closes it"
         raise (StoreFull if error.errno in _FULL else GiveUp)(f"{words}; {remedy}") from error
 
-    def _announced(self) -> Announced:
+    def _announced(self) -> DrillAnnouncement:
         hosts = (self._victim,) if self._victim else ()
-        resources = resources_of(self._parts.site, self._drill.fault, self._victim)
+        resources = preparation.resources_of(self._parts.site, self._drill.fault, self._victim)
         ordered = self._ordered
-        return Announced(
+        return DrillAnnouncement(
             self.id, self._drill.id, ordered.suite, self._parts.site.site, hosts, resources, ordered.seed
         )
 
@@ -151,34 +131,36 @@ class Run:
         except (HomeostatError, OSError) as error:
             return {**judgement_record(judged([])), "because": [f"the evidence cannot be read: {error}"]}
 
-    async def _to_the_last_fact(self, book: Book, ledger: Ledger) -> None:
+    async def _to_the_last_fact(self, book: RunRecorder, ledger: Ledger) -> None:
         """Everything up to the freeze; what goes wrong becomes a fact."""
         try:
             book.note(load_seen("begin"))
             await self._measured(book, ledger)
         except Stopped as stopped:
-            book.note(Aborted(stopped.by, stopped.why))
+            book.note(facts.Aborted(stopped.by, stopped.why))
         except MonitorGone:
             pass  # said by name when the monitors ended
         except NotBegun as not_begun:
             if not not_begun.said:
-                book.note(Broke(not_begun.where, not_begun.what))
+                book.note(facts.Broke(not_begun.where, not_begun.what))
         except (HomeostatError, OSError) as error:
-            book.note(Broke("drill", str(error)))
+            book.note(facts.Broke("drill", str(error)))
         except Exception as error:
-            book.note(Broke("drill", f"{type(error).__name__}: {error}"))
+            book.note(facts.Broke("drill", f"{type(error).__name__}: {error}"))
         book.note(load_seen("end"))
 
-    async def _measured(self, book: Book, ledger: Ledger) -> None:
+    async def _measured(self, book: RunRecorder, ledger: Ledger) -> None:
         if self._ordered.unfit is not None:
             raise NotBegun("target", self._ordered.unfit)
         site, drill = self._parts.site, self._drill
-        check_fit(site, drill, self._victim)
-        order = order_of(site, drill.fault, self._victim, self.id, site.drills.undo_deadline_s)
-        transport = self._parts.transports[acting_host(site, drill.fault, self._victim)]
-        self._breaking = breaking = Breaking(transport, order)
+        preparation.check_fit(site, drill, self._victim)
+        order = preparation.injector_order(
+            site, drill.fault, self._victim, self.id, site.drills.undo_deadline_s
+        )
+        transport = self._parts.transports[preparation.injector_host(site, drill.fault, self._victim)]
+        self._breaking = breaking = injection.FaultInjection(transport, order)
         async with AsyncExitStack() as stack:
-            beside = await stack.enter_async_context(Beside())
+            beside = await stack.enter_async_context(BackgroundTasks())
             beside.start(self._stopped(beside), "stop")
             beside.start(keep_claim(self.announcing, self._parts.runs, beside), "claim")
             trust = self._parts.asker.trust
@@ -186,52 +168,52 @@ class Run:
             await beside.watched(breaking.plan())
             await beside.watched(self._operating.before(book, ledger))
             plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
-            places = Places(site, self._victim, self.folder, trust)
+            places = RunPlace(site, self._victim, self.folder, trust)
             commands = await beside.watched(monitor_commands(self._parts, drill, places, plans))
             monitors = await stack.enter_async_context(Monitors(commands))
             beside.start(self._monitor_gone(monitors, beside), "monitors")
             try:
                 await self._phases(monitors, beside, book, ledger)
             finally:
-                await to_its_end(self._end(monitors, book, ledger))
+                await shielded(self._end(monitors, book, ledger))
 
-    async def _stopped(self, beside: Beside) -> None:
+    async def _stopped(self, beside: BackgroundTasks) -> None:
         beside.end(await self._parts.stop.wait())
 
-    async def _monitor_gone(self, monitors: Monitors, beside: Beside) -> None:
+    async def _monitor_gone(self, monitors: Monitors, beside: BackgroundTasks) -> None:
         await monitors.lost_one.wait()
         beside.end(MonitorGone())
 
-    async def _phases(self, monitors: Monitors, beside: Beside, book: Book, ledger: Ledger) -> None:
+    async def _phases(
+        self, monitors: Monitors, beside: BackgroundTasks, book: RunRecorder, ledger: Ledger
+    ) -> None:
         parts, drill = self._parts, self._drill
         plans = {each.id: each for each in monitor_plans(drill, self._ordered.denser)}
-        measuring = Measuring(drill, plans, self.folder)
+        measuring = RunMeasurement(drill, plans, self.folder)
         quiesce = self._ordered.quiesce
         within_s = quiesce.within_ms / 1000 if quiesce else parts.site.drills.ready_within_s
         parts.progress.say(f"{len(drill.monitors)} monitors started; waiting for a clean baseline")
         await beside.watched(measuring.ready(monitors, book, within_s, quiesce))
         await beside.watched(self._allowed(book, quiesce))
-        listening = Listening(self.announcing, book)
+        listening = ReactionListener(self.announcing, book)
         if parts.site.server is not None:
             await beside.watched(listening.ask())
-            book.note(ListeningForFaults())
+            book.note(facts.ListeningForFaults())
             beside.start(listening.listen(), "listening")
         await beside.watched(measuring.steady(book, within_s))
-        watched = collateral(parts.site, drill, self._victim)
+        watched = blast_radius.collateral(parts.site, drill, self._victim)
         beside.start(watch_collateral(parts.asker, watched, beside), "collateral")
         await beside.watched(self._broken(measuring, beside, book, ledger))
         if parts.site.server is not None:
             await beside.watched(listening.ask())
 
-    async def _allowed(self, book: Book, quiesce: Quiesce | None) -> None:
+    async def _allowed(self, book: RunRecorder, quiesce: Quiesce | None) -> None:
         """Preconditions as facts; guards. NotBegun when one says no; in a suite they may take their time."""
         site, drill, looking = self._parts.site, self._drill, self._parts.looking
         end_s = time.monotonic() + (quiesce.within_ms / 1000 if quiesce else 0.0)
         while True:
-            seen = [
-                await looking.precondition(each, drill, self._victim)
-                for each in range(len(drill.preconditions))
-            ]
+            numbers = range(len(drill.preconditions))
+            seen = [await looking.precondition(each, drill, self._victim) for each in numbers]
             held = all(each.held for each in seen)
             if held or time.monotonic() >= end_s:
                 break
@@ -241,30 +223,32 @@ class Run:
         if not held:
             raise NotBegun("preconditions", "not all of them held", said=True)
         await self._whereabouts(book)
-        hit = hit_services(site, drill, self._victim)
+        hit = blast_radius.hit_services(site, drill, self._victim)
         serving = {name: await looking.serving(name) for name in hit}
-        refusals = last_ones(site, self._victim, serving, hit)
+        refusals = blast_radius.last_back_ends(site, self._victim, serving, hit)
         if refusals:
             raise NotBegun("guard", "; ".join(refusals))
 
-    async def _whereabouts(self, book: Book) -> None:
+    async def _whereabouts(self, book: RunRecorder) -> None:
         """Whose data lies on the disk that will be hit, and who holds an address, when the drill asks."""
         drill, breaking = self._drill, self._breaking
         assert breaking is not None
         if any(isinstance(each, Dependant) for each in drill.checks):
-            about = depended_on(self._parts.site, drill)
-            book.note(dependants_in(breaking.record["plan"], about))
+            about = blast_radius.verdict_services(self._parts.site, drill)
+            book.note(blast_radius.dependants_in(breaking.record["plan"], about))
         await self._holders(book, "before")
 
-    async def _holders(self, book: Book, when: Phase) -> None:
+    async def _holders(self, book: RunRecorder, when: Phase) -> None:
         """Ask the hosts. The one that is switched off is not waited for."""
         drill = self._drill
-        off = (self._victim,) if when == "during" and isinstance(drill.fault, HostOff) else ()
-        looking, services = self._parts.looking, holders_checked(drill)
+        off = (self._victim,) if when == "during" and isinstance(drill.fault, PowerOffFault) else ()
+        looking, services = self._parts.looking, blast_radius.holders_checked(drill)
         for seen in await asyncio.gather(*(looking.holder(each, when, off) for each in services)):
             book.note(seen)
 
-    async def _broken(self, measuring: Measuring, beside: Beside, book: Book, ledger: Ledger) -> None:
+    async def _broken(
+        self, measuring: RunMeasurement, beside: BackgroundTasks, book: RunRecorder, ledger: Ledger
+    ) -> None:
         """From the injection to the end of the window."""
         parts, drill, breaking = self._parts, self._drill, self._breaking
         assert breaking is not None
@@ -287,11 +271,11 @@ class Run:
 
     async def _window(
         self,
-        measuring: Measuring,
-        injected: Injected,
-        operating: Operating,
-        tasks: tuple[asyncio.Task[None], asyncio.Task[None], Beside],
-        books: tuple[Book, Ledger],
+        measuring: RunMeasurement,
+        injected: facts.Injected,
+        operating: OperationRunner,
+        tasks: tuple[asyncio.Task[None], asyncio.Task[None], BackgroundTasks],
+        books: tuple[RunRecorder, Ledger],
     ) -> asyncio.Task[None] | None:
         """Until all has been well for long enough, or the longest; the operations when they were begun."""
         drill, breaking = self._drill, self._breaking
@@ -300,7 +284,7 @@ class Run:
         after: asyncio.Task[None] | None = None
         self._parts.progress.say("measuring until all is well again")
         # Reckoned from everything that was seen, so only when there is something new.
-        until_ns, felt, seen = 0, [NOTHING], [NOTHING]
+        until_ns, felt, seen = 0, [injection.NO_EFFECT], [injection.NO_EFFECT]
         while True:
             await asyncio.sleep(LOOK_S)
             if measuring.look():
@@ -309,25 +293,29 @@ class Run:
                 seen = measuring.felt(injected, until_ns, breaking.node_ns(until_ns))
             at_ns = now_ns()
             # What is done under it has its deadlines, which the drill's rules keep within the hold.
-            over = held.done() and at_ns >= hold_until_ns(drill, injected.after_ns)
+            over = held.done() and at_ns >= injection.hold_until_ns(drill, injected.after_ns)
             if breaking.undone_ns is None and over:
-                if not isinstance(drill.fault, HostOff):  # which somebody may well have switched on again
-                    await breaking.prove_to_the_end(books[0])
+                if not isinstance(
+                    drill.fault, PowerOffFault
+                ):  # which somebody may well have switched on again
+                    await breaking.prove(books[0], at_the_end=True)
                 await self._holders(books[0], "during")
                 await self._undo(*books, expected=True)
-            if at_ns >= longest_ns(drill, injected.after_ns):
+            if at_ns >= injection.window_limit_ns(drill, injected.after_ns):
                 return after
-            if after is None and may_operate(drill, injected.after_ns, breaking.undone_ns, felt, until_ns):
+            if after is None and injection.may_operate(
+                drill, injected.after_ns, breaking.undone_ns, felt, until_ns
+            ):
                 canary.cancel()
                 after = beside.start(operating.after(*books), "operations")
-            over_ns = over_at_ns(drill, injected.after_ns, breaking.undone_ns, seen)
+            over_ns = injection.window_end_ns(drill, injected.after_ns, breaking.undone_ns, seen)
             done = after is not None and after.done()
             if done and over_ns is not None and until_ns >= over_ns:
                 # What comes later is not known to its end yet, and not measured.
                 self._window_ends(book, until_ns)
                 return after
 
-    async def _told(self, injected: Injected) -> None:
+    async def _told(self, injected: facts.Injected) -> None:
         """Wall moments of the fault for our own server's timeline."""
         ahead_ns = time.time_ns() - now_ns()
         try:
@@ -335,27 +323,28 @@ class Run:
         except HomeostatError as error:
             self._parts.progress.say(f"our own server was not told of the fault: {error}")
 
-    async def _undo(self, book: Book, ledger: Ledger, *, expected: bool) -> None:
+    async def _undo(self, book: RunRecorder, ledger: Ledger, *, expected: bool) -> None:
         """To its end, whoever ends the run meanwhile."""
         assert self._breaking is not None
         drills, fault = self._parts.site.drills, self._drill.fault
         within_s = drills.undo_deadline_s + UNDO_WITHIN_S
-        off = isinstance(fault, HostOff)
-        late = Late(partial(self._parts.looking.fenced_late, self._victim)) if off else None
+        off = isinstance(fault, PowerOffFault)
+        fenced_late = partial(self._parts.looking.fenced_late, self._victim)
+        late = injection.LateFenceCheck(fenced_late) if off else None
         undoing = self._breaking.undo(book, ledger, within_s, expected=expected, late=late)
-        said = await to_its_end(undoing)
+        said = await shielded(undoing)
         if off and said.proven:
-            at = acting_host(self._parts.site, fault, self._victim)
-            book.note(BroughtBack(f"power of {self._victim}", f"the undo of this drill, at {at}"))
+            at = preparation.injector_host(self._parts.site, fault, self._victim)
+            book.note(facts.BroughtBack(f"power of {self._victim}", f"the undo of this drill, at {at}"))
 
-    def _window_ends(self, book: Book, until_ns: int) -> None:
+    def _window_ends(self, book: RunRecorder, until_ns: int) -> None:
         """Once; what is said first holds."""
         assert self._breaking is not None
         if not self._window_ended:
             self._window_ended = True
-            book.note(WindowEnded(until_ns, self._breaking.node_ns(until_ns)))
+            book.note(facts.WindowEnded(until_ns, self._breaking.node_ns(until_ns)))
 
-    async def _end(self, monitors: Monitors, book: Book, ledger: Ledger) -> None:
+    async def _end(self, monitors: Monitors, book: RunRecorder, ledger: Ledger) -> None:
         """On every way out: undone, the window closed, the monitors ended."""
         breaking = self._breaking
         if breaking is not None and breaking.stands:
@@ -365,8 +354,3 @@ class Run:
         if any(each.kind == "cli" for each in self._drill.monitors):
             self._parts.progress.say("ending the monitors; a client's last call has its end first")
         await end_monitors(monitors, book)
-
-
-def denser(ordered: Ordered) -> Ordered:
-    """The same once more, with half the period."""
-    return replace(ordered, denser=ordered.denser + 1)

@@ -1,1 +1,1 @@
-"""How the verbs of a fault reach a host."""
+"""The ways in which the verbs of a fault reach a host."""

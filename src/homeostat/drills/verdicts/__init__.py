@@ -1,1 +1,1 @@
-"""From frozen records to rows and a verdict. Pure: an old run is judged again by the same functions."""
+"""The verdict of a run and its rows, from frozen records. Pure: an old run is judged by the same code."""

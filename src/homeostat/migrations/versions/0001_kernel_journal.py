@@ -7,14 +7,11 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables."""
     op.create_table(
         "journal",
         sa.Column("seq", BIG, autoincrement=False, nullable=False),
@@ -57,8 +54,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_token"),
         sa.UniqueConstraint("hash", name="uq_token_hash"),
     )
-
-
-def downgrade() -> None:
-    """There is no way back: a journal is not thrown away."""
-    raise NotImplementedError("restore a backup instead")

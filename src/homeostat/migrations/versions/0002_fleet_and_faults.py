@@ -7,14 +7,11 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables."""
     op.create_table(
         "node",
         sa.Column("host", sa.Text(), nullable=False),
@@ -77,9 +74,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_fault_state", "fault", ["state"])
     op.create_index("ix_fault_raised_seq", "fault", ["raised_seq"])
-
-
-def downgrade() -> None:
-    """Remove them."""
-    for table in ("fault", "action", "resource", "node"):
-        op.drop_table(table)

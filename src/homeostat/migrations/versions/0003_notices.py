@@ -7,14 +7,11 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables."""
     op.create_table(
         "subscription",
         sa.Column("name", sa.Text, nullable=False),
@@ -49,8 +46,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_outbox_owner_queued_seq", "outbox", ["owner", "queued_seq"])
     op.create_index("ix_outbox_fault", "outbox", ["fault"])
-
-
-def downgrade() -> None:
-    """There is no way back: an outbox is not thrown away."""
-    raise NotImplementedError("restore a backup instead")

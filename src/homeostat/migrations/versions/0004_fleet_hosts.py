@@ -7,14 +7,11 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Add the columns and the table."""
     op.add_column("node", sa.Column("down_ns", BIG))
     op.add_column("node", sa.Column("fenced", sa.Text(), nullable=False, server_default=""))
     op.add_column("node", sa.Column("held", sa.Text(), nullable=False, server_default=""))
@@ -27,11 +24,3 @@ def upgrade() -> None:
         sa.Column("by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("room", name="pk_arming"),
     )
-
-
-def downgrade() -> None:
-    """Remove them."""
-    op.drop_table("arming")
-    op.drop_column("fault", "affected")
-    for column in ("held", "fenced", "down_ns"):
-        op.drop_column("node", column)

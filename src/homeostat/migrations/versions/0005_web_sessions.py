@@ -7,14 +7,11 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table."""
     op.create_table(
         "console_session",
         sa.Column("hash", sa.Text, nullable=False),
@@ -25,8 +22,3 @@ def upgrade() -> None:
         sa.Column("expires_ns", BIG, nullable=False),
         sa.PrimaryKeyConstraint("hash", name="pk_console_session"),
     )
-
-
-def downgrade() -> None:
-    """Everybody logs in again."""
-    op.drop_table("console_session")

@@ -1,4 +1,4 @@
-"""Which host a guest that can move is assigned to, how often it moved, and the event of a host's receipt."""
+"""The host that a movable guest is assigned to, how often it moved, and the event of a host's receipt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -17,9 +15,3 @@ def upgrade() -> None:
     """What ran before was fixed to its host."""
     op.add_column("resource", sa.Column("generation", BIG, nullable=False, server_default="0"))
     op.add_column("node", sa.Column("fenced_seq", BIG))
-
-
-def downgrade() -> None:
-    """Remove them."""
-    op.drop_column("node", "fenced_seq")
-    op.drop_column("resource", "generation")

@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0007"
 down_revision = "0006"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -28,8 +26,3 @@ def upgrade() -> None:
     op.add_column("outbox", sa.Column("endpoint", sa.Integer(), nullable=False, server_default="1"))
     op.create_index("ix_outbox_subscription_queued_seq", "outbox", ["subscription", "queued_seq"])
     op.create_index("ix_outbox_queued_seq", "outbox", ["queued_seq"])
-
-
-def downgrade() -> None:
-    """There is no way back: notices of further endpoints would have nobody to go to."""
-    raise NotImplementedError("restore a backup instead")

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0008"
 down_revision = "0007"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -37,13 +35,3 @@ def upgrade() -> None:
     op.add_column("subscription", sa.Column("group_wait_ms", sa.Integer, nullable=False, server_default="0"))
     op.add_column("fault", sa.Column("flaps", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("fault", sa.Column("host", sa.Text, nullable=False, server_default=""))
-
-
-def downgrade() -> None:
-    """Everybody is told of everything."""
-    op.drop_column("fault", "host")
-    op.drop_column("fault", "flaps")
-    for column in ("group_wait_ms", "group_by"):
-        op.drop_column("subscription", column)
-    op.drop_index("ix_silence_ends_ns", "silence")
-    op.drop_table("silence")

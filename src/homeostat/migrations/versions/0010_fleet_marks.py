@@ -7,22 +7,12 @@ from alembic import op
 
 revision = "0010"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 COLUMNS = ("marked_ns", "error_ns")
 
 
 def upgrade() -> None:
-    """Add the columns."""
     for column in COLUMNS:
         op.add_column("node", sa.Column(column, BIG))
     op.create_index("ix_fault_trace", "fault", ["trace"])
-
-
-def downgrade() -> None:
-    """Remove them."""
-    op.drop_index("ix_fault_trace", "fault")
-    for column in reversed(COLUMNS):
-        op.drop_column("node", column)

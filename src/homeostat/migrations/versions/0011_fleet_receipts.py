@@ -1,4 +1,4 @@
-"""When the receipt of a fenced host was written, and whether a person gave it."""
+"""The time of a fenced host's receipt, and whether a person gave it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0011"
 down_revision = "0010"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -17,9 +15,3 @@ def upgrade() -> None:
     """Of receipts that are there already nobody knows who gave them: a person may give one again."""
     op.add_column("node", sa.Column("fenced_ns", BIG))
     op.add_column("node", sa.Column("vouched", sa.Boolean(), nullable=False, server_default=sa.false()))
-
-
-def downgrade() -> None:
-    """Remove them."""
-    op.drop_column("node", "vouched")
-    op.drop_column("node", "fenced_ns")

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0012"
 down_revision = "0011"
-branch_labels = None
-depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -56,12 +54,3 @@ def upgrade() -> None:
         sa.Column("at_ns", BIG, nullable=False),
         sa.PrimaryKeyConstraint("scope", name="pk_drill_halt"),
     )
-
-
-def downgrade() -> None:
-    """Forget all of it."""
-    op.drop_table("drill_halt")
-    op.drop_table("drill_claim")
-    op.drop_index("ix_drill_run_drill", "drill_run")
-    op.drop_index("ix_drill_run_began_seq", "drill_run")
-    op.drop_table("drill_run")

@@ -1,4 +1,4 @@
-// What the pages need beyond htmx: no needless redraw, the state of the stream, words for screen readers, the chart.
+// What the pages need beyond htmx: no needless redraw, the state of the stream, texts for screen readers, the chart.
 "use strict";
 
 (() => {
@@ -14,11 +14,24 @@
       return;
     }
     if (target.id !== "live") return;
-    const fresh = new DOMParser().parseFromString(event.detail.serverResponse, "text/html").getElementById("live");
+    const page = new DOMParser().parseFromString(event.detail.serverResponse, "text/html");
+    const fresh = page.getElementById("live");
     if (fresh === null) return;
     if (fresh.dataset.summary !== target.dataset.summary) say(fresh.dataset.summary);
     target.dataset.summary = fresh.dataset.summary;
-    if (fresh.innerHTML.trim() === target.innerHTML.trim()) event.detail.shouldSwap = false;
+    const sameHealth = page.getElementById("health")?.textContent === byId("health")?.textContent;
+    if (sameHealth && fresh.innerHTML.trim() === target.innerHTML.trim()) event.detail.shouldSwap = false;
+    else focused = target.contains(document.activeElement) ? document.activeElement.outerHTML : null;
+  });
+
+  // The keyboard stays where it was. htmx finds what has an id again, and this what has none.
+  let focused = null;
+  document.addEventListener("htmx:afterSwap", () => {
+    if (focused !== null && document.activeElement === document.body)
+      [...document.querySelectorAll("#live a, #live button")]
+        .find((each) => each.outerHTML === focused)
+        ?.focus({ preventScroll: true });
+    focused = null;
   });
 
   function say(words) {
@@ -96,11 +109,12 @@
         ],
         series: [
           { label: "fault at", value: (_, at) => (at === null ? "–" : hourAndMinute(at)) },
-          series("outage", "--bad", undefined, colour("--bad")),
-          series("telling", "--accent", [4, 4], colour("--paper")),
+          series("outage at most", "--bad", undefined, colour("--bad")),
+          series("at least", "--bad", [2, 4], colour("--paper")),
+          series("notification", "--accent", [4, 4], colour("--paper")),
         ],
       },
-      [shown.at, shown.outage_ms, shown.told_ms],
+      [shown.at, shown.outage_ms, shown.outage_lower_ms, shown.told_ms],
       chart,
     );
   }
@@ -119,7 +133,7 @@
     byId("chart-words").textContent =
       count === 0
         ? "No fault in the last hour."
-        : `${count} ${count === 1 ? "fault" : "faults"}; longest outage ${millis(worst(figures.outage_ms) || null)}, slowest telling ${millis(worst(figures.told_ms) || null)}. Times in UTC.`;
+        : `${count} ${count === 1 ? "fault" : "faults"}; longest outage ${millis(worst(figures.outage_ms) || null)}, slowest notification ${millis(worst(figures.told_ms) || null)}. Times in UTC.`;
     shown = figures;
     draw();
   }

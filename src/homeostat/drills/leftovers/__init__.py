@@ -1,1 +1,0 @@
-"""What dead tools left: faults undone, histories closed, reports sent."""

@@ -1,0 +1,1 @@
+"""Watches that are sent to hosts without Homeostat: standard library only."""

@@ -1,0 +1,1 @@
+"""The node process: one per host, a small supervisor of role processes."""

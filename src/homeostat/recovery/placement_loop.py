@@ -1,0 +1,223 @@
+"""Assigns guests to hosts: for the first time, and again when their host is dead and fenced.
+
+Level-triggered: what is to be done follows from the rows each time, so that a new leader goes on where the
+last one ended. The gate is asked before guests of a dead host are assigned elsewhere, and again when the
+assignment is written: its first answer may be old by then. Deciding is in `placement`, the rows are written
+by the write path (`record`), nodes learn of it from the rows. Nothing moves back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from homeostat.contracts.nouns import HostId, ResourceId
+from homeostat.fleet.gate import GateRefusal, GateRequest
+from homeostat.fleet.model import Placement, Topology
+from homeostat.ingest.entry import Decision, IngestState, Moment
+from homeostat.ingest.loop import IngestLoop
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.errors import RetryLater
+from homeostat.kernel.journal import Seq
+from homeostat.recovery.acts import COMPONENT, on_refusal
+from homeostat.recovery.after_death import FencingLoop
+from homeostat.recovery.placement import (
+    MOVES_MAX,
+    CandidateHosts,
+    given_up_guests,
+    on_placement,
+    place_elsewhere,
+    place_first,
+    place_given_up,
+    unassigned_guests,
+)
+
+log = structlog.get_logger("placing")
+
+ACT = "start_elsewhere"
+LOOK_S = 0.1
+RETRY_S = 1.0
+PATIENCE_S = 3.0
+"""How long the other hosts have to say what they could run. Too small: after a change of the leader guests
+are spread unevenly. Too large: one node that does not answer delays the guests of another host."""
+HOME_WAIT_S = 30.0
+"""How long a guest that belongs nowhere waits for its home. Too small: when a whole site starts, the first
+host gets everything. Too large: a guest whose home never comes waits that long, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementDependencies:
+    """What the loop works with. `ask` is the gate, `record` and `refuse` write into the journal.
+
+    `knows_guests` says whether all who may run guests have said so since this server leads, or had the time;
+    `strangers` are configured hosts that never spoke to this database: what runs there nobody knows.
+    """
+
+    topology: Callable[[], Topology]
+    doubts: Callable[[], Collection[HostId]]
+    ask: Callable[[GateRequest], GateRefusal | None]
+    record: Callable[[Placement], Awaitable[Seq]]
+    refuse: Callable[[GateRequest, GateRefusal], Awaitable[Seq]]
+    epoch: int
+    clock: Clock
+    knows_guests: Callable[[], bool] = lambda: True
+    strangers: Callable[[], Sequence[HostId]] = tuple
+
+
+class PlacementLoop:
+    """The loop: one entry at a time, of one host each, with as much of it as others can wait for."""
+
+    def __init__(self, parts: PlacementDependencies) -> None:
+        self._parts = parts
+        self._heard: tuple[Topology | None, int] = (None, 0)
+        self._since_s: dict[ResourceId, float] = {}
+        self._since_asked_s: dict[HostId, float] = {}
+        self._stranded: dict[ResourceId, tuple[int, str]] = {}
+        self._refused: dict[HostId, tuple[int, str]] = {}
+        self._futile: dict[HostId, tuple[int, tuple[HostId, ...], int]] = {}
+        self._told_of: tuple[HostId, ...] = ()
+
+    def foretell(self, host: HostId) -> Placement:
+        return place_elsewhere(self._hosts(), host)
+
+    def verdict(self, host: HostId) -> GateRefusal | None:
+        """What the gate would say now; None: they may start elsewhere."""
+        return self._parts.ask(GateRequest(COMPONENT, ACT, host, self._parts.epoch))
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            try:
+                await self._assign_first()
+                for host in self.due():
+                    await self._empty(host)
+                await asyncio.sleep(LOOK_S)
+            except RetryLater as error:
+                log.warning("not written down; tried again", error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def assign(self, placement: Placement) -> Seq:
+        """Write down who gets what; what may not be given away any more is left out. Raises RetryLater."""
+        return await self._parts.record(placement)
+
+    async def _assign_first(self) -> None:
+        topology, now_s = self._parts.topology(), self._parts.clock.mono_ns() / 1e9
+        if not self._parts.knows_guests() or self._waits_for_strangers(topology):
+            return
+        if topology is self._heard[0] and topology.offerings == self._heard[1] and not self._since_s:
+            return  # nothing was offered since all of it found its place
+        self._heard = (topology, topology.offerings)
+        waiting = [*unassigned_guests(topology), *(row.id for row in given_up_guests(topology))]
+        self._since_s = {each: self._since_s.get(each, now_s) for each in waiting}
+        if not waiting:
+            return
+        impatient = {each for each, since_s in self._since_s.items() if now_s - since_s >= HOME_WAIT_S}
+        hosts = self._hosts()
+        assigned = (*place_first(hosts, impatient).assigned, *place_given_up(hosts).assigned)
+        if assigned:
+            await self.assign(Placement(assigned))
+
+    def _waits_for_strangers(self, topology: Topology) -> bool:
+        """A guest that no row knows may run on a host that no row knows: it is not started a second time."""
+        strangers = tuple(self._parts.strangers())
+        if strangers and strangers != self._told_of and unassigned_guests(topology):
+            self._told_of = strangers
+            log.warning(
+                "guests wait for hosts that never spoke: switch them on, or take them out of fleet.hosts",
+                hosts=strangers,
+            )
+        return bool(strangers)
+
+    def due(self) -> list[HostId]:
+        """Hosts that nothing runs on, with a receipt, and that guests are still assigned to."""
+        topology = self._parts.topology()
+        return [
+            node.host
+            for node in topology.nodes.values()
+            if node.down_ns is not None
+            and node.fenced
+            and any(row.generation for row in topology.on_host(node.host))
+        ]
+
+    async def _empty(self, host: HostId) -> None:
+        node = self._parts.topology().nodes.get(host)
+        if node is None:
+            return  # it was forgotten while another one was emptied
+        down_ns, now_s = node.down_ns or 0, self._parts.clock.mono_ns() / 1e9
+        asked = GateRequest(COMPONENT, ACT, host, self._parts.epoch)
+        refusal = self._parts.ask(asked)
+        if refusal is not None:
+            if self._refused.get(host) != (down_ns, refusal.why.name):
+                await self._parts.refuse(asked, refusal)
+                self._refused[host] = (down_ns, refusal.why.name)
+            return
+        hosts, early = self._hosts(), now_s - self._since_asked_s.setdefault(host, now_s) < PATIENCE_S
+        if not self._parts.knows_guests():
+            return
+        if early and hosts.unheard():
+            return  # a new leader: the first host that speaks must not get everything
+        looked_at = (hosts.topology.offerings, tuple(hosts.loads()), down_ns)
+        if self._futile.get(host) == looked_at:
+            return  # nothing that could help has changed
+        found = place_elsewhere(hosts, host, MOVES_MAX)
+        news = {each.resource: (down_ns, each.reason) for each in found.stranded}
+        untold = tuple(
+            each
+            for each in found.stranded
+            if not early and self._stranded.get(each.resource) != news[each.resource]
+        )
+        if not found.stranded:
+            self._since_asked_s.pop(host, None)
+        if found.assigned or untold:
+            await self.assign(Placement(found.assigned, untold))
+            self._stranded.update({each.resource: news[each.resource] for each in untold})
+        if found.stranded and not found.assigned and not early:
+            self._futile[host] = looked_at
+        else:
+            self._futile.pop(host, None)
+
+    def _hosts(self) -> CandidateHosts:
+        return CandidateHosts(self._parts.topology(), self._parts.doubts())
+
+
+def create_placement_loop(
+    path: IngestLoop,
+    aftermath: FencingLoop,
+    epoch: int,
+    clock: Clock,
+    make: Callable[[PlacementDependencies], PlacementLoop] = PlacementLoop,
+) -> PlacementLoop:
+    """The placement loop on a write path, which owns the rows and writes them down.
+
+    What the gate said when it was decided may be old when it is written: it is asked again at that moment.
+    """
+
+    async def record(placement: Placement) -> Seq:
+        def decide(state: IngestState, now: Moment) -> Decision:
+            down = state.topology.is_down  # what a living host gave back takes nothing from anybody
+            hosts = {each.from_host for each in placement.assigned if each.from_host and down(each.from_host)}
+            refused = {host for host in hosts if placing.verdict(host) is not None}
+            kept = tuple(each for each in placement.assigned if each.from_host not in refused)
+            return on_placement(state, replace(placement, assigned=kept), now)
+
+        return await path.record(decide)
+
+    async def refuse(asked: GateRequest, refusal: GateRefusal) -> Seq:
+        return await path.record(lambda state, now: on_refusal(state, asked, refusal, now))
+
+    parts = PlacementDependencies(
+        topology=lambda: path.world.topology,
+        doubts=lambda: path.watch.doubts.keys(),
+        ask=aftermath.ask,
+        record=record,
+        refuse=refuse,
+        epoch=epoch,
+        clock=clock,
+        knows_guests=lambda: path.knows_guests,
+        strangers=lambda: path.strangers,
+    )
+    placing = make(parts)
+    return placing

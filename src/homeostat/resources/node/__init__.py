@@ -1,0 +1,1 @@
+"""The runner: what keeps the OCF resources of one host, as a process below the node process."""

@@ -1,0 +1,1 @@
+"""The control plane: API, dashboard and loops in one process."""
