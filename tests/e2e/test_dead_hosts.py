@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running_lab import Lab, eventually
+from running_lab import Lab, eventually, running
 
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.errors import Conflict
@@ -20,6 +21,13 @@ from homeostat.lab.plan import StateDirectory
 from homeostat.lab.power import switch_off
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab of this file's own, each guest still at home: hosts that die elsewhere send guests away."""
+    with running(Path(tmp_path_factory.mktemp("lab")) / "state") as started:
+        yield started
 
 
 def carried(lab: Lab, name: str = "n2") -> dict[str, list[str]]:

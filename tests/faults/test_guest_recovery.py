@@ -20,7 +20,9 @@ from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.kernel.journal import Seq
 from homeostat.notices.content import RenderContext
 from homeostat.notices.formats import render
+from homeostat.notices.matching import MatchReason, decide_raised
 from homeostat.notices.model import NoticeFormat, NoticeTransition
+from notices_parts import subscription
 from set_clock import server_mono, wall
 
 UP, DOWN, STARTING = ResourceState.UP, ResourceState.DOWN, ResourceState.STARTING
@@ -178,3 +180,18 @@ def test_the_end_of_the_host_is_no_word_about_guests_that_run_elsewhere() -> Non
     assert (said["state"], said["instance_ids"]) == ("active", '["c"]')
     raised = traits(body(over, NoticeFormat.DOCTOR, "raised", owner="blue"))
     assert raised["state"] == "error", "what was told first stays as it was"
+
+
+def test_who_is_all_right_again_is_not_told_late_that_it_was_not() -> None:
+    """A silence ends, or a subscription is made, after its guests run elsewhere is late for it."""
+    site = Site("a", "b", "c")
+    site.is_now(12, "a", "n2", UP)
+    blue, green, staff = (subscription(owner=owner) for owner in ("blue", "green", "infrastructure"))
+    assert decide_raised(blue, picture_of(site.fault), 0) is MatchReason.AFFECTED, "b is still away"
+    site.is_now(13, "b", "n2", UP)
+    now = picture_of(site.fault)
+    assert [decide_raised(each, now, 0) for each in (blue, green, staff)] == [
+        MatchReason.RECOVERED,
+        MatchReason.AFFECTED,
+        MatchReason.OWNER,
+    ]

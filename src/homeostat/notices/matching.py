@@ -39,6 +39,7 @@ class MatchReason(Enum):
     KIND_NOT_WANTED = "the subscription does not ask for this kind of fault"
     RESOURCE_NOT_WANTED = "the subscription does not ask for any resource that this fault touches"
     BELOW_SEVERITY = "the fault is less severe than the subscription asks for"
+    RECOVERED = "all that the fault touches of the subscription's project runs again on other hosts"
     EXPIRED = "the subscription has expired"
     NEVER_HEARD_IT_RAISED = "it got no notice that the fault was raised, so it needs none that it cleared"
 
@@ -89,7 +90,9 @@ def decide_raised(
         return MatchReason.BELOW_SEVERITY
     if subscription.owner == fault.owner:
         return MatchReason.OWNER
-    return MatchReason.ADMINISTRATOR if subscription.owner == INFRASTRUCTURE else MatchReason.AFFECTED
+    if subscription.owner == INFRASTRUCTURE:
+        return MatchReason.ADMINISTRATOR
+    return MatchReason.RECOVERED if fault.is_recovered(subscription.owner) else MatchReason.AFFECTED
 
 
 def decide_cleared(
