@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from campaign import Reader
 from running_lab import Lab
 
 from homeostat.contracts.roles import LOOKED_EVERY_S
+from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.settings import FleetSettings
 from homeostat.lab.plan import HOSTS, RESOURCES, StateDirectory
 
 NANO = 1_000_000_000
 FOR_EVER_NS = 2**63
+HOLD_NS = round(FaultsSettings().clear_after_s * NANO)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ class TrueOutage:
     @property
     def bounds_ms(self) -> tuple[float, float]:
         return max(0, self.back[0] - self.died[1]) / 1e6, (self.back[1] - self.died[0]) / 1e6
+
+
+def one_story(truth: Sequence[TrueOutage], raised_ns: int, ended_ns: int) -> TrueOutage | None:
+    """What a fault of this time is about; None when that cannot be told apart.
+
+    A thing that fails again before it was right for its hold goes on with the same fault, whose outage is
+    from the first failure to the last return: these are one.
+    """
+    within = [each for each in truth if raised_ns < each.back[0] and each.died[0] < ended_ns]
+    if not within:
+        within = [
+            each for each in truth if each.died[0] - NANO <= raised_ns and raised_ns <= each.back[1] + NANO
+        ]
+        within = within if len(within) == 1 else []
+    right_ns = (after.died[0] - before.back[1] for before, after in pairwise(within))
+    if not within or any(pause_ns > HOLD_NS for pause_ns in right_ns):
+        return None
+    return TrueOutage(within[0].died, within[-1].back)
 
 
 def true_outages(log: Path) -> dict[str, list[TrueOutage]]:
@@ -194,17 +215,20 @@ def all_faults(lab: Lab) -> list[dict[str, Any]]:
     return items
 
 
-def _said(lab: Lab) -> Iterator[tuple[str, str, int, float | None, float | None]]:
-    """Fault, resource, when it began (wall, ns) and bounds of each outage that Homeostat speaks of."""
+def _said(lab: Lab) -> Iterator[tuple[str, str, tuple[int, int], float | None, float | None]]:
+    """Fault, resource, when it began and ended (wall, ns) and bounds of each outage that Homeostat speaks
+    of."""
     for fault in all_faults(lab):
         raised_ns = _moment(fault["raised_at"])
         if fault["about"].startswith("resource/") and fault["state"] == "cleared":
             name = fault["about"].removeprefix("resource/")
-            yield fault["id"], name, raised_ns, fault["outage_lower_ms"], fault["outage_upper_ms"]
+            when = raised_ns, _moment(fault["cleared_at"])
+            yield fault["id"], name, when, fault["outage_lower_ms"], fault["outage_upper_ms"]
         for each in fault["affected"]:
             if (back := each["recovered"]) is not None:
                 name = each["subject"].removeprefix("resource/")
-                yield fault["id"], name, raised_ns, back["outage_lower_ms"], back["outage_upper_ms"]
+                when = raised_ns, _moment(back["at"])
+                yield fault["id"], name, when, back["outage_lower_ms"], back["outage_upper_ms"]
 
 
 def _bounds(
@@ -215,24 +239,22 @@ def _bounds(
 ) -> None:
     """Each outage with bounds holds the truth of the prober."""
     counts: Counter[str] = Counter({"outages compared": 0, "bounds held": 0})
-    for fault, name, raised_ns, lower_ms, upper_ms in _said(lab):
+    for fault, name, when, lower_ms, upper_ms in _said(lab):
         if lower_ms is None and upper_ms is None:
             counts["outages without bounds"] += 1
             continue
-        near = [
-            each for each in truth.get(name, ()) if each.died[0] - NANO <= raised_ns <= each.back[1] + NANO
-        ]
-        if len(near) != 1 or any(a < near[0].back[1] and near[0].died[0] < b for a, b in gaps.get(name, ())):
+        true = one_story(truth.get(name, ()), *when)
+        if true is None or any(a < true.back[1] and true.died[0] < b for a, b in gaps.get(name, ())):
             counts["outages that the prober cannot tell apart"] += 1
             continue
         counts["outages compared"] += 1
         counts["of them without an upper bound"] += upper_ms is None
-        low, high = near[0].bounds_ms
+        low, high = true.bounds_ms
         if (lower_ms or 0.0) <= high and (upper_ms is None or low <= upper_ms):
             counts["bounds held"] += 1
         else:
             said = f"{fault} {name}: said [{lower_ms}, {upper_ms}], is [{low:.0f}, {high:.0f}] ms"
-            found.outside.append(f"{said} ({found.within(near[0].died[0])})")
+            found.outside.append(f"{said} ({found.within(true.died[0])})")
     found.figures |= counts
     compared, held = counts["outages compared"], counts["bounds held"]
     if not compared or held < 0.99 * compared:
