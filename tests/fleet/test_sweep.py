@@ -68,3 +68,13 @@ async def test_a_runner_that_starts_has_its_time_unless_this_server_never_heard_
     await another.join()
     speaks(another, 0.2, False, None)
     assert another.world.topology.unlooked_at == {HOSTS[0]}
+
+
+async def test_a_node_that_sent_no_heartbeat_yet_does_not_say_that_somebody_looks() -> None:
+    """18.3 s shown up while dead: a server that was started again heard an answer to its resync first."""
+    watched = Watched()
+    await watched.join()
+    del watched.inbox.lives[HOSTS[0]]
+    watched.sweep()
+    assert watched.world.topology.unheard == frozenset()
+    assert watched.world.topology.unlooked_at == {HOSTS[0]}

@@ -159,8 +159,7 @@ class Topology:
     nothing is heard: what was last seen there may be over; of the `expected` nodes, that did not stop in
     order, some are `heard`. `full` says of nodes that cannot write their store why; `untold` are those of
     them that know something else than the rows. `unlooked` says of nodes whose runner does not look under
-    which incarnation and since when, `blind` are those for so long that it is a fault, `unlooked_at` those
-    at which nobody has looked for longer than a node may be silent.
+    which incarnation and since when; `blind`: for so long that it is a fault; `unlooked_at`: too long.
     """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
@@ -272,8 +271,7 @@ class Topology:
         rows: list[dict[HostId, Any]] = [self.nodes, self.offers, self.offered, self.full, self.unlooked]
         for each in (*rows, self._digests, self._assigned, self._running):
             each.pop(host, None)
-        self.untold.discard(host)
-        self.blind.discard(host)
+        self.untold, self.blind = self.untold - {host}, self.blind - {host}
         self.unheard, self.unlooked_at = self.unheard - {host}, self.unlooked_at - {host}
 
     def adopt(

@@ -353,9 +353,8 @@ class LivenessSweep:
         topology.unlooked_at = frozenset(
             node.host
             for node in living
-            if (life := self._hearing.lives.get(node.host)) is not None
-            and life.says_looked
-            and (life.looked_ns is None or life.looked_ns < unlooked_ns)
+            if (life := self._hearing.lives.get(node.host)) is None  # other messages do not say
+            or (life.says_looked and (life.looked_ns is None or life.looked_ns < unlooked_ns))
         )
 
     def _adopt(self, entry: Entry, judgement: SuspicionOutcome) -> None:
