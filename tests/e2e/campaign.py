@@ -1,26 +1,21 @@
-"""Rounds of kills, freezes, full disks and dead hosts on a lab, and what an outside oracle says of the story.
+"""Rounds of kills, freezes, full disks and dead hosts on a lab.
 
-`run` does one thing after the other to a running lab while two others write down what they see: the prober
-(truth_prober.py) what works, the reader what Homeostat shows. `judge` compares the three: nothing shown *up*
-that is dead for longer than the detection interval, nothing *cleared* before it works, no key lost or sent
-twice with another meaning, and each outage's bounds hold the prober's.
+`Campaign.run` does one thing after the other to a running lab while two others write down what they see: the
+prober (truth_prober.py) what works, the reader what Homeostat shows. What the three amount to is judged
+afterwards, in campaign_judge.py.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +27,6 @@ from homeostat.kernel.processes import Identity, is_alive, send_signal
 from homeostat.lab.plan import HOSTS, RESOURCES, StateDirectory
 from homeostat.lab.power import switch_off, switch_on
 
-NANO = 1_000_000_000
-FOR_EVER_NS = 2**63
 LOOK_S = 0.25
 WEIGHTS: Mapping[str, int] = {
     "service killed": 34,
@@ -55,9 +48,12 @@ WEIGHTS: Mapping[str, int] = {
 """Two hundred rounds; 38 of them end with the return of a host."""
 
 
-def plan(rounds: int, seed: int) -> list[str]:
-    """Which kinds of rounds, in which order; `rounds` of them in the proportion of WEIGHTS."""
-    whole = [kind for kind, weight in WEIGHTS.items() for _ in range(weight)]
+def plan(rounds: int, seed: int, kinds: Collection[str] = ()) -> list[str]:
+    """Which kinds of rounds, in which order; `rounds` of them in the proportion of WEIGHTS, of these kinds
+    only if any is named."""
+    unknown = set(kinds) - WEIGHTS.keys()
+    assert not unknown, f"no such kinds of rounds: {sorted(unknown)}; there are {list(WEIGHTS)}"
+    whole = [kind for kind, weight in WEIGHTS.items() for _ in range(weight) if not kinds or kind in kinds]
     order = random.Random(seed)
     order.shuffle(whole)
     return [whole[at % len(whole)] for at in range(rounds)]
@@ -141,6 +137,7 @@ class Campaign:
             self.did.append({"round": number, "kind": kind, "at_ns": time.time_ns()})
             self.acts[kind]()
             eventually(self.settled, 120, f"round {number} ({kind}) is over: {self.did[-1]}")
+            self.did[-1]["over_ns"] = time.time_ns()
             print(
                 f"{number}/{len(kinds)} {kind} {time.monotonic() - began_s:.1f} s",
                 file=sys.stderr,
@@ -291,182 +288,16 @@ def _identity(path: Path) -> Identity | None:
 
 @contextmanager
 def prober(state: Path, log: Path) -> Iterator[None]:
-    """The independent prober beside a lab."""
+    """The independent prober beside a lab, from when it has seen all of it."""
     argv = [sys.executable, str(Path(__file__).with_name("truth_prober.py")), str(state), str(log)]
     process = subprocess.Popen(argv)
+
+    def has_begun() -> bool:
+        return log.exists() and log.read_text().count("resource") >= len(RESOURCES)
+
     try:
+        eventually(has_begun, 30, "the prober has looked at everything")
         yield
     finally:
         process.terminate()
         process.wait(10)
-
-
-@dataclass(frozen=True)
-class TrueOutage:
-    """From `died` to `back`, each as the earliest and the latest moment that it can have been (wall, ns)."""
-
-    died: tuple[int, int]
-    back: tuple[int, int]
-
-    @property
-    def bounds_ms(self) -> tuple[float, float]:
-        return max(0, self.back[0] - self.died[1]) / 1e6, (self.back[1] - self.died[0]) / 1e6
-
-
-def true_outages(log: Path) -> dict[str, list[TrueOutage]]:
-    """What the prober saw of each resource; one that has not ended goes on for ever."""
-    found: dict[str, list[TrueOutage]] = defaultdict(list)
-    died: dict[str, tuple[int, int]] = {}
-    for line in map(json.loads, log.read_text().splitlines()):
-        if "works" not in line:
-            continue
-        name, moment = line["resource"], (line["old_ns"][0], line["new_ns"][1])
-        if not line["works"]:
-            died[name] = moment
-        elif name in died:
-            found[name].append(TrueOutage(died.pop(name), moment))
-    for name, since in died.items():
-        found[name].append(TrueOutage(since, (FOR_EVER_NS, FOR_EVER_NS)))
-    return found
-
-
-def unseen(log: Path) -> dict[str, list[tuple[int, int]]]:
-    """Where the prober was late: nothing is known of a resource there."""
-    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for line in map(json.loads, log.read_text().splitlines()):
-        if "gap_ns" in line:
-            found[line["resource"]].append(tuple(line["gap_ns"]))
-    return found
-
-
-@dataclass
-class Judgement:
-    """`wrong` is what breaks a promise; `figures` what is said in the report."""
-
-    wrong: list[str] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-
-
-def judge(lab: Lab, reader: Reader, log: Path, detection_s: float) -> Judgement:
-    """Compare what was shown and told with what was true."""
-    found = Judgement()
-    truth = true_outages(log)
-    _shown_up(found, reader, truth, detection_s)
-    _told(found, lab, truth)
-    _bounds(found, lab, truth, unseen(log))
-    return found
-
-
-def _shown_up(
-    found: Judgement, reader: Reader, truth: Mapping[str, list[TrueOutage]], detection_s: float
-) -> None:
-    longest: dict[str, float] = {}
-    for asked_ns, answered_ns, rows in reader.shown:
-        for name, state in rows.items():
-            if state != "up":
-                continue
-            for outage in truth.get(name, ()):
-                if outage.died[1] < asked_ns and answered_ns < outage.back[0]:
-                    since_s = (asked_ns - outage.died[1]) / 1e9
-                    key = f"{name} dead at {outage.died[1]}"
-                    longest[key] = max(since_s, longest.get(key, 0.0))
-    found.figures["looks"] = len(reader.shown)
-    found.figures["longest shown up while dead, s"] = round(max(longest.values(), default=0.0), 2)
-    found.wrong += [
-        f"{key}: shown up {since_s:.1f} s later" for key, since_s in longest.items() if since_s > detection_s
-    ]
-
-
-def _told(found: Judgement, lab: Lab, truth: Mapping[str, list[TrueOutage]]) -> None:
-    """Nothing is told as right while it does not work; each key has one meaning, each fault one beginning."""
-    meaning: dict[str, str] = {}
-    order: dict[tuple[str, str], list[str]] = defaultdict(list)
-    at_home = {f"node/{each.host}": str(each.id) for each in RESOURCES if not each.movable}
-    for line in (lab.directory / "heard.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        if entry["status"] != 200:
-            found.wrong.append(f"refused: {entry}")
-            continue
-        body = entry["body"]
-        key, fault = body["notice"], body["fault"]
-        said = f"{fault['id']} {body['transition']}"
-        if meaning.setdefault(key, said) != said:
-            found.wrong.append(f"key {key} says {meaning[key]} and {said}")
-        order[key.split(":")[0], fault["id"]].append(body["transition"])
-        if body["transition"] != "cleared" or fault["kind"] not in ("resource_down", "host_down"):
-            continue
-        name = at_home.get(fault["about"], fault["about"].removeprefix("resource/"))
-        # A host's is the moment of its return; that its service works again is what the telling says.
-        is_host = fault["kind"] == "host_down"
-        at_ns = entry["received_at_ns"] if is_host else _moment(fault["cleared_at"])
-        for outage in truth.get(name, ()):
-            if outage.died[1] < at_ns - is_host * NANO and at_ns < outage.back[0]:
-                late_s = (outage.back[0] - at_ns) / 1e9
-                found.wrong.append(f"{name}: {fault['kind']} {said}, {late_s:.3f} s before it works")
-    for (subscription, fault_id), transitions in order.items():
-        once = list(dict.fromkeys(transitions))  # a key may come again
-        if once[0] not in ("raised", "superseded") or "cleared" in once[:-1]:
-            found.wrong.append(f"{subscription}: fault {fault_id} told {transitions}")
-        if once[-1] == "raised":
-            found.wrong.append(f"{subscription}: the end of fault {fault_id} was never told")
-    found.figures["notices"] = sum(map(len, order.values()))
-
-
-def _moment(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * NANO)
-
-
-def all_faults(lab: Lab) -> list[dict[str, Any]]:
-    """The faults of the lab, newest first; a thousand, which is more than a campaign makes."""
-    items: list[dict[str, Any]] = lab.client.call("GET", "/faults", limit="1000")["items"]
-    return items
-
-
-def _said(lab: Lab) -> Iterator[tuple[str, str, int, float | None, float | None]]:
-    """Fault, resource, when it began (wall, ns) and bounds of each outage that Homeostat speaks of."""
-    for fault in all_faults(lab):
-        raised_ns = _moment(fault["raised_at"])
-        if fault["about"].startswith("resource/") and fault["state"] == "cleared":
-            name = fault["about"].removeprefix("resource/")
-            yield fault["id"], name, raised_ns, fault["outage_lower_ms"], fault["outage_upper_ms"]
-        for each in fault["affected"]:
-            if (back := each["recovered"]) is not None:
-                name = each["subject"].removeprefix("resource/")
-                yield fault["id"], name, raised_ns, back["outage_lower_ms"], back["outage_upper_ms"]
-
-
-def _bounds(
-    found: Judgement,
-    lab: Lab,
-    truth: Mapping[str, list[TrueOutage]],
-    gaps: Mapping[str, list[tuple[int, int]]],
-) -> None:
-    """Each outage with bounds holds the truth of the prober."""
-    counts: Counter[str] = Counter({"outages compared": 0, "bounds held": 0})
-    for fault, name, raised_ns, lower_ms, upper_ms in _said(lab):
-        if lower_ms is None and upper_ms is None:
-            counts["outages without bounds"] += 1
-            continue
-        near = [
-            each for each in truth.get(name, ()) if each.died[0] - NANO <= raised_ns <= each.back[1] + NANO
-        ]
-        if len(near) != 1 or any(a < near[0].back[1] and near[0].died[0] < b for a, b in gaps.get(name, ())):
-            counts["outages that the prober cannot tell apart"] += 1
-            continue
-        counts["outages compared"] += 1
-        counts["of them without an upper bound"] += upper_ms is None
-        low, high = near[0].bounds_ms
-        if (lower_ms or 0.0) <= high and (upper_ms is None or low <= upper_ms):
-            counts["bounds held"] += 1
-        else:
-            print(f"{fault} {name}: said [{lower_ms}, {upper_ms}], is [{low:.0f}, {high:.0f}]", flush=True)
-    found.figures |= counts
-    compared, held = counts["outages compared"], counts["bounds held"]
-    if not compared or held < 0.99 * compared:
-        found.wrong.append(f"{compared - held} of {compared} outages are not within their bounds")
-    if counts["of them without an upper bound"] > compared / 3:
-        found.wrong.append("most outages have no upper bound: nothing is compared")
-
-
-ROUNDS = int(os.environ.get("ROUNDS", "14"))
-"""Of a test run; the whole campaign has 200."""

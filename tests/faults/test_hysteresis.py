@@ -1,5 +1,7 @@
 """When a fault begins, goes on and ends."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,7 @@ def a_fault(state: FaultState, up_mono_ns: int | None = None) -> Fault:
 
 
 OPEN = a_fault(FaultState.OPEN)
+OF_AGENT = replace(OPEN, kind=FaultKind.AGENT_LOST)
 CLEARING = a_fault(FaultState.CLEARING, up_mono_ns=10 * SECOND)
 
 
@@ -48,13 +51,16 @@ CLEARING = a_fault(FaultState.CLEARING, up_mono_ns=10 * SECOND)
         (OPEN, ResourceState.UP, 5, FaultEffect.HOLD),
         (OPEN, ResourceState.STARTING, 5, FaultEffect.KEEP),
         (OPEN, ResourceState.UNKNOWN, 5, FaultEffect.KEEP),
-        (OPEN, ResourceState.STOPPED, 5, FaultEffect.WITHDRAW),
+        (OPEN, ResourceState.STOPPED, 5, FaultEffect.KEEP),
+        (OF_AGENT, ResourceState.STOPPED, 5, FaultEffect.WITHDRAW),
         (CLEARING, ResourceState.UP, 11 * SECOND, FaultEffect.KEEP),
         (CLEARING, ResourceState.DOWN, 10 * SECOND + 1, FaultEffect.REOPEN),
         (CLEARING, ResourceState.DOWN, 10 * SECOND + SECOND // 2, FaultEffect.CLEAR_AND_RAISE),
         (CLEARING, ResourceState.DOWN, 1 * SECOND, FaultEffect.CLEAR_AND_RAISE),
         (CLEARING, ResourceState.DOWN, None, FaultEffect.REOPEN),
-        (CLEARING, ResourceState.STOPPED, 11 * SECOND, FaultEffect.WITHDRAW),
+        (CLEARING, ResourceState.STOPPED, 10 * SECOND + 1, FaultEffect.REOPEN),
+        (CLEARING, ResourceState.STOPPED, None, FaultEffect.REOPEN),
+        (CLEARING, ResourceState.STOPPED, 11 * SECOND, FaultEffect.CLEAR),
     ],
 )
 def test_each_level_has_one_meaning(
@@ -83,8 +89,6 @@ def test_unknown_and_starting_never_raise_and_only_wrong_levels_do(
 def test_a_fault_is_over_when_it_held_long_enough(
     state: FaultState, hold_until_ns: int | None, now_ns: int, over: bool
 ) -> None:
-    from dataclasses import replace
-
     assert is_over(replace(a_fault(state), hold_until_ns=hold_until_ns), now_ns) is over
 
 

@@ -228,11 +228,32 @@ def test_an_outage_has_its_length_exactly_when_one_boot_saw_both_ends(
     assert cleared.fault.outage_ms == (None if boot else pytest.approx(back_s * 1000))
 
 
-def test_stopped_on_purpose_ends_the_fault() -> None:
+def test_what_failed_and_is_stopped_on_purpose_is_not_told_as_right_before_it_works() -> None:
+    """A node process that is restarted in order stops what it runs: 5 of 150 rounds told that as cleared."""
     world = IngestState()
     see(world, ResourceState.DOWN, 1, 1.0)
-    stopped = see(world, ResourceState.STOPPED, 2, 2.0)
-    assert [telling.transition for telling in stopped.tellings] == ["cleared"]
+    assert not see(world, ResourceState.STOPPED, 2, 2.0).tellings
+    assert not tick(world, 9.0).tellings
+    see(world, ResourceState.UP, 3, 10.0)
+    (cleared,) = tick(world, 11.0).tellings
+    assert (cleared.transition, cleared.fault.cleared_ns) == ("cleared", wall(10.0))
+
+
+def test_what_came_right_and_is_stopped_before_it_was_so_for_long_is_still_wrong() -> None:
+    world = IngestState()
+    see(world, ResourceState.DOWN, 1, 1.0)
+    see(world, ResourceState.UP, 2, 2.0)
+    assert not see(world, ResourceState.STOPPED, 3, 2.1).tellings
+    assert not tick(world, 9.0).tellings
+    assert world.faults
+
+
+def test_what_was_right_for_long_enough_and_is_stopped_has_its_end() -> None:
+    world = IngestState()
+    see(world, ResourceState.DOWN, 1, 1.0)
+    see(world, ResourceState.UP, 2, 2.0)
+    (cleared,) = see(world, ResourceState.STOPPED, 3, 4.0).tellings
+    assert (cleared.transition, cleared.fault.cleared_ns) == ("cleared", wall(2.0))
     assert not world.faults
 
 

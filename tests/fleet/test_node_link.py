@@ -26,6 +26,7 @@ from homeostat.contracts.wire import (
     encode,
 )
 from homeostat.kernel.bus import Bus, BusSettings
+from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.loops import Task, run_tasks
 from homeostat.node.link import IN_FLIGHT_MAX, LinkSettings, NodeLink, batches
 from homeostat.node.observations import ObservationStore
@@ -121,6 +122,17 @@ async def test_heartbeats_come_at_once_and_say_what_the_store_says(nats: NatsSer
         last = ends.server.heartbeats[-1]
         assert (last.boot, last.digest) == (ends.store.boot, ends.store.digest())
         assert {beat.incarnation for beat in ends.server.heartbeats} == {ends.link.incarnation}
+
+
+async def test_a_heartbeat_says_when_all_was_looked_at_last(nats: NatsServer, tmp_path: Path) -> None:
+    async with running(nats, tmp_path) as ends:
+        before_ns = SystemClock().mono_ns()
+        ends.link.looked(True, 77)
+        ends.link.looked(False)
+        await eventually(lambda: bool(ends.server.heartbeats) and not ends.server.heartbeats[-1].looked)
+        beat = ends.server.heartbeats[-1]
+        assert before_ns <= beat.looked_mono_ns <= beat.sent_mono_ns <= SystemClock().mono_ns()
+        assert beat.seen_mono_ns == 77, "a runner that fell silent saw that much"
 
 
 async def test_without_an_answer_it_is_sent_again_in_order_and_less_often(

@@ -35,7 +35,7 @@ async def runner(folder: Path, **runner_settings: Any) -> AsyncIterator[tuple[Ro
     store, looks = ObservationStore(folder / "observations.db"), [False]
     role = RoleProcess(
         RoleCommand("runner", argv, 5.0),
-        RunnerProtocol(store, lambda _: None, looks.append, silent_s=2.5),
+        RunnerProtocol(store, lambda _: None, lambda looked, _: looks.append(looked), silent_s=2.5),
     )
     task = asyncio.create_task(role.run())
     try:

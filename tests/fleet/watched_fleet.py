@@ -30,8 +30,8 @@ class Link:
     async def subscribe(self, pattern: str, hear: OnMessage) -> None:
         self._heard[pattern] = hear
 
-    def beat(self, host: HostId, incarnation: str = "i1") -> None:
-        body = encode(Heartbeat(host, "b1", incarnation, 0, digest({})))
+    def beat(self, host: HostId, incarnation: str = "i1", **said: Any) -> None:
+        body = encode(Heartbeat(host, "b1", incarnation, 0, digest({}), **said))
         self._heard["node.*.heartbeat"](Subjects(host).heartbeat, body)
 
     def goodbye(self, host: HostId, incarnation: str = "i1") -> None:

@@ -71,7 +71,7 @@ def test_the_command_survives_a_shell_and_says_where_the_service_listens() -> No
     assert command[:3] == ["/opt/my python/bin/python", "-m", "homeostat.lab.service"]
     assert command[command.index("--port") + 1] == str(PREFERRED_PORTS["web-n1"])
     assert command[command.index("--ready-file") + 1] == resource["parameters"]["ready_file"]
-    assert resource["operations"]["monitor"] == {"timeout_s": 10, "interval_s": 5}
+    assert resource["operations"]["monitor"] == {"timeout_s": 10, "interval_s": 2}
     assert all(isinstance(value, str) for value in resource["parameters"].values())
 
 

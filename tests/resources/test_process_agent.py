@@ -115,6 +115,19 @@ def test_death_is_not_running(instance: Instance) -> None:
     assert instance.does("monitor") == 0
 
 
+def test_what_a_signal_stopped_is_an_error_until_it_goes_on(instance: Instance) -> None:
+    instance.does("start")
+    send_signal(instance.process, signal.SIGSTOP)
+    eventually(lambda: instance.does("monitor") == 1, "an error")
+    assert "is stopped by a signal" in instance.ran("monitor").stderr
+    send_signal(instance.process, signal.SIGCONT)
+    eventually(lambda: instance.does("monitor") == 0, "it runs")
+    stopped = instance.process
+    send_signal(stopped, signal.SIGSTOP)
+    assert instance.does("stop") == 0
+    assert not is_alive(stopped)
+
+
 def test_a_zombie_is_not_running(instance: Instance, child: subprocess.Popen[bytes]) -> None:
     identity = identify(child.pid)
     assert identity is not None

@@ -77,10 +77,13 @@ class Recalled:
 @checked(frozen=True, slots=True, config=_STRICT)
 class Looked:
     """Role to node, at once and every LOOKED_EVERY_S: whether every resource has been looked at since this
-    role process began, and what was found is reported. `number` is that of its last report before this."""
+    role process began, and what was found is reported. `number` is that of its last report before this.
+
+    `seen_mono_ns` (CLOCK_BOOTTIME, 0: not known): every guest that is reported as up by now was so then."""
 
     number: int
     looked: bool
+    seen_mono_ns: int = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

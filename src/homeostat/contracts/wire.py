@@ -144,7 +144,7 @@ class Observations:
 
 @checked(frozen=True, slots=True, config=_STRICT)
 class Heartbeat:
-    """node.<host>.heartbeat: about 150 bytes, never journaled. One per node, none per guest.
+    """node.<host>.heartbeat: about 250 bytes, never journaled. One per node, none per guest.
 
     `incarnation` is new at every start of the node process; `first` as in Observations. `offers` is the
     digest of the guests that it could run, empty when there are none; `assigned` that of what it was told to
@@ -153,6 +153,10 @@ class Heartbeat:
     numbers that its disk never had; the server is to say how far it knows. `looked`: since this incarnation
     began, its runner has looked at everything that `digest` is of, and still does; else a state may be old.
     None: a node that does not say.
+
+    The rest are times of the node's CLOCK_BOOTTIME, 0: not known. `sent_mono_ns` is now; `looked_mono_ns`
+    when its runner last said that it looks at everything, `seen_mono_ns` the last moment at which that had
+    seen all of its guests that `digest` has as up: what died before it, the node has been told.
     """
 
     host: Annotated[HostId, _NAME]
@@ -166,6 +170,9 @@ class Heartbeat:
     store: Text = ""
     asks: bool = False
     looked: bool | None = None
+    sent_mono_ns: Number = 0
+    looked_mono_ns: Number = 0
+    seen_mono_ns: Number = 0
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

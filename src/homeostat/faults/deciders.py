@@ -23,6 +23,7 @@ from homeostat.contracts.nouns import (
 )
 from homeostat.faults import hosts
 from homeostat.faults.inspection import on_drift, on_tick, on_transition
+from homeostat.faults.lifecycle import clear_fault
 from homeostat.faults.model import as_taken_over, prepare_affected
 from homeostat.faults.node_claims import NodeClaims
 from homeostat.faults.node_store import on_store, remember_full_stores, store_changed
@@ -34,6 +35,7 @@ from homeostat.fleet.settings import NodeOwners
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Death
 from homeostat.ingest.entry import Decide, Decision, IngestState, Moment
+from homeostat.ingest.watches import AgentLife
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 from homeostat.kernel.journal import NewEvent, RowChange
@@ -295,7 +297,11 @@ def _drift(host: HostId, boot: str, level: wire.ResourceStatus, state: IngestSta
 
 def _removed(host: HostId, boot: str, row: Resource, state: IngestState, now: Moment) -> Decision:
     level = row.to_level(ResourceState.STOPPED, REMOVED_REASON, now.wall_ns)
-    return on_drift(state, host, boot, level, (now.base, now.clear_after_s))
+    decision = on_drift(state, host, boot, level, (now.base, now.clear_after_s))
+    fault = decision.fault_about(resource_subject(row.id), state)
+    if fault is not None:  # nobody will ever say that it is right
+        clear_fault(decision, fault, REMOVED_REASON, now.wall_ns)
+    return decision
 
 
 def _of_its_store(state: IngestState, beat: wire.Heartbeat) -> Iterator[Decide]:
@@ -305,8 +311,7 @@ def _of_its_store(state: IngestState, beat: wire.Heartbeat) -> Iterator[Decide]:
     in_step = (beat.boot, beat.seq, beat.digest) == told
     topology.hear_store(beat.host, beat.store, untold=not in_step)
     if in_step and beat.looked is not False:
-        life = state.lives.get(beat.host)
-        yield partial(_reported, beat.host, None if life is None else life.last_ns)
+        yield partial(_reported, beat.host, state.lives.get(beat.host))
     if concerns_runner(state, beat):
         yield lambda state, now: on_runner(state, beat, now)
     if store_changed(state, beat):
@@ -315,9 +320,11 @@ def _of_its_store(state: IngestState, beat: wire.Heartbeat) -> Iterator[Decide]:
         yield partial(_acknowledged, beat.host, node.boot, node.acked_seq)
 
 
-def _reported(host: HostId, heard_ns: int | None, state: IngestState, now: Moment) -> Decision:
+def _reported(host: HostId, life: AgentLife | None, state: IngestState, now: Moment) -> Decision:
     """Its node has looked at everything, and knows what we know."""
-    state.reported[host] = now.mono_ns if heard_ns is None else heard_ns
+    state.reported[host] = now.mono_ns if life is None else life.last_ns
+    if life is not None and life.seen_ns is not None:
+        state.seen_ns[host] = life.seen_ns
     return Decision(now.base)
 
 

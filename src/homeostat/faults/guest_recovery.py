@@ -5,7 +5,7 @@ The fault of the host goes on for administrators; its tenants hear `recovered` w
 were moved are up, or `recovered_wait_s` after the first of them was: one that never comes back does not hide
 the others, and whoever comes later is told the next time. A guest counts while it is up on another host and
 has no fault of its own; one that is placed nowhere is never told as back. It is looked at by level, so that
-the next leader goes on where the last one ended; only then nobody knows when a guest was seen wrong last.
+the next leader goes on where the last one ended; only then nobody knows the bounds of the outages.
 
 `Fault.restored` is the text of what was told, `{"guest-1": ["n3", at_ns, lower_ms, upper_ms, "blue", part]}`,
 and never changes for a guest that is in it: a notice rendered again must be the same.
@@ -23,16 +23,18 @@ from homeostat.contracts.events.faults import GuestRecovered
 from homeostat.contracts.faults import Fault
 from homeostat.contracts.nouns import (
     INFRASTRUCTURE,
+    FaultId,
     HostId,
     Owner,
     ResourceId,
     ResourceState,
     resource_subject,
 )
+from homeostat.contracts.wire import ResourceTransition
 from homeostat.faults import model
 from homeostat.fleet.model import Resource
 from homeostat.ingest.entry import Decision, IngestState, PendingNotice
-from homeostat.ingest.watches import GuestWatch
+from homeostat.ingest.watches import GuestMoments, GuestWatch
 from homeostat.kernel.journal import NewEvent
 from homeostat.notices.model import RestoredGuest
 
@@ -53,6 +55,40 @@ def _encode(known: str, more: dict[str, RestoredGuest]) -> str:
     return orjson.dumps({**orjson.loads(known), **rows}, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def note_guest(
+    world: IngestState, row: Resource, was: ResourceState | None, seen: tuple[ResourceTransition, int]
+) -> None:
+    """A node reports the state of a guest. `seen`: the report, and the latest that it can have been made."""
+    transition, server_ns = seen
+    if not transition.mono_ns:
+        world.guests.pop(row.id, None)  # it was so before somebody looked, and nobody knows since when
+        return
+    life = world.lives.get(row.host)
+    offset_ns = server_ns - transition.mono_ns
+    if life is not None and life.offset_ns is not None:
+        offset_ns = min(offset_ns, life.offset_ns)
+    before_ns = transition.before_mono_ns + offset_ns if transition.before_mono_ns else None
+    known = world.guests.get(row.id, GuestMoments())
+    world.guests[row.id] = known.after(row.state, was, (server_ns, before_ns))
+
+
+def watch_guests(world: IngestState, fault: FaultId, host: HostId) -> None:
+    """The host of this fault is dead: remember when each of its guests was last right.
+
+    Its address may outlive them, and some may have gone wrong before. One that is up in the rows was so when
+    its node's runner had last seen it; that it was told since would have changed the row.
+    """
+    watch = world.watched_guests.setdefault(fault, GuestWatch())
+    for row in world.topology.on_host(host):
+        if not row.generation:
+            continue
+        is_up = row.state is ResourceState.UP
+        good_ns = world.seen_ns.get(host) if is_up else world.guests.get(row.id, GuestMoments()).good_ns
+        if good_ns is not None:
+            watch.good_ns[row.id] = good_ns
+    world.seen_ns.pop(host, None)
+
+
 def look_at_guests(
     world: IngestState, decision: Decision, fault: Fault, now: tuple[int, int], wait_s: float
 ) -> Fault:
@@ -61,6 +97,9 @@ def look_at_guests(
     `now` is the server's wall and monotonic clock. Returns the fault as it is then.
     """
     watch = world.watched_guests.setdefault(fault.id, GuestWatch())
+    node = world.topology.nodes.get(HostId(fault.host))
+    if watch.fenced_ns is None and node is not None and node.fenced:
+        watch.fenced_ns = now[1]
     if watch.looked == world.guest_changes and not watch.up:
         return fault
     if watch.looked != world.guest_changes:
@@ -110,7 +149,7 @@ def _tell(
     back: dict[str, RestoredGuest] = {}
     for name in names:
         since_ns, up_ns = watch.up.pop(name)
-        bounds = _bounds(fault, watch.moved_ns.get(name), up_ns)
+        bounds = _bounds(watch, name, world.guests.get(name, GuestMoments()), up_ns)
         row = rows[name]
         back[name] = RestoredGuest(row.host, since_ns, bounds.lower_ms, bounds.upper_ms, project, part)
         event = GuestRecovered(
@@ -125,8 +164,18 @@ def _tell(
     return fault
 
 
-def _bounds(fault: Fault, moved_ns: int | None, up_ns: int) -> model.OutageBounds:
-    """By the server's clock: what is moved is not up, and what is reported up was so by then."""
-    if fault.raised_mono_ns is None:
-        return model.UNKNOWN_OUTAGE
-    return model.bounds_between((fault.good_mono_ns, fault.raised_mono_ns), (moved_ns, up_ns))
+def _bounds(watch: GuestWatch, name: ResourceId, seen: GuestMoments, up_ns: int) -> model.OutageBounds:
+    """By the server's clock, from what was seen of this guest.
+
+    It may have run on after nothing was heard of its host: it was certainly gone when that was fenced, and
+    until it was started elsewhere, which is after it was assigned there.
+    """
+    good_ns, moved_ns = watch.good_ns.get(name), watch.moved_ns.get(name)
+    back_ns = up_ns if seen.back_ns is None else min(up_ns, seen.back_ns)
+    gone_ns = min((each for each in (watch.fenced_ns, moved_ns) if each is not None), default=None)
+    if gone_ns is None:
+        if good_ns is None:
+            return model.UNKNOWN_OUTAGE
+        gone_ns = back_ns
+    wrong_ns = max((each for each in (moved_ns, seen.bad_ns) if each is not None), default=None)
+    return model.bounds_between((good_ns, gone_ns), (wrong_ns, back_ns))

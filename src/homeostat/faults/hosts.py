@@ -30,6 +30,7 @@ from homeostat.contracts.nouns import (
     witness_subject,
 )
 from homeostat.contracts.wire import Goodbye, Heartbeat
+from homeostat.faults.guest_recovery import watch_guests
 from homeostat.faults.inspection import update_fault
 from homeostat.faults.lifecycle import Observed, new_fault, raise_fault, supersede_fault
 from homeostat.faults.model import encode_affected, superseded
@@ -81,9 +82,12 @@ def on_host_down(world: IngestState, host: HostId, death: Death, now: Moment) ->
     world.reported.pop(host, None)
     seen = replace(seen, cause=cause, decided_ns=now.wall_ns)
     if goes_on:  # it would have been cleared by now if all had been right there
+        assert fault is not None
+        watch_guests(world, fault.id, host)
         update_fault(world, decision, now.clear_after_s, seen)
         return decision
     by = new_fault(seen, cause)
+    watch_guests(world, by.id, host)
     smaller = tuple(superseded(host, world.topology.ids_on(host), world.faults))
     for each in smaller:
         supersede_fault(decision, each, by, now.wall_ns)
@@ -105,6 +109,7 @@ def on_host_back(world: IngestState, beat: Heartbeat, now: Moment) -> Decision:
     because = None if fault is None else fault.raised_seq
     cause = decision.add(NewEvent(event, node_subject(beat.host), now.wall_ns, ORIGIN, trace, because))
     world.reported.pop(beat.host, None)  # what its rows say is of before
+    world.seen_ns.pop(beat.host, None)
     alive = replace(node, incarnation=beat.incarnation, agent=AgentState.PRESENT)
     decision.nodes.append(unfenced(replace(alive, down_ns=None)))
     up = observed_dead(world.topology, beat.host, Death(reason, now.wall_ns, now.mono_ns), cause)

@@ -22,7 +22,7 @@ from homeostat.contracts.nouns import (
 )
 from homeostat.contracts.wire import Finish, ResourceStatus, ResourceTransition
 from homeostat.faults import model
-from homeostat.faults.guest_recovery import look_at_guests
+from homeostat.faults.guest_recovery import look_at_guests, note_guest
 from homeostat.faults.lifecycle import (
     Observed,
     clear_fault,
@@ -70,6 +70,8 @@ def on_transition(
     if before is not None and before.generation > row.generation:  # fixed to its host from now on
         row = replace(row, generation=before.generation)
     decision.resources.append(row)
+    if row.generation:
+        note_guest(world, row, None if before is None else before.state, (transition, server_ns))
     fault = world.faults.get(resource_subject(level.resource))
     mono_ns = transition.mono_ns or None
     patience_s = _patience_s(world, fault, clear_after_s)
@@ -226,7 +228,8 @@ def update_fault(world: IngestState, decision: Decision, clear_after_s: float, s
             held = hold_fault(fault, seen, 0) if fault.up_ns is None else fault
             clear_fault(decision, held, verdict.value, seen.at_ns)
         case model.FaultEffect.CLEAR:
-            raise AssertionError("only a tick clears")
+            assert fault is not None
+            clear_fault(decision, fault, verdict.value, fault.up_ns or seen.at_ns)
         case _:
             assert_never(verdict)
 

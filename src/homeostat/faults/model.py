@@ -101,6 +101,8 @@ class FaultEffect(Enum):
     CLEAR = "up and stable again"
     CLEAR_AND_RAISE = "it was up and stable, then failed again: a new fault"
     WITHDRAW = "it was stopped on purpose"
+    """Only of a node process. What failed and was stopped before it was right again still does not work: to
+    its consumers the end of its fault would be an all-clear."""
 
 
 def effect_of(
@@ -119,7 +121,7 @@ def effect_of(
                 return FaultEffect.NOTHING
             return FaultEffect.HOLD if fault.state is FaultState.OPEN else FaultEffect.KEEP
         case nouns.ResourceState.STOPPED:
-            return FaultEffect.NOTHING if fault is None else FaultEffect.WITHDRAW
+            return _stopped(fault, mono_ns, clear_after_s)
         case nouns.ResourceState.STARTING | nouns.ResourceState.UNKNOWN:
             return FaultEffect.NOTHING if fault is None else FaultEffect.KEEP
 
@@ -129,13 +131,30 @@ def _wrong(fault: Fault | None, mono_ns: int | None, clear_after_s: float) -> Fa
         return FaultEffect.RAISE
     if fault.state is FaultState.OPEN:
         return FaultEffect.KEEP
-    if fault.kind is nouns.FaultKind.HOST_DOWN or mono_ns is None or fault.up_mono_ns is None:
+    if fault.kind is nouns.FaultKind.HOST_DOWN:
         return FaultEffect.REOPEN  # a host is right when what runs there is, and then a tick has cleared it
+    was_stable = _was_right_for(fault, mono_ns, clear_after_s)
+    return FaultEffect.CLEAR_AND_RAISE if was_stable else FaultEffect.REOPEN
+
+
+def _stopped(fault: Fault | None, mono_ns: int | None, clear_after_s: float) -> FaultEffect:
+    """It was stopped on purpose, which makes nothing right."""
+    if fault is None:
+        return FaultEffect.NOTHING
+    if fault.kind is not nouns.FaultKind.RESOURCE_DOWN:
+        return FaultEffect.WITHDRAW
+    if fault.state is FaultState.OPEN:
+        return FaultEffect.KEEP
+    return FaultEffect.CLEAR if _was_right_for(fault, mono_ns, clear_after_s) else FaultEffect.REOPEN
+
+
+def _was_right_for(fault: Fault, mono_ns: int | None, seconds: float) -> bool:
+    """Whether a clearing fault's subject was right for so long before this moment, as far as is known."""
+    if mono_ns is None or fault.up_mono_ns is None:
+        return False
     right_for_s = (mono_ns - fault.up_mono_ns) / 1e9
     # A negative span means that the machine was booted in between: its clock began anew.
-    if right_for_s < 0 or right_for_s >= clear_after_s:
-        return FaultEffect.CLEAR_AND_RAISE
-    return FaultEffect.REOPEN
+    return right_for_s < 0 or right_for_s >= seconds
 
 
 class OutageBounds(NamedTuple):

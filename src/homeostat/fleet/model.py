@@ -159,7 +159,7 @@ class Topology:
     nothing is heard: what was last seen there may be over; of the `expected` nodes, that did not stop in
     order, some are `heard`. `full` says of nodes that cannot write their store why; `untold` are those of
     them that know something else than the rows. `unlooked` says of nodes whose runner does not look under
-    which incarnation and since when, `blind` are those for too long.
+    which incarnation and since when; `blind`: for so long that it is a fault; `unlooked_at`: too long.
     """
 
     nodes: dict[HostId, Node] = field(default_factory=dict)
@@ -175,6 +175,7 @@ class Topology:
     untold: set[HostId] = field(default_factory=set)
     unlooked: dict[HostId, tuple[str, int]] = field(default_factory=dict)
     blind: set[HostId] = field(default_factory=set)
+    unlooked_at: frozenset[HostId] = frozenset()
     _on_host: dict[HostId, dict[ResourceId, None]] = field(default_factory=dict)
     _digests: dict[HostId, str] = field(default_factory=dict)
     _assigned: dict[HostId, str] = field(default_factory=dict)
@@ -270,9 +271,8 @@ class Topology:
         rows: list[dict[HostId, Any]] = [self.nodes, self.offers, self.offered, self.full, self.unlooked]
         for each in (*rows, self._digests, self._assigned, self._running):
             each.pop(host, None)
-        self.untold.discard(host)
-        self.blind.discard(host)
-        self.unheard -= {host}
+        self.untold, self.blind = self.untold - {host}, self.blind - {host}
+        self.unheard, self.unlooked_at = self.unheard - {host}, self.unlooked_at - {host}
 
     def adopt(
         self, nodes: Iterable[Node] = (), resources: Iterable[Resource] = (), actions: Iterable[Action] = ()

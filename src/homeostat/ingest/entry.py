@@ -26,7 +26,7 @@ from homeostat.fleet.model import Action, Node, NodeClaim, Resource, SnapshotAss
 from homeostat.fleet.settings import FleetSettings
 from homeostat.fleet.store import action_finished, action_intended, node_change, resource_change
 from homeostat.fleet.suspicion import Death, Probed
-from homeostat.ingest.watches import AgentLife, GuestWatch
+from homeostat.ingest.watches import AgentLife, GuestMoments, GuestWatch
 from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
@@ -130,8 +130,9 @@ class IngestState:
     which generation, on the server's monotonic clock. `claims` are what nodes say and what is not taken,
     `claim_told_ns` when that was last written down of each, on the same clock.
     `reported` are hosts whose nodes have looked at everything that they have and said it, since they were
-    last found dead or returned. `lives` is when each node process was heard, `failed_ns` when an outside
-    probe of each host failed last, on the server's monotonic clock.
+    last found dead or returned; `seen_ns` is when each of those had last seen its guests that the rows have
+    as up, `guests` what is known of single ones. `lives` is when each node process was heard, `failed_ns`
+    when an outside probe of each host failed last, on the server's monotonic clock.
     """
 
     topology: Topology = field(default_factory=Topology)
@@ -145,6 +146,8 @@ class IngestState:
     reported: dict[HostId, int] = field(default_factory=dict)
     lives: Mapping[HostId, AgentLife] = field(default_factory=dict)
     failed_ns: dict[HostId, int] = field(default_factory=dict)
+    seen_ns: dict[HostId, int] = field(default_factory=dict)
+    guests: dict[ResourceId, GuestMoments] = field(default_factory=dict)
     guest_changes: int = 0
     watched_guests: dict[FaultId, GuestWatch] = field(default_factory=dict)
 
@@ -162,6 +165,7 @@ class IngestState:
             self.claim_told_ns.pop(host, None)
             self.reported.pop(host, None)
             self.failed_ns.pop(host, None)
+            self.seen_ns.pop(host, None)
         if decision.changed or decision.raised or any(row.generation for row in decision.resources):
             self.guest_changes += 1
         for fault in decision.raised:

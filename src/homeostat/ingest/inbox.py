@@ -24,6 +24,7 @@ from typing import TypeVar
 import structlog
 
 from homeostat.contracts.nouns import FaultKind, HostId
+from homeostat.contracts.roles import LOOKED_EVERY_S
 from homeostat.contracts.wire import Goodbye, Heartbeat, Observations, Snapshot, decode
 from homeostat.fleet.model import AgentState, Node, Topology
 from homeostat.fleet.suspicion import (
@@ -186,7 +187,7 @@ class Inbox:
         if beat is not None:
             self._beats[beat.host] = beat
             known, at_ns = self.lives.get(beat.host), self.at_ns[beat.host]
-            self.lives[beat.host] = AgentLife.heard(known, beat.incarnation, at_ns)
+            self.lives[beat.host] = AgentLife.heard(known, beat, at_ns)
 
     def _on_message(self, kind: type[Message], subject: str, body: bytes) -> None:
         message = self._checked(kind, subject, body)
@@ -348,6 +349,13 @@ class LivenessSweep:
         )
         expected = {node.host for node in expected_nodes(topology) if node.down_ns is None}
         topology.expected, topology.heard = len(expected), len(expected - topology.unheard)
+        unlooked_ns = silent_ns - round(LOOKED_EVERY_S * 1e9)
+        topology.unlooked_at = frozenset(
+            node.host
+            for node in living
+            if (life := self._hearing.lives.get(node.host)) is None  # other messages do not say
+            or (life.says_looked and (life.looked_ns is None or life.looked_ns < unlooked_ns))
+        )
 
     def _adopt(self, entry: Entry, judgement: SuspicionOutcome) -> None:
         """Write down who is newly lost or dead, and a doubt that lasts."""

@@ -310,6 +310,7 @@ class IngestLoop:
                 log.warning("the tables cannot be read", error=str(error))
                 await asyncio.sleep(RELOAD_PAUSE_S)
         world.topology.unheard = self.world.topology.unheard
+        world.topology.unlooked_at = self.world.topology.unlooked_at
         world.topology.expected, world.topology.heard = (
             self.world.topology.expected,
             self.world.topology.heard,

@@ -93,6 +93,7 @@ class NodeLink:
         self._refused_epoch: int | None = None
         self._offers = wire.candidates_digest(settings.offers)
         self._looked = True
+        self._looked_ns = self._seen_ns = 0
         self._given = (0, 0)
         self._heard_first: asyncio.TimerHandle | None = None
         self._on_assigned: list[Callable[[], None]] = []
@@ -111,8 +112,13 @@ class NodeLink:
         _log.debug("recorded", resource=transition.level.resource, seq=transition.level.seq)
         self._sends.set()
 
-    def looked(self, at_everything: bool) -> None:
-        """Whether the states in the store were all looked at since this node process began, and still are."""
+    def looked(self, at_everything: bool, seen_mono_ns: int = 0) -> None:
+        """Whether the states in the store were all looked at since this node process began, and still are.
+
+        `seen_mono_ns` as in `Looked`: the last moment at which every guest that is up there was so.
+        """
+        if at_everything:
+            self._looked_ns, self._seen_ns = self._clock.mono_ns(), seen_mono_ns
         if at_everything != self._looked:
             self._looked = at_everything
             self._beats.set()
@@ -152,6 +158,9 @@ class NodeLink:
                 seen.trouble,
                 seen.asks,
                 self._looked,
+                self._clock.mono_ns(),
+                self._looked_ns,
+                self._seen_ns,
             )
             await self._bus.publish(self._subjects.heartbeat, wire.encode(message))
             if not await _set_within(self._beats, wait_s):

@@ -35,11 +35,12 @@ class RunnerProtocol:
         self,
         store: ObservationStore,
         recorded: Callable[[ResourceTransition], None],
-        looked: Callable[[bool], None] = lambda _: None,
+        looked: Callable[[bool, int], None] = lambda *_: None,
         silent_s: float = SILENT_S,
     ) -> None:
         """`recorded` is called with every transition once it is on disk, `looked` with whether the runner has
-        looked at everything since it began, and still does: not when it is gone, or silent for `silent_s`."""
+        looked at everything since it began, and still does: not when it is gone, or silent for `silent_s`.
+        With it goes the moment at which all that was up was seen."""
         self._store, self._recorded, self._looked = store, recorded, looked
         self._silent_s, self._heard_s = silent_s, 0.0
         self._assigned = asyncio.Event()
@@ -47,7 +48,7 @@ class RunnerProtocol:
     @classmethod
     def on_link(cls, store: ObservationStore, link: NodeLink) -> RunnerProtocol:
         """Reports are sent to the server; what the server assigns is said to the role."""
-        link.looked(False)  # what the store remembers is of before, until its runner has looked
+        link.looked(False, 0)  # what the store remembers is of before, until its runner has looked
         protocol = cls(store, link.recorded, link.looked)
         link.on_assigned(protocol.assigned)
         return protocol
@@ -58,7 +59,7 @@ class RunnerProtocol:
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Recall, then record and answer report after report, until the role closes its output."""
-        self._looked(False)
+        self._looked(False, 0)
         for line in _recalled(self._store):
             await self._say(writer, line)
         beside = (
@@ -71,7 +72,7 @@ class RunnerProtocol:
             for each in beside:
                 each.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            self._looked(False)  # nobody looks before the next one has
+            self._looked(False, 0)  # nobody looks before the next one has
 
     async def _tell_assignments(self, writer: asyncio.StreamWriter) -> None:
         """What is to run here, at once and whenever it changes."""
@@ -90,7 +91,7 @@ class RunnerProtocol:
             await asyncio.sleep(self._silent_s / 5)
             was, silent = silent, loop.time() - self._heard_s > self._silent_s
             if silent:
-                self._looked(False)
+                self._looked(False, 0)
             if silent and not was:
                 _log.error(
                     "nothing is heard of the role; what it last saw may be over", wait_s=self._silent_s
@@ -112,7 +113,7 @@ class RunnerProtocol:
             except BadInput as error:
                 raise RoleProtocolError(str(error)) from None
             if isinstance(report, Looked):
-                self._looked(report.looked)
+                self._looked(report.looked, report.seen_mono_ns)
                 continue
             transition = await self._record(report)
             self._recorded(transition)

@@ -107,6 +107,7 @@ def shown_state(topology: Topology, row: Resource, health: ServerHealth) -> tupl
         return ShownState.UNKNOWN, f"nothing is heard of its host {row.host}; {before}"
     if row.host in topology.untold and row.state is not ResourceState.STOPPED:
         return ShownState.UNKNOWN, f"the store of its node on {row.host} is full; {before}"
-    if row.host in topology.blind and row.state is not ResourceState.STOPPED:
+    unseen = row.host in topology.blind or row.host in topology.unlooked_at
+    if unseen and row.state is not ResourceState.STOPPED:
         return ShownState.UNKNOWN, f"the runner of its host {row.host} does not look at it; {before}"
     return ShownState(row.state.value), row.reason

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
-from homeostat.contracts.roles import Report
+from homeostat.contracts.roles import LOOKED_EVERY_S, Report
 from homeostat.contracts.wire import (
     ResourceStatus,
     ResourceTransition,
@@ -205,6 +205,7 @@ class SimNodeProcess:
         movable = {ResourceId(each.id) for each in self._host.movable.resources}
         self._unseen = {*self._machine.services, *movable}
         self.link.looked(not self._unseen)
+        self._runner.append(asyncio.create_task(self._speak()))
         for resource in self._machine.services:
             runner = self._host.parts.of(SimRunner)(self._machine, resource, self._record)
             runner.looked = self._saw
@@ -217,6 +218,12 @@ class SimNodeProcess:
             guests = SimGuestRunner(self._machine, self._host.movable, node, made)
             self.link.on_assigned(guests.reassigned)
             self._runner += [asyncio.ensure_future(each) for each in guests.tasks()]
+
+    async def _speak(self) -> None:
+        """What `resources.node.pipe` says at intervals."""
+        while True:
+            await asyncio.sleep(LOOKED_EVERY_S)
+            self.link.looked(not self._unseen)
 
     def _saw(self, resource: ResourceId) -> None:
         """What `resources.node.pipe` and `node.runner_protocol` do with a look."""

@@ -103,6 +103,7 @@ async def _serve(node: NodeFile, scratch: Scratch) -> int:
     if recalled is None:
         return 0
     around = RunnerContext(node.runner, scratch, line, stop, SystemClock())
+    line.seen_ns = around.seen_ns
     listening = asyncio.create_task(line.listen(), name="listen")
     keeping = asyncio.create_task(_keep_all(around, recalled), name="keep all")
     pulses = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 from homeostat.contracts.nouns import Owner, ResourceId, ResourceKind, ResourceState
@@ -72,6 +72,8 @@ class NodePipe:
         self._reassigned = asyncio.Event()
         self._unseen: set[ResourceId] | None = None
         self._hears_looked = False
+        self.seen_ns: Callable[[], int] = lambda: 0
+        """What is said with `Looked`, when something else is known."""
 
     @classmethod
     async def on_stdio(cls) -> NodePipe:
@@ -138,7 +140,8 @@ class NodePipe:
     def _say_looked(self) -> None:
         if self._hears_looked:
             looked = self._unseen is not None and not self._unseen
-            self._writer.write(encode(Looked(self._numbered, looked)) + b"\n")
+            said = Looked(self._numbered, looked, self.seen_ns() if looked else 0)
+            self._writer.write(encode(said) + b"\n")
 
     async def listen(self) -> None:
         """Take in answers until the node closes the line."""

@@ -33,27 +33,32 @@ _PAUSE_MOST_S = 30.0
 
 PULSE_S = 0.1
 """Too large: the beginning of an outage is known less well. Too small: CPU."""
+SETTLE_TURNS = 5
+"""Turns of the event loop from the end of a watched process to its report: it is polled in the next one,
+its future, the wait on that and the task that waits have one each."""
 
 
 @dataclass(slots=True)
 class RunnerPulse:
-    """The last moments at which this process looked at all that it watches, on CLOCK_BOOTTIME.
+    """`seen_ns` is the last moment, on CLOCK_BOOTTIME, before which no watched process ended unnoticed.
 
-    The death of a watched process is seen by the next look of the event loop, however late that is. So it
-    lived at the last pulse but one: what ended before that would have been seen by the last.
+    An end is seen by the next turn of the event loop, however late that is, on a busy machine or after a
+    freeze. So a moment counts when the turns after it are over in which an earlier end is noted.
     """
 
-    earlier_ns: int = 0
-    latest_ns: int = 0
+    seen_ns: int = 0
 
-    def beat(self, now_ns: int) -> None:
-        """One more look."""
-        self.earlier_ns, self.latest_ns = self.latest_ns, now_ns
+    async def beat(self, clock: Clock) -> None:
+        """One more moment."""
+        now_ns = clock.mono_ns()
+        for _ in range(SETTLE_TURNS):
+            await asyncio.sleep(0)
+        self.seen_ns = now_ns
 
     async def run(self, clock: Clock) -> None:
         """For ever."""
         while True:
-            self.beat(clock.mono_ns())
+            await self.beat(clock)
             await asyncio.sleep(PULSE_S)
 
 
@@ -76,9 +81,13 @@ class SeenMoments:
             self.good_ns = began_ns
 
     def died(self, pulse: RunnerPulse) -> None:
-        """Its process ended while it was watched."""
-        if self.watched_ns and pulse.earlier_ns >= self.watched_ns:
-            self.good_ns = max(self.good_ns, pulse.earlier_ns)
+        """Its process ended while it was watched, and that was noticed just now. Once for each watch."""
+        self.good_ns, self.watched_ns = self.lived_ns(pulse), 0
+
+    def lived_ns(self, pulse: RunnerPulse) -> int:
+        """The last moment at which what was not seen wrong since was right."""
+        seen = pulse.seen_ns if self.watched_ns and pulse.seen_ns >= self.watched_ns else 0
+        return max(self.good_ns, seen)
 
     def before(self, state: ResourceState) -> int:
         """The last evidence against this state."""
@@ -101,6 +110,12 @@ class RunnerContext:
     stop: asyncio.Future[None]
     clock: Clock
     pulse: RunnerPulse = field(default_factory=RunnerPulse)
+    kept: set[SupervisedResource] = field(default_factory=set)
+
+    def seen_ns(self) -> int:
+        """The last moment at which every guest that is reported as up was certainly so; 0: not known."""
+        lived = (each.lived_ns for each in self.kept if each.is_guest_up)
+        return min(lived, default=self.pulse.seen_ns)
 
 
 def call_for(resource: ResourceSettings, settings: RunnerSettings, step: model.RunAction) -> AgentCall:
@@ -135,8 +150,25 @@ class SupervisedResource:
         self._seen_ns = (0, 0)
         self._moments = SeenMoments()
 
+    @property
+    def lived_ns(self) -> int:
+        """The last moment at which it was right, if it is reported as up."""
+        return self._moments.lived_ns(self._around.pulse)
+
+    @property
+    def is_guest_up(self) -> bool:
+        """Whether it may run elsewhere and is reported as up here."""
+        return bool(self._about.generation) and self._standing.level is ResourceState.UP
+
     async def keep(self, level: ResourceState | None, act: Intent | None) -> None:
         """Keep it until the node stops it. `level` and `act` are what the node's store remembers."""
+        self._around.kept.add(self)
+        try:
+            await self._keep(level, act)
+        finally:
+            self._around.kept.discard(self)
+
+    async def _keep(self, level: ResourceState | None, act: Intent | None) -> None:
         pause_s = 1.0
         while True:
             began_s = time.monotonic()
@@ -223,6 +255,8 @@ class SupervisedResource:
                 answer = _answer(ending.result())
                 self._moments.ended(step, began_ns, answer.answer)
                 return answer
+            if watch is not None and watch.ended.done():
+                self._moments.died(self._around.pulse)  # now: the action may take its time to end
             action.kill()
             await ending
         finally:
