@@ -26,6 +26,7 @@ from homeostat.contracts.nouns import HostId
 from homeostat.drills.component import COMPONENT as DRILLS
 from homeostat.faults.component import COMPONENT as FAULTS
 from homeostat.fleet.component import COMPONENT as FLEET
+from homeostat.leases.component import COMPONENT as LEASES
 from homeostat.notices.component import COMPONENT as NOTICES
 from homeostat.recovery.component import COMPONENT as RECOVERY
 from homeostat.resources.component import COMPONENT as RESOURCES
@@ -42,6 +43,7 @@ COMPONENTS: tuple[Component, ...] = (
     RESOURCES,
     DRILLS,
     FAULTS,
+    LEASES,
     NOTICES,
     RECOVERY,
 )

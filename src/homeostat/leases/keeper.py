@@ -1,0 +1,167 @@
+"""The service behind every request about leases: one decision after the other, each committed whole.
+
+It has the copy of the tables (`LeaseBook`) and is its only writer, so that no host is booked twice: what a
+decision read is what is in the tables when its result is written. A commit whose answer was lost makes the
+copy doubtful; it is read again before the next decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from homeostat.contracts.nouns import HostId
+from homeostat.kernel.clock import Clock
+from homeostat.kernel.database import DatabaseReader
+from homeostat.kernel.errors import BadInput
+from homeostat.kernel.journal import JournalAppender
+from homeostat.leases import reservable_hosts, store
+from homeostat.leases.book import LeaseBook, LeaseChange
+from homeostat.leases.booking import (
+    LeaseContext,
+    LeaseRequest,
+    acknowledge,
+    create_lease,
+    delete_lease,
+)
+from homeostat.leases.lease_update import LeaseUpdate, update_lease
+from homeostat.leases.model import MINUTE_NS, HostCapacity, Lease, LeaseId, ReservableHost, ResourceType
+from homeostat.leases.refusals import LeaseRefusal
+from homeostat.leases.settings import LeasesSettings
+from homeostat.ports import NewId
+
+_NAMES = uuid.UUID("6f1c1c1e-5d0a-4f6b-9c3e-0b8f6a1d2e47")
+"""The name space of the ids of leases: Blazar's clients take only UUIDs for ids."""
+
+DecideOnLeases = Callable[[LeaseBook, LeaseContext], LeaseChange | LeaseRefusal]
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperDependencies:
+    """What the service works with. `capacity_of`: the facts of a host that reports, None of any other."""
+
+    appender: JournalAppender
+    readers: DatabaseReader
+    clock: Clock
+    new_id: NewId
+    settings: LeasesSettings
+    capacity_of: Callable[[HostId], HostCapacity | None]
+
+
+class LeaseKeeper:
+    """Used on one event loop of the leader."""
+
+    def __init__(self, parts: KeeperDependencies) -> None:
+        self._parts = parts
+        self._writing = asyncio.Lock()
+        self._doubtful = True
+        self.book = LeaseBook()
+        self.changed = asyncio.Event()
+        """Set after every commit; whoever waits for changes clears it."""
+
+    async def reload(self) -> None:
+        """Read the tables. RetryLater."""
+        self.book = await self._parts.readers.read(store.load)
+        self._doubtful = False
+        self.changed.set()
+
+    async def decide(self, decision: DecideOnLeases, by: str = "leases") -> LeaseChange | LeaseRefusal:
+        """Make a decision and commit it; what came of it. RetryLater: nobody knows whether it was written.
+
+        A refusal, and a change without events, write nothing.
+        """
+        async with self._writing:
+            if self._doubtful:
+                await self.reload()
+            change = decision(self.book, self.context(by))
+            if isinstance(change, LeaseRefusal) or not change.events:
+                return change
+            self._doubtful = True  # also when this is cancelled in the middle of the commit
+            await self._parts.appender.append(store.submission_of(change, self.book))
+            self.book.adopt(change)
+            self._doubtful = False
+            self.changed.set()
+            return change
+
+    def context(self, by: str) -> LeaseContext:
+        settings = self._parts.settings
+        order: list[HostId] = []
+        if settings.plugin(ResourceType.HOST).randomize_host_selection:
+            salt = self.new_id()
+            order = sorted(self.book.hosts, key=lambda host: uuid.uuid5(_NAMES, f"{salt}/{host}"))
+        return LeaseContext(
+            self._parts.clock.wall_ns(),
+            self.new_id,
+            by,
+            order,
+            settings.cleaning_time * MINUTE_NS,
+            settings.minutes_before_end_lease * MINUTE_NS,
+        )
+
+    def new_id(self) -> str:
+        """A UUID, made from the ids of this server."""
+        return str(uuid.uuid5(_NAMES, self._parts.new_id()))
+
+    async def create(self, request: LeaseRequest) -> Lease | LeaseRefusal:
+        """Book it. BadInput for requirements that cannot be understood, and for what may not be reserved."""
+        plugins = self._parts.settings.plugins
+        for wanted in request.reservations:
+            if wanted.resource_type.value not in plugins:
+                raise BadInput("resource_type", wanted.resource_type.value, f"one of {', '.join(plugins)}")
+        done = await self.decide(lambda book, context: create_lease(book, request, context), request.user)
+        return done if isinstance(done, LeaseRefusal) else done.leases[0]
+
+    async def update(self, lease: LeaseId, update: LeaseUpdate, by: str) -> Lease | LeaseRefusal:
+        """All of it or nothing. NotFound, BadInput."""
+        done = await self.decide(lambda book, context: update_lease(book, lease, update, context), by)
+        return done if isinstance(done, LeaseRefusal) else self.book.leases[lease]
+
+    async def delete(self, lease: LeaseId, by: str) -> None:
+        """It is gone at once, whatever its status. NotFound."""
+        await self.decide(lambda book, context: delete_lease(book, lease, context), by)
+
+    async def acknowledge(self, lease: LeaseId, by: str) -> Lease:
+        """The owner took note of what changed. NotFound."""
+        await self.decide(lambda book, context: acknowledge(book, lease, context), by)
+        return self.book.leases[lease]
+
+    async def add_host(self, host: HostId, by: str) -> ReservableHost | LeaseRefusal:
+        capacity = self._parts.capacity_of(host)
+        done = await self.decide(
+            lambda book, context: reservable_hosts.add_host(book, host, capacity, context), by
+        )
+        return done if isinstance(done, LeaseRefusal) else self.book.hosts[host]
+
+    async def remove_host(self, host: HostId, by: str) -> LeaseRefusal | None:
+        """NotFound."""
+        done = await self.decide(lambda book, context: reservable_hosts.remove_host(book, host, context), by)
+        return done if isinstance(done, LeaseRefusal) else None
+
+    async def describe_host(self, host: HostId, properties: Mapping[str, str], by: str) -> ReservableHost:
+        """Add or replace extra properties. NotFound."""
+        await self.decide(
+            lambda book, context: reservable_hosts.describe_host(book, host, properties, context), by
+        )
+        return self.book.hosts[host]
+
+    async def hold_host(self, host: HostId, reason: str, until_ns: int | None, by: str) -> ReservableHost:
+        """Keep monitors and new reservations from it; an empty reason ends that. NotFound."""
+        await self.decide(
+            lambda book, context: reservable_hosts.hold_host(book, host, reason, until_ns, context), by
+        )
+        return self.book.hosts[host]
+
+    async def forget_removed(self) -> None:
+        """Let go of leases that retention removed. RetryLater."""
+        kept = await self._parts.readers.read(_ids)
+        async with self._writing:
+            gone = [each.id for each in self.book.leases.values() if not each.is_open and each.id not in kept]
+            self.book.forget(gone)
+
+
+def _ids(connection: Connection) -> frozenset[str]:
+    return frozenset(connection.execute(select(store.lease_table.c.id)).scalars())
