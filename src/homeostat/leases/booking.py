@@ -14,7 +14,7 @@ from homeostat.contracts.nouns import HostId, Owner
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.journal import EventIndex, NewEvent
 from homeostat.leases.book import LeaseBook, LeaseChange, Occupancy
-from homeostat.leases.capacity import CapacityQuery, choose, eligible_hosts, next_start, slots_left
+from homeostat.leases.capacity import REQUIRING, CapacityQuery, choose, eligible_hosts, next_start, slots_left
 from homeostat.leases.model import (
     MINUTE_NS,
     Allocation,
@@ -32,7 +32,7 @@ from homeostat.leases.model import (
     lease_subject,
 )
 from homeostat.leases.refusals import LeaseRefusal, RefusalReason
-from homeostat.leases.requirements import check_names, parse_requirements
+from homeostat.leases.requirements import parse_requirements, refuse_unknown
 
 ORIGIN = "leases"
 
@@ -173,9 +173,9 @@ def end_refusal(
 
 def check_requirements(book: LeaseBook, reservation: Reservation) -> None:
     """BadInput for what cannot be understood, or names a property that no host has."""
-    hosts = list(book.hosts.values())
-    for name in ("hypervisor_properties", "resource_properties"):
-        check_names(parse_requirements(getattr(reservation, name), name), hosts, name)
+    known = {name for host in book.hosts.values() for name in host.extra}
+    for name in REQUIRING:
+        refuse_unknown(parse_requirements(getattr(reservation, name), name), known, name)
 
 
 def fill(
@@ -317,14 +317,16 @@ def released_events(book: LeaseBook, lease: Lease) -> list[events.ReservationRel
 def acknowledge(book: LeaseBook, lease: LeaseId, context: LeaseContext) -> LeaseChange:
     """The owner took note of every change so far; without one nothing is written. NotFound."""
     found = find_lease(book, lease)
-    changed = [each for each in book.reservations_of(lease) if each.resources_changed]
+    changed = [each for each in book.reservations_of(lease) if each.moved_ns is not None]
     if not changed:
         return LeaseChange()
     noted = events.LeaseAcknowledged(lease, found.project, tuple(each.id for each in changed), context.by)
     return LeaseChange(
         events=(lease_event(lease, noted, context),),
         reservations=tuple(
-            replace(each, changed_ns=None, acknowledged_ns=context.now_ns, version=each.version + 1)
+            replace(
+                each, changed_ns=None, moved_ns=None, acknowledged_ns=context.now_ns, version=each.version + 1
+            )
             for each in changed
         ),
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from homeostat.contracts.nouns import HostId
 from homeostat.leases.book import LeaseBook, Occupancy, overlaps, sorted_hosts
 from homeostat.leases.model import ReservableHost, Reservation, ReservationId, ResourceType
-from homeostat.leases.requirements import matches, parse_requirements
+from homeostat.leases.requirements import HostFacts, parse_requirements
 
 SLOTS_TRIED_MAX = 200
 """Moments at which the next free slot is looked for: the ends of what is booked, in their order."""
@@ -47,6 +47,24 @@ class CapacityQuery:
                 yield each
 
 
+REQUIRING = ("hypervisor_properties", "resource_properties")
+"""The fields of a reservation that hold requirements."""
+
+
+def host_facts(host: ReservableHost) -> HostFacts:
+    """What requirements may name: facts under Blazar's names, and the properties that people gave it."""
+    return {
+        **host.extra,
+        "id": str(host.number),
+        "hypervisor_hostname": host.host,
+        "service_name": host.host,
+        "vcpus": host.vcpus,
+        "memory_mb": host.memory_mb,
+        "local_gb": host.disk_gb,
+        "architecture": host.architecture,
+    }
+
+
 def eligible_hosts(
     query: CapacityQuery, wanted: Reservation, keep: Collection[HostId | None] = ()
 ) -> list[ReservableHost]:
@@ -54,13 +72,12 @@ def eligible_hosts(
 
     A host in `keep` needs no permission of whoever holds it: what is there stays.
     """
-    requirements = parse_requirements(wanted.hypervisor_properties, "hypervisor_properties")
-    requirements += parse_requirements(wanted.resource_properties, "resource_properties")
+    needed = [parse_requirements(getattr(wanted, name), name) for name in REQUIRING]
     found = [
         host
         for host in query.book.hosts.values()
         if (host.may_be_booked(query.now_ns) or (host.reservable and host.host in keep))
-        and matches(requirements, host)
+        and all(each.admit(host_facts(host)) for each in needed)
         and _is_large_enough(host, wanted)
     ]
     return sorted_hosts(found, query.order)

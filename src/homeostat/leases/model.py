@@ -104,8 +104,8 @@ class Reservation:
     Of a physical:host `minimum` to `maximum` hosts, of a virtual:instance `amount` slots of `vcpus`,
     `memory_mb` and `disk_gb`; `affinity` True: all on one host, False: each on another, None: no matter.
     The two texts of properties are Blazar's requirements (`requirements.py`), empty: any host.
-    `changed_ns` is since when the owner has not acknowledged a move while it ran; `version` counts changes of
-    this row and of its allocations.
+    `moved_ns` is the last move that the owner has not acknowledged, `changed_ns` the same while it ran;
+    `version` counts changes of this row and of its allocations.
     """
 
     id: ReservationId
@@ -122,6 +122,7 @@ class Reservation:
     memory_mb: int = 0
     disk_gb: int = 0
     affinity: bool | None = None
+    moved_ns: int | None = None
     changed_ns: int | None = None
     acknowledged_ns: int | None = None
     version: int = 1

@@ -47,6 +47,7 @@ def upgrade() -> None:
         *map(_text, ("hypervisor_properties", "resource_properties", "before_end")),
         *map(_integer, ("amount", "vcpus", "memory_mb", "disk_gb")),
         sa.Column("affinity", sa.Boolean()),
+        _big("moved_ns", nullable=True),
         _big("changed_ns", nullable=True),
         _big("acknowledged_ns", nullable=True),
         _integer("version"),
