@@ -1,0 +1,1 @@
+"""Reservations of hosts and parts of hosts: kept by planning replacements, or explained where none exists."""
