@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from homeostat.components import catalogue
 from homeostat.contracts.nouns import HostId, Owner
@@ -22,7 +27,10 @@ from homeostat.leases.model import (
     ResourceType,
 )
 from homeostat.leases.settings import LeasesSettings
+from homeostat.sim.database import CommitHooks, SimAppender, SimDatabase
 from store_parts import Store
+
+T = TypeVar("T")
 
 HOUR_NS = 60 * MINUTE_NS
 NOON_NS = 1_790_000_000 * 10**9 // HOUR_NS * HOUR_NS
@@ -106,9 +114,62 @@ class LeaseService:
     """The service and what stands around it."""
 
     keeper: LeaseKeeper
-    appender: Appender
-    clock: SetClock
+    appender: Appender | SimAppender
+    clock: SetClock | LoopClock
     capacities: dict[HostId, HostCapacity]
+
+
+class InlineReaders:
+    """Reads on the event loop's own thread, so that virtual time does not run away."""
+
+    def __init__(self, disk: SimDatabase) -> None:
+        self._disk = disk
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        with self._disk.reading.connect() as connection:
+            return function(connection)
+
+
+@asynccontextmanager
+async def serving_in_virtual_time(
+    disk: SimDatabase, hosts: Iterable[int] = (), settings: LeasesSettings | None = None
+) -> AsyncIterator[LeaseService]:
+    """A service on the simulator's database; both clocks are the event loop's time, from noon on."""
+    disk.clear()
+    clock, numbers = LoopClock(), itertools.count(1)
+    capacities = {HostId(f"h{number}"): SMALL for number in hosts}
+    appender = SimAppender(disk, None, CommitHooks(Random(1)))
+    parts = KeeperDependencies(
+        appender,
+        InlineReaders(disk),
+        clock,
+        lambda: f"v-{next(numbers)}",
+        settings or LeasesSettings(),
+        capacities.get,
+    )
+    keeper = LeaseKeeper(parts)
+    await keeper.reload()
+    for each in capacities:
+        await keeper.add_host(each, "tester")
+    clock.begin()
+    yield LeaseService(keeper, appender, clock, capacities)
+
+
+class LoopClock:
+    """The event loop's time since `begin`, as both clocks; `step_ns` is how much the wall clock is off."""
+
+    def __init__(self) -> None:
+        self._began_s, self.step_ns = asyncio.get_running_loop().time(), 0
+
+    def begin(self) -> None:
+        """It is noon now."""
+        self._began_s = asyncio.get_running_loop().time()
+
+    def mono_ns(self) -> int:
+        return NOON_NS + round((asyncio.get_running_loop().time() - self._began_s) * 1e9)
+
+    def wall_ns(self) -> int:
+        return self.mono_ns() + self.step_ns
 
 
 @asynccontextmanager

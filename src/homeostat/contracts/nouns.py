@@ -64,6 +64,8 @@ class FaultKind(StrEnum):
     CLAIM_REFUSED = "claim_refused"
     WITNESS_LOST = "witness_lost"
     RUNNER_SILENT = "runner_silent"
+    RESERVATION_MISSING = "reservation_missing"
+    RESERVATION_MOVED = "reservation_moved"
 
 
 class Mark(StrEnum):

@@ -6,17 +6,19 @@ adopt it, so that the book never holds what is not in the tables.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeostat.contracts.nouns import HostId
-from homeostat.kernel.journal import NewEvent
+from homeostat.kernel.journal import NewEvent, Seq
 from homeostat.leases.model import (
     Allocation,
     AllocationId,
     Lease,
     LeaseEvent,
     LeaseEventId,
+    LeaseEventStatus,
     LeaseId,
     ReservableHost,
     Reservation,
@@ -24,6 +26,9 @@ from homeostat.leases.model import (
     degraded,
     missing_resources,
 )
+
+OPEN_EVENTS = (LeaseEventStatus.UNDONE, LeaseEventStatus.IN_PROGRESS)
+"""Of a moment that is not dealt with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,12 @@ class LeaseChange:
     removed_allocations: tuple[AllocationId, ...] = ()
     removed_events: tuple[LeaseEventId, ...] = ()
     removed_hosts: tuple[HostId, ...] = ()
+
+    def caused_by(self, seq: Seq | None) -> LeaseChange:
+        """The same, with the event of the journal that led to it."""
+        return (
+            self if seq is None else replace(self, events=tuple(replace(e, cause=seq) for e in self.events))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ class LeaseBook:
         self._events_of: dict[LeaseId, list[LeaseEventId]] = {}
         self._allocations_of: dict[ReservationId, list[AllocationId]] = {}
         self._on_host: dict[HostId, set[AllocationId]] = {}
+        self._missing: set[AllocationId] = set()
+        self._timeline: list[tuple[int, LeaseEventId]] = []
         self.version = 0
         """Counts changes, for those who keep what they concluded."""
 
@@ -88,6 +101,20 @@ class LeaseBook:
         """In the order of their numbers."""
         found = [self.allocations[each] for each in self._allocations_of.get(reservation, ())]
         return sorted(found, key=lambda each: each.number)
+
+    def missing(self) -> list[Allocation]:
+        """Allocations without a host, of all leases."""
+        return [self.allocations[each] for each in sorted(self._missing)]
+
+    def events_until(self, now_ns: int) -> list[LeaseEvent]:
+        """Moments up to now that are not dealt with, earliest first."""
+        end = bisect_right(self._timeline, now_ns, key=lambda each: each[0])
+        return [self.lease_events[each] for _, each in self._timeline[:end]]
+
+    def next_event_ns(self, now_ns: int) -> int | None:
+        """When the first moment behind now is; None when there is none."""
+        at = bisect_right(self._timeline, now_ns, key=lambda each: each[0])
+        return self._timeline[at][0] if at < len(self._timeline) else None
 
     def lease_of(self, reservation: ReservationId) -> Lease:
         return self.leases[self.reservations[reservation].lease]
@@ -126,9 +153,7 @@ class LeaseBook:
         for allocation in change.allocations:
             self._put(allocation)
         for event in change.lease_events:
-            if event.id not in self.lease_events:
-                self._events_of.setdefault(event.lease, []).append(event.id)
-            self.lease_events[event.id] = event
+            self._put_event(event)
         for host in change.hosts:
             self.hosts[host.host] = host
         self._remove(change)
@@ -145,15 +170,34 @@ class LeaseBook:
             self._allocations_of.setdefault(allocation.reservation, []).append(allocation.id)
         elif before.host is not None:
             self._on_host[before.host].discard(before.id)
-        if allocation.host is not None:
+        if allocation.host is None:
+            self._missing.add(allocation.id)
+        else:
+            self._missing.discard(allocation.id)
             self._on_host.setdefault(allocation.host, set()).add(allocation.id)
         self.allocations[allocation.id] = allocation
+
+    def _put_event(self, event: LeaseEvent) -> None:
+        before = self.lease_events.get(event.id)
+        if before is None:
+            self._events_of.setdefault(event.lease, []).append(event.id)
+        else:
+            self._take_off_timeline(before)
+        self.lease_events[event.id] = event
+        if event.status in OPEN_EVENTS:
+            insort(self._timeline, (event.time_ns, event.id))
+
+    def _take_off_timeline(self, event: LeaseEvent) -> None:
+        at = bisect_left(self._timeline, (event.time_ns, event.id))
+        if at < len(self._timeline) and self._timeline[at][1] == event.id:
+            del self._timeline[at]
 
     def _remove(self, change: LeaseChange) -> None:
         for allocation in change.removed_allocations:
             self._drop(allocation)
         for event in change.removed_events:
             gone = self.lease_events.pop(event)
+            self._take_off_timeline(gone)
             self._events_of[gone.lease].remove(event)
         for lease in change.removed_leases:
             self._remove_lease(lease)
@@ -163,6 +207,7 @@ class LeaseBook:
     def _drop(self, allocation: AllocationId) -> None:
         gone = self.allocations.pop(allocation)
         self._allocations_of[gone.reservation].remove(allocation)
+        self._missing.discard(allocation)
         if gone.host is not None:
             self._on_host[gone.host].discard(allocation)
 
@@ -173,7 +218,7 @@ class LeaseBook:
             self._allocations_of.pop(reservation, None)
             del self.reservations[reservation]
         for event in self._events_of.pop(lease, ()):
-            del self.lease_events[event]
+            self._take_off_timeline(self.lease_events.pop(event))
         self.leases.pop(lease, None)
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from homeostat.contracts.events import leases as events
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import DatabaseReader
 from homeostat.kernel.errors import BadInput
-from homeostat.kernel.journal import JournalAppender
+from homeostat.kernel.journal import JournalAppender, Seq
 from homeostat.leases import reservable_hosts, store
 from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import (
@@ -36,6 +37,20 @@ from homeostat.ports import NewId
 
 _NAMES = uuid.UUID("6f1c1c1e-5d0a-4f6b-9c3e-0b8f6a1d2e47")
 """The name space of the ids of leases: Blazar's clients take only UUIDs for ids."""
+
+CAPACITY_EVENTS = (
+    events.ReservableHostAdded,
+    events.ReservableHostChanged,
+    events.HostCapacityNoted,
+    events.HostUnreservable,
+    events.HostReservable,
+    events.ReservableHostHeld,
+    events.LeaseUpdated,
+    events.LeaseDeleted,
+    events.ReservationReleased,
+)
+"""After these another plan may be possible, or needed."""
+
 
 DecideOnLeases = Callable[[LeaseBook, LeaseContext], LeaseChange | LeaseRefusal]
 
@@ -60,14 +75,28 @@ class LeaseKeeper:
         self._writing = asyncio.Lock()
         self._doubtful = True
         self.book = LeaseBook()
-        self.changed = asyncio.Event()
-        """Set after every commit; whoever waits for changes clears it."""
+        self._watching: list[asyncio.Event] = []
+        self.capacity_version = 0
+        """Counts the commits after which something may fit that did not fit before, or has to move."""
+        self.failed_seq: dict[HostId, Seq] = {}
+        """The event by which each host failed, as far as this server wrote it."""
 
     async def reload(self) -> None:
         """Read the tables. RetryLater."""
         self.book = await self._parts.readers.read(store.load)
         self._doubtful = False
-        self.changed.set()
+        self.capacity_version += 1
+        self.wake()
+
+    def watch(self) -> asyncio.Event:
+        """An event of the caller's own that is set after every commit; the caller clears it."""
+        self._watching.append(asyncio.Event())
+        return self._watching[-1]
+
+    def wake(self) -> None:
+        """Have everybody who watches look again."""
+        for each in self._watching:
+            each.set()
 
     async def decide(self, decision: DecideOnLeases, by: str = "leases") -> LeaseChange | LeaseRefusal:
         """Make a decision and commit it; what came of it. RetryLater: nobody knows whether it was written.
@@ -81,11 +110,20 @@ class LeaseKeeper:
             if isinstance(change, LeaseRefusal) or not change.events:
                 return change
             self._doubtful = True  # also when this is cancelled in the middle of the commit
-            await self._parts.appender.append(store.submission_of(change, self.book))
+            receipt = await self._parts.appender.append(store.submission_of(change, self.book))
             self.book.adopt(change)
             self._doubtful = False
-            self.changed.set()
+            self._note(change, receipt.seqs)
             return change
+
+    def _note(self, change: LeaseChange, seqs: Sequence[Seq]) -> None:
+        """Whoever watches is told, and whoever heals that it may be worth another look."""
+        for draft, seq in zip(change.events, seqs, strict=True):
+            if isinstance(draft.event, events.HostUnreservable):
+                self.failed_seq[draft.event.host] = seq
+        if any(isinstance(draft.event, CAPACITY_EVENTS) for draft in change.events):
+            self.capacity_version += 1
+        self.wake()
 
     def context(self, by: str) -> LeaseContext:
         settings = self._parts.settings

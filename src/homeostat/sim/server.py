@@ -24,9 +24,11 @@ from homeostat.kernel.bus import Messages
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
 from homeostat.kernel.errors import GiveUp, RetryLater
+from homeostat.kernel.follower import FollowedAppender
 from homeostat.kernel.journal import Journal, JournalAppender, Receipt, Submission
 from homeostat.kernel.leadership import Leadership, acquire_term
 from homeostat.kernel.loops import LoopLag, Task, run_tasks
+from homeostat.kernel.workers import Workers
 from homeostat.notices.attempts import DeliveryDependencies, PictureArchive
 from homeostat.notices.delivery import Delivery
 from homeostat.notices.subscriptions import Silences, Subscriptions
@@ -36,7 +38,14 @@ from homeostat.server.settings import RetentionSettings
 from homeostat.server.store import announce_leader
 from homeostat.sim import history as story
 from homeostat.sim.database import CommitFailure, CommitHooks, SimAppender, SimDatabase
-from homeostat.sim.drivers import SimConsumer, SimPowerSwitch, SimProbe, SimTransport, SwitchBehaviour
+from homeostat.sim.drivers import (
+    InlineWorkers,
+    SimConsumer,
+    SimPowerSwitch,
+    SimProbe,
+    SimTransport,
+    SwitchBehaviour,
+)
 from homeostat.sim.environment import SimClock, SimNetwork
 from homeostat.sim.host import SimHost
 from homeostat.sim.under_test import ClassesUnderTest, PartsUnderTest
@@ -151,6 +160,8 @@ class SimServer:
         parts.put(Messages, self._bus)
         parts.put(Leadership, leader)
         parts.put(JournalAppender, self._appender)
+        parts.put(FollowedAppender, self._appender)
+        parts.put(Workers, InlineWorkers())
         parts.put(Readers, readers)
         parts.put(Journal, Journal(readers, components.catalogue()))
         parts.put(JournalView, components.journal_view())
