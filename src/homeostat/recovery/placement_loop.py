@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from homeostat.contracts.events.resources import GuestMoved
 from homeostat.contracts.nouns import HostId, ResourceId
-from homeostat.fleet.gate import GateRefusal, GateRequest
+from homeostat.fleet.gate import START_ELSEWHERE, GateRefusal, GateRequest
 from homeostat.fleet.model import Placement, Topology
 from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.ingest.loop import IngestLoop
@@ -37,7 +38,6 @@ from homeostat.recovery.placement import (
 
 log = structlog.get_logger("placing")
 
-ACT = "start_elsewhere"
 LOOK_S = 0.1
 RETRY_S = 1.0
 PATIENCE_S = 3.0
@@ -85,7 +85,7 @@ class PlacementLoop:
 
     def verdict(self, host: HostId) -> GateRefusal | None:
         """What the gate would say now; None: they may start elsewhere."""
-        return self._parts.ask(GateRequest(COMPONENT, ACT, host, self._parts.epoch))
+        return self._parts.ask(GateRequest(COMPONENT, START_ELSEWHERE, host, self._parts.epoch))
 
     async def run(self) -> None:
         """Look for ever."""
@@ -147,7 +147,7 @@ class PlacementLoop:
         if node is None:
             return  # it was forgotten while another one was emptied
         down_ns, now_s = node.down_ns or 0, self._parts.clock.mono_ns() / 1e9
-        asked = GateRequest(COMPONENT, ACT, host, self._parts.epoch)
+        asked = GateRequest(COMPONENT, START_ELSEWHERE, host, self._parts.epoch)
         refusal = self._parts.ask(asked)
         if refusal is not None:
             if self._refused.get(host) != (down_ns, refusal.why.name):
@@ -196,12 +196,21 @@ def create_placement_loop(
     """
 
     async def record(placement: Placement) -> Seq:
+        counted: set[str] = set()
+
         def decide(state: IngestState, now: Moment) -> Decision:
+            while counted:  # an entry that the store refuses is decided again
+                aftermath.recent.discard(START_ELSEWHERE, counted.pop())
             down = state.topology.is_down  # what a living host gave back takes nothing from anybody
             hosts = {each.from_host for each in placement.assigned if each.from_host and down(each.from_host)}
             refused = {host for host in hosts if placing.verdict(host) is not None}
             kept = tuple(each for each in placement.assigned if each.from_host not in refused)
-            return on_placement(state, replace(placement, assigned=kept), now)
+            decision = on_placement(state, replace(placement, assigned=kept), now)
+            moved = (each for each in decision.events if isinstance(each.event, GuestMoved))
+            counted.update(f"{each.trace}/{each.at_ns}" for each in moved if each.cause is not None)
+            for start in counted:
+                aftermath.count(START_ELSEWHERE, start)
+            return decision
 
         return await path.record(decide)
 

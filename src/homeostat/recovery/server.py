@@ -41,7 +41,9 @@ async def assemble(parts: ServerParts) -> ServedComponent:
     faults = parts.section("faults")
     marker = parts.make(
         CloudMarker,
-        CloudMarkerDependencies(path, cloud, aftermath.verdict, faults, epoch, clock, new_id),
+        CloudMarkerDependencies(
+            path, cloud, aftermath.verdict, faults, epoch, clock, new_id, aftermath.count
+        ),
     )
     parts.put(HostRecords, _host_records(path))
     placing = create_placement_loop(
