@@ -24,7 +24,7 @@ from homeostat.contracts.wire import (
 )
 from homeostat.faults.hosts import on_host_down
 from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
-from homeostat.fleet.model import Assignment, Placement
+from homeostat.fleet.placements import Assignment, Placement
 from homeostat.fleet.settings import FleetSettings, HostSettings
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Death

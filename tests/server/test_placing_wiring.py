@@ -11,7 +11,8 @@ import pytest
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import Candidate
 from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
-from homeostat.fleet.model import AgentState, Assignment, Node, Placement, Resource
+from homeostat.fleet.model import AgentState, Node, Resource
+from homeostat.fleet.placements import Assignment, Placement
 from homeostat.ingest.entry import Decide, IngestState, Moment
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.journal import Seq

@@ -28,7 +28,8 @@ from homeostat.contracts.nouns import (
     resource_subject,
 )
 from homeostat.contracts.wire import Candidate, Outcome
-from homeostat.fleet.model import AgentState, Assignment, Placement, Resource, Stranded, Topology
+from homeostat.fleet.model import AgentState, Resource, Topology
+from homeostat.fleet.placements import Assignment, Placement, Stranded
 from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.kernel.journal import NewEvent
 

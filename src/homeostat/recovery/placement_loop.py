@@ -17,7 +17,8 @@ import structlog
 from homeostat.contracts.events.resources import GuestMoved
 from homeostat.contracts.nouns import HostId, ResourceId
 from homeostat.fleet.gate import START_ELSEWHERE, GateRefusal, GateRequest
-from homeostat.fleet.model import Placement, Topology
+from homeostat.fleet.model import Topology
+from homeostat.fleet.placements import Placement
 from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.ingest.loop import IngestLoop
 from homeostat.kernel.clock import Clock
