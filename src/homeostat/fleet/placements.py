@@ -1,8 +1,13 @@
-"""The plain records in which components hand each other where a guest is to run; `recovery` decides."""
+"""The plain records in which components hand each other where a guest is to run and which hosts are reserved.
+
+`recovery` decides; `leases` publishes what is reserved.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from homeostat.contracts import wire
 from homeostat.contracts.nouns import HostId, Owner, ResourceId
@@ -42,3 +47,19 @@ class Placement:
 
     assigned: tuple[Assignment, ...] = ()
     stranded: tuple[Stranded, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostReservation:
+    """A whole host is reserved for one project until `end_ns` (UTC wall clock)."""
+
+    host: HostId
+    project: Owner
+    end_ns: int
+    lease: str
+
+
+class StrandedGuests(Protocol):
+    """The guests of dead hosts that can be started nowhere now, and why. In `app.state.stranded`, too."""
+
+    def __call__(self) -> Mapping[ResourceId, str]: ...
