@@ -18,16 +18,22 @@ from test_fault_path import Running, join, running
 from test_storm import Switch
 
 from homeostat.clouds.local import LocalCloud
-from homeostat.contracts.nouns import HostId, Mark
+from homeostat.components import catalogue
+from homeostat.contracts.events.fleet import HostFenced
+from homeostat.contracts.events.resources import GuestMoved
+from homeostat.contracts.nouns import HostId, Mark, Owner, ResourceId
 from homeostat.faults.hosts import on_host_down
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.gate import START_ELSEWHERE, Arming, GateReason, GateRequest
 from homeostat.fleet.settings import FleetSettings, GateSettings
+from homeostat.fleet.store import load_started_elsewhere
 from homeostat.fleet.suspicion import Death
 from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.ingest.loop import IngestLoop
 from homeostat.kernel import database
+from homeostat.kernel.appender import Appender, AppenderSettings
 from homeostat.kernel.clock import SystemClock
+from homeostat.kernel.journal import EventIndex, NewEvent, Submission
 from homeostat.recovery.acts import on_marked
 from homeostat.recovery.after_death import FencingDependencies, FencingLoop
 from homeostat.recovery.cloud_marks import CloudMarker, CloudMarkerDependencies
@@ -143,3 +149,24 @@ async def test_marks_have_a_limit_that_a_restart_does_not_lift(store: Store, act
         assert asked(again) is GateReason.RATE
     async with recovering(store, GateSettings(mark_max=4, mark_window_s=600)) as (_, wider):
         assert asked(wider) is None
+
+
+async def test_decisions_that_started_guests_elsewhere_are_found_in_the_journal(store: Store) -> None:
+    """One for each host and decision; what a living host gave back has no receipt and is none of them."""
+
+    def moved(host: str, at_ns: int, cause: EventIndex | None) -> NewEvent:
+        event = GuestMoved(ResourceId("g"), Owner("blue"), HostId(host), HostId("n9"), 2)
+        return NewEvent(event, "resource/g", at_ns, "resources", f"death of {host}", cause)
+
+    receipt = NewEvent(HostFenced(HOSTS[0], "switch", "off"), "node/n1", 5, "fleet", "t")
+    settings = AppenderSettings()
+    appender = Appender(store.engine, catalogue(), epoch=None, settings=settings, clock=SystemClock())
+    appender.start()
+    try:
+        moves = [("n1", 10, 0), ("n1", 20, 0), ("n1", 20, 0), ("n2", 20, 0), ("n3", 30, None)]
+        events = [moved(host, at_ns, None if by is None else EventIndex(by)) for host, at_ns, by in moves]
+        await appender.append(Submission("test", (receipt, *events)))
+    finally:
+        await appender.close()
+    found = await store.readers.read(partial(load_started_elsewhere, since_ns=11))
+    assert sorted(found) == [("death of n1", 20), ("death of n2", 20)]
