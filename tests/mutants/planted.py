@@ -23,7 +23,7 @@ from homeostat.contracts.nouns import FaultId, HostId, Mark
 from homeostat.contracts.wire import Heartbeat, Observations, Outcome, ResourceTransition
 from homeostat.faults.deciders import FaultDeciders
 from homeostat.faults.notice_bridge import Announcement, NoticeBridge
-from homeostat.fleet.fencing import FenceAttempt, FenceOutcome
+from homeostat.fleet.fencing import FENCE, FenceAttempt, FenceOutcome
 from homeostat.fleet.gate import GateRefusal, Situation
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.suspicion import Death, SuspicionOutcome
@@ -227,7 +227,7 @@ class _IgnoresStorms(_Blind):
 
 
 class _IgnoresTheRate(_Blind):
-    UNSEEN: ClassVar[dict[str, Any]] = {"harm_s": ()}
+    UNSEEN: ClassVar[dict[str, Any]] = {"done_s": {}}
 
 
 class _IgnoresArming(_Blind):
@@ -260,7 +260,7 @@ class _AsksOnce(FencingLoop):
 
     async def _fence(self, host: HostId, fence: Fence) -> None:
         attempt = FenceAttempt(host, f"fence-{host}-{self._parts.new_id()}", 1.0, "its host is down")
-        self._harm_s.append(self._now_s())
+        self.count(FENCE, attempt.action)
         self._acting.add(attempt.action)
         try:
             await self._parts.path.record(lambda state, now: on_fence_intended(state, attempt, now))

@@ -114,6 +114,16 @@ class SetPoint:
     needs_nodes: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a machine has: logical processors, memory in MiB, the file system of its node's state in GiB."""
+
+    cpus: int
+    memory_mb: int
+    disk_gb: int
+    architecture: str
+
+
 FLEET_SUBJECT = "fleet"
 """The journal's subject of what concerns all hosts together."""
 

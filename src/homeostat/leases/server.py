@@ -20,6 +20,7 @@ from homeostat.kernel.workers import Workers, WorkerSettings
 from homeostat.leases.event_loop import EventLoopDependencies, LeaseBackend, LeaseEventLoop, OwnHosts
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
 from homeostat.leases.keeper import KeeperDependencies, LeaseKeeper
+from homeostat.leases.machine_facts import MachineFactsFollower
 from homeostat.leases.model import HostCapacity, ResourceType
 from homeostat.leases.notifications import OwnerNotifier
 from homeostat.leases.own_hosts import KnownHost, OwnHostsDependencies, OwnHostsFollower
@@ -54,9 +55,13 @@ async def assemble(parts: ServerParts) -> ServedComponent:
     healing = parts.make(HealingLoop, HealingDependencies(keeper, pool, clock, settings))
     backend: LeaseBackend = parts.find_or(LeaseBackend, OwnHosts())
     moments = parts.make(LeaseEventLoop, EventLoopDependencies(keeper, backend, clock, settings))
+    facts = MachineFactsFollower(
+        keeper, parts.find(Journal), parts.find(FollowedAppender), partial(_capacity_of, path)
+    )
     return ServedComponent(
         loops=(
             *_push_source(parts, settings, keeper, path),
+            Task("facts of leased hosts", facts.run, forever=True),
             Task("moments of leases", moments.run, forever=True),
             Task("healing of leases", partial(_heal, healing, pool), forever=True),
             Task("owners of leases", OwnerNotifier(keeper, path).run, forever=True),
@@ -92,8 +97,14 @@ async def _heal(healing: HealingLoop, pool: Workers) -> None:
 
 
 def _capacity_of(path: IngestLoop, host: HostId) -> HostCapacity | None:
-    """Of hosts that report to this server."""
-    return HostCapacity() if host in path.world.topology.nodes else None
+    """Of hosts that report to this server; nothing is known of one whose node has not said what it has."""
+    node = path.world.topology.nodes.get(host)
+    if node is None:
+        return None
+    facts = node.facts
+    if facts is None:
+        return HostCapacity()
+    return HostCapacity(facts.cpus, facts.memory_mb, facts.disk_gb, facts.architecture)
 
 
 def _known_hosts(path: IngestLoop) -> Mapping[HostId, KnownHost]:
