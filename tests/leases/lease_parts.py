@@ -117,6 +117,7 @@ class LeaseService:
     appender: Appender | SimAppender
     clock: SetClock | LoopClock
     capacities: dict[HostId, HostCapacity]
+    parts: KeeperDependencies
 
 
 class InlineReaders:
@@ -152,7 +153,7 @@ async def serving_in_virtual_time(
     for each in capacities:
         await keeper.add_host(each, "tester")
     clock.begin()
-    yield LeaseService(keeper, appender, clock, capacities)
+    yield LeaseService(keeper, appender, clock, capacities, parts)
 
 
 class LoopClock:
@@ -197,6 +198,6 @@ async def serving(
         await keeper.reload()
         for each in capacities:
             await keeper.add_host(each, "tester")
-        yield LeaseService(keeper, appender, clock, capacities)
+        yield LeaseService(keeper, appender, clock, capacities, parts)
     finally:
         await appender.close()

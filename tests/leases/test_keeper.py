@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from lease_parts import HOUR_NS, NOON_NS, held_hosts, hosts_wanted, lease_from, serving, slots_wanted
@@ -11,8 +12,11 @@ from sqlalchemy import update
 from homeostat.components import catalogue, journal_view
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.clock import SystemClock
-from homeostat.kernel.errors import BadInput, NotFound, StoreUnavailable
+from homeostat.kernel.database import journal
+from homeostat.kernel.errors import BadInput, Conflict, NotFound, StoreUnavailable
 from homeostat.kernel.journal import Journal, Receipt, RowChange, Submission
+from homeostat.leases.book import LeaseBook, LeaseChange
+from homeostat.leases.booking import LeaseContext, create_lease
 from homeostat.leases.journal import RETENTION
 from homeostat.leases.keeper import KeeperDependencies, LeaseKeeper
 from homeostat.leases.lease_update import LeaseUpdate, ReservationUpdate
@@ -118,6 +122,55 @@ async def test_only_what_may_be_reserved_is(store: Store) -> None:
             await service.keeper.create(lease_from(1, 2, slots_wanted(1)))
 
 
+async def test_requests_that_wait_for_the_disk_share_a_commit(store: Store) -> None:
+    async with serving(store, range(1, 31)) as service:
+        counting = CountingAppender(service.appender)
+        parts = replace(service.parts, appender=counting)
+        keeper = LeaseKeeper(parts)
+        asked = [keeper.create(lease_from(1, 2, hosts_wanted(), name=f"l{n}")) for n in range(30)]
+        results = await asyncio.gather(*asked)
+        assert all(isinstance(each, Lease) for each in results) and counting.commits <= 3
+        hosts = [each.host for each in keeper.book.allocations.values()]
+        assert len(set(hosts)) == 30
+        causes = store.rows(journal.select().where(journal.c.kind == "ReservationPlaced"))
+        assert len({row.cause for row in causes}) == 30
+    assert difference(store) == ""
+
+
+async def test_a_request_that_the_database_refuses_takes_no_other_with_it(store: Store) -> None:
+    async with serving(store, [1, 2, 3]) as service:
+        keeper = service.keeper
+        twice = lease_from(1, 2, name="good")
+
+        def same_id(book: LeaseBook, context: LeaseContext) -> LeaseChange | LeaseRefusal:
+            """A lease under an id that is taken in the table, which this book does not know of."""
+            return create_lease(book, lease_from(5, 6), replace(context, new_id=lambda: "taken"))
+
+        def unknown(book: LeaseBook, context: LeaseContext) -> LeaseChange | LeaseRefusal:
+            change = same_id(book, context)
+            assert isinstance(change, LeaseChange)
+            return replace(change, allocations=(*change.allocations, change.allocations[0]))
+
+        outcomes = await asyncio.gather(
+            keeper.create(twice), keeper.decide(unknown), keeper.create(twice), return_exceptions=True
+        )
+        assert [type(each) for each in outcomes] == [Lease, Conflict, Lease]
+        assert len(keeper.book.leases) == 2
+    assert difference(store) == ""
+
+
+class CountingAppender:
+    """Counts commits."""
+
+    def __init__(self, appender: object) -> None:
+        self._appender, self.commits = appender, 0
+
+    async def append(self, submission: Submission) -> Receipt:
+        self.commits += 1
+        receipt: Receipt = await self._appender.append(submission)  # type: ignore[attr-defined]
+        return receipt
+
+
 class LosingAppender:
     """Commits, and then the answer is lost, once."""
 
@@ -154,8 +207,7 @@ async def test_a_lost_answer_is_looked_up_before_the_next_booking(store: Store) 
 async def test_a_project_reads_what_happens_to_its_leases_and_nothing_of_hosts(store: Store) -> None:
     async with serving(store, [1]) as service:
         await service.keeper.create(lease_from(1, 2))
-        journal = Journal(store.readers, catalogue())
-        found = await journal.read(0)  # type: ignore[arg-type]
+        found = await Journal(store.readers, catalogue()).read(0)  # type: ignore[arg-type]
         view = journal_view()
         with store.reading.connect() as connection:
             owners = {

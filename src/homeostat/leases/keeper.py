@@ -1,8 +1,8 @@
 """The service behind every request about leases: one decision after the other, each committed whole.
 
 It has the copy of the tables (`LeaseBook`) and is its only writer, so that no host is booked twice: what a
-decision read is what is in the tables when its result is written. A commit whose answer was lost makes the
-copy doubtful; it is read again before the next decision.
+decision read is in the tables when its result is written, or is written in the same transaction. A commit
+that failed or whose answer was lost makes the copy doubtful; it is read again before the next decision.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from homeostat.contracts.events import leases as events
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import DatabaseReader
-from homeostat.kernel.errors import BadInput
-from homeostat.kernel.journal import JournalAppender, Seq
+from homeostat.kernel.errors import BadInput, RetryLater, StoreUnavailable
+from homeostat.kernel.journal import JournalAppender, NewEvent, Seq, Submission
 from homeostat.leases import reservable_hosts, store
 from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import (
@@ -54,6 +54,31 @@ CAPACITY_EVENTS = (
 
 DecideOnLeases = Callable[[LeaseBook, LeaseContext], LeaseChange | LeaseRefusal]
 
+GROUP_MAX = 100
+"""Decisions of one commit: 200 leases that start at the same minute are four commits, not four hundred."""
+
+
+@dataclass(slots=True, eq=False)
+class WaitingDecision:
+    """A decision whose caller waits for `done`."""
+
+    decision: DecideOnLeases
+    by: str
+    done: asyncio.Future[LeaseChange | LeaseRefusal]
+    change: LeaseChange | LeaseRefusal | None = None
+    submissions: tuple[Submission, ...] = ()
+    events: tuple[NewEvent, ...] = ()
+
+    def answer(self, error: Exception | None) -> None:
+        """What came of it, unless the caller has its answer or is gone."""
+        if self.done.done():
+            return
+        if error is not None or self.change is None:
+            self.done.set_exception(error or StoreUnavailable("nothing was decided"))
+            self.done.exception()  # its caller may be gone: nobody has to read it
+        else:
+            self.done.set_result(self.change)
+
 
 @dataclass(frozen=True, slots=True)
 class KeeperDependencies:
@@ -76,6 +101,7 @@ class LeaseKeeper:
         self._doubtful = True
         self.book = LeaseBook()
         self._watching: list[asyncio.Event] = []
+        self._waiting: list[WaitingDecision] = []
         self.capacity_version = 0
         """Counts the commits after which something may fit that did not fit before, or has to move."""
         self.failed_seq: dict[HostId, Seq] = {}
@@ -101,27 +127,71 @@ class LeaseKeeper:
     async def decide(self, decision: DecideOnLeases, by: str = "leases") -> LeaseChange | LeaseRefusal:
         """Make a decision and commit it; what came of it. RetryLater: nobody knows whether it was written.
 
-        A refusal, and a change without events, write nothing.
+        A refusal, and a change without events, write nothing. Decisions that wait while another commit is on
+        its way are made one after the other and share the next one.
         """
-        async with self._writing:
+        done: asyncio.Future[LeaseChange | LeaseRefusal] = asyncio.get_running_loop().create_future()
+        self._waiting.append(WaitingDecision(decision, by, done))
+        try:
+            async with self._writing:
+                if not done.done():
+                    group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+                    await self._commit(group)
+        finally:
+            if not done.done():
+                done.cancel()
+        return done.result()
+
+    async def _commit(self, group: Sequence[WaitingDecision]) -> None:
+        """Decide in their order and commit together: all of it or nothing.
+
+        Each decision reads what those before it left; a failed commit throws the whole book away. One that
+        the database refuses for good takes no other with it: then each is made again, alone.
+        """
+        error: Exception = StoreUnavailable("the commit was interrupted; nobody knows whether it was written")
+        try:
             if self._doubtful:
                 await self.reload()
-            change = decision(self.book, self.context(by))
-            if isinstance(change, LeaseRefusal) or not change.events:
-                return change
-            self._doubtful = True  # also when this is cancelled in the middle of the commit
-            receipt = await self._parts.appender.append(store.submission_of(change, self.book))
-            self.book.adopt(change)
-            self._doubtful = False
-            self._note(change, receipt.seqs)
-            return change
+            decided = [each for each in group if not each.done.done() and self._decide(each)]
+            if decided:
+                self._doubtful = True
+                together = store.merged([submission for each in decided for submission in each.submissions])
+                receipt = await self._parts.appender.append(together)
+                self._doubtful = False
+                self._note([event for each in decided for event in each.events], receipt.seqs)
+        except RetryLater as failure:
+            error = failure
+        except Exception as failure:
+            error = failure
+            if len(group) > 1:
+                for each in group:
+                    if not each.done.done():
+                        await self._commit([each])
+        finally:
+            for each in group:
+                each.answer(error if self._doubtful else None)
 
-    def _note(self, change: LeaseChange, seqs: Sequence[Seq]) -> None:
-        """Whoever watches is told, and whoever heals that it may be worth another look."""
-        for draft, seq in zip(change.events, seqs, strict=True):
+    def _decide(self, waiting: WaitingDecision) -> bool:
+        """Whether there is something to write. The book has it at once, for those who decide after it."""
+        try:
+            change = waiting.decision(self.book, self.context(waiting.by))
+        except Exception as error:  # its caller's own
+            waiting.done.set_exception(error)
+            return False
+        waiting.change = change
+        if isinstance(change, LeaseRefusal) or not change.events:
+            return False
+        waiting.submissions = (store.submission_of(change, self.book),)
+        waiting.events = change.events
+        self.book.adopt(change)
+        return True
+
+    def _note(self, drafts: Sequence[NewEvent], seqs: Sequence[Seq]) -> None:
+        """Whoever watches looks again, and whoever heals when it may be worth it."""
+        for draft, seq in zip(drafts, seqs, strict=True):
             if isinstance(draft.event, events.HostUnreservable):
                 self.failed_seq[draft.event.host] = seq
-        if any(isinstance(draft.event, CAPACITY_EVENTS) for draft in change.events):
+        if any(isinstance(draft.event, CAPACITY_EVENTS) for draft in drafts):
             self.capacity_version += 1
         self.wake()
 

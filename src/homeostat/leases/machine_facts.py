@@ -1,4 +1,4 @@
-"""The cores, memory and disk of reservable hosts, as their nodes say them: compared at the start, then followed.
+"""Cores, memory and disk of reservable hosts as their nodes say them: compared at the start, then followed.
 
 Nothing that is booked is moved because a machine changed; what is booked from then on counts against the new
 facts.

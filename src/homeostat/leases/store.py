@@ -7,7 +7,8 @@ transaction of it, `load` reads the tables into a `LeaseBook`.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     BindParameter,
@@ -28,13 +29,15 @@ from sqlalchemy import (
 
 from homeostat.contracts.events.leases import ReservationPlaced
 from homeostat.kernel.database import BIG, record_table
-from homeostat.kernel.journal import EventIndex, RowChange, Submission
+from homeostat.kernel.journal import EventIndex, NewEvent, RowChange, Submission, group_changes
 from homeostat.kernel.records import record_of, row_of
 from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.model import Allocation, Lease, LeaseEvent, ReservableHost, Reservation
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+S = TypeVar("S")
 
 LOOP = "leases"
 """The name under which the service submits."""
@@ -143,6 +146,27 @@ def submission_of(change: LeaseChange, book: LeaseBook) -> Submission:
         if keys:
             changes.append(RowChange(_REMOVALS[table], tuple({"gone": key} for key in keys)))
     return Submission(LOOP, change.events, tuple(changes))
+
+
+def merged(submissions: Sequence[Submission]) -> Submission:
+    """One transaction of several, in their order: what points at an event of its own still does."""
+    if len(submissions) == 1:
+        return submissions[0]
+    events: list[NewEvent] = []
+    changes: list[RowChange] = []
+    for submission in submissions:
+        base = len(events)
+        events += [replace(each, cause=_shifted(each.cause, base)) for each in submission.events]
+        for change in submission.changes:
+            rows = tuple(
+                {name: _shifted(value, base) for name, value in row.items()} for row in change.values
+            )
+            changes.append(RowChange(change.statement, rows))
+    return Submission(LOOP, tuple(events), group_changes(changes))
+
+
+def _shifted(value: S, base: int) -> S | EventIndex:
+    return EventIndex(value.index + base) if isinstance(value, EventIndex) else value
 
 
 def _first_event(_record: object) -> dict[str, object]:
