@@ -21,6 +21,7 @@ from homeostat.contracts.component import (
     Reference,
     ServedComponent,
     ServerParts,
+    SimulatedUse,
 )
 from homeostat.contracts.nouns import HostId
 from homeostat.drills.component import COMPONENT as DRILLS
@@ -123,6 +124,11 @@ def armable_names(components: Iterable[Component] = COMPONENTS) -> tuple[str, ..
 def checkers(components: Iterable[Component] = COMPONENTS) -> tuple[InvariantChecker, ...]:
     """The invariants of the components."""
     return tuple(checker.resolve() for each in components for checker in each.checkers)
+
+
+def simulated_uses(components: Iterable[Component] = COMPONENTS) -> dict[str, SimulatedUse]:
+    """What people do with components in the simulator, by component."""
+    return {each.name: each.simulated_use.resolve() for each in components if each.simulated_use is not None}
 
 
 def navigation(components: Iterable[Component] = COMPONENTS) -> tuple[NavigationEntry, ...]:

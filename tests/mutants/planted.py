@@ -18,6 +18,7 @@ from planted_guests import (
     StartsUnconfirmed,
     TakesOldWords,
 )
+from planted_leases import BooksWithoutLooking
 
 from homeostat.contracts.nouns import FaultId, HostId, Mark
 from homeostat.contracts.wire import Heartbeat, Observations, Outcome, ResourceTransition
@@ -335,6 +336,7 @@ TWICE = "and still runs on"
 I4 = "I4 no guest runs on two hosts"
 I5 = "I5 no evacuation before the fencing receipt"
 I1 = "I1 no act without a committed intent"
+I8 = "I8 reservations of one host never overlap"
 I10 = "I10 every open intent is closed after recovery"
 DEATHS = "every death has exactly one fault"
 ALL_CLEAR = "a host is cleared when what ran there is right or has a fault of its own"
@@ -355,6 +357,7 @@ class Planted:
 
 
 PLANTED: dict[str, Planted] = {
+    "I8": Planted(ClassesUnderTest(BooksWithoutLooking), I8, "both have it", 5),
     "I1": Planted(ClassesUnderTest(ActsBeforeItIsWritten), I1),
     "I2": Planted(
         ClassesUnderTest(ForgetsWhoWasNotToldYet),

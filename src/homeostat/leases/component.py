@@ -12,5 +12,7 @@ COMPONENT = Component(
     owners=Reference("homeostat.leases.journal:find_owners"),
     retention=Reference("homeostat.leases.journal:RETENTION"),
     replay=Reference("homeostat.leases.journal:REPLAY"),
+    checkers=(Reference("homeostat.sim.checkers.leases:check_no_overlap"),),
+    simulated_use=Reference("homeostat.leases.simulated_use:use_leases"),
     server=Reference("homeostat.leases.server:assemble"),
 )

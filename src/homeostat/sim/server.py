@@ -80,6 +80,10 @@ class ServerSurroundings:
         return self.network.loop.time()
 
 
+USED_SEEDS = (5, 6)
+"""Of eight seeds those in which people use the components; a seed of the others tells what it always told."""
+
+
 class SimServer:
     """One life of a server process."""
 
@@ -147,10 +151,21 @@ class SimServer:
                 *(loop for each in served for loop in each.loops),
                 Task("delivery", delivery.run, forever=True),
                 Task("retention", retention.run, forever=True),
+                *self._people(parts),
             ],
             stopping=asyncio.Event(),
             on_crash=self._crashed,
         )
+
+    def _people(self, parts: ServerParts) -> list[Task]:
+        """Those who use the components, in one seed of four: the others have longer stories of the rest."""
+        site = self._site
+        if site.seed % 8 not in USED_SEEDS:
+            return []
+        return [
+            Task(f"people of {name}", partial(use, parts, Random(f"{site.seed}/{self.name}/{name}")))
+            for name, use in components.simulated_uses().items()
+        ]
 
     def _ground_parts(self, leader: Leadership) -> ServerParts:
         """The kernel's part of a server and its drivers; its loop is never late here."""
