@@ -129,7 +129,9 @@ class LeaseEventLoop:
         keeper, settings = self._parts.keeper, self._parts.settings
         if not await self._write(lambda book, context: timetable.begin(book, event.id, context)):
             return True
-        lease = keeper.book.leases[event.lease]
+        lease = keeper.book.leases.get(event.lease)
+        if lease is None:
+            return True  # it was deleted in the same commit
         reservations = keeper.book.reservations_of(lease.id)
         backend = self._parts.backend
         act = backend.start if event.event_type is LeaseEventType.START else backend.end

@@ -9,17 +9,15 @@ only if it is still as it was then, and only onto hosts that are free now.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from homeostat.contracts.events import leases as events
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.journal import EventIndex, NewEvent, Seq
-from homeostat.leases import planner
 from homeostat.leases.book import LeaseBook, LeaseChange, Occupancy
 from homeostat.leases.booking import LeaseContext, lease_event, placed_event
-from homeostat.leases.capacity import CapacityQuery, eligible_hosts, slots_left
+from homeostat.leases.capacity import CapacityQuery, slots_left
 from homeostat.leases.model import (
     Allocation,
     AllocationId,
@@ -28,9 +26,8 @@ from homeostat.leases.model import (
     Reservation,
     ReservationId,
     ReservationStatus,
-    ResourceType,
 )
-from homeostat.leases.plans import Demand, Plan, PlanHost, PlanRequest, PlanUnit
+from homeostat.leases.plans import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,85 +62,6 @@ def find_suffering(book: LeaseBook, window: HealingWindow) -> dict[ReservationId
     return found
 
 
-def plan_request(
-    book: LeaseBook,
-    suffering: Mapping[ReservationId, Sequence[Allocation]],
-    context: LeaseContext,
-    time_s: float,
-) -> PlanRequest:
-    """The snapshot for the planner: hosts that may be booked, and every allocation that may matter."""
-    return _Snapshot(book, context).request(suffering, time_s)
-
-
-class _Snapshot:
-    """Units share the sets of their hosts: thousands of them, a few kinds of requirements."""
-
-    def __init__(self, book: LeaseBook, context: LeaseContext) -> None:
-        self._book, self._context = book, context
-        self._eligible: dict[object, frozenset[HostId]] = {}
-
-    def request(self, suffering: Mapping[ReservationId, Sequence[Allocation]], time_s: float) -> PlanRequest:
-        book, now_ns = self._book, self._context.now_ns
-        hosts = tuple(
-            PlanHost(each.host, each.vcpus, each.memory_mb, each.disk_gb)
-            for each in book.hosts.values()
-            if each.may_be_booked(now_ns)
-        )
-        units: list[PlanUnit] = []
-        for reservation in book.reservations.values():
-            lease = book.leases[reservation.lease]
-            if lease.is_open and lease.end_ns >= now_ns:
-                needing = {each.id for each in suffering.get(reservation.id, ())}
-                units += self._units(lease, reservation, needing)
-        return PlanRequest(hosts, tuple(units), time_s, self._context.cleaning_ns / 1e9)
-
-    def _units(
-        self, lease: Lease, reservation: Reservation, needing: Collection[AllocationId]
-    ) -> Iterable[PlanUnit]:
-        now_ns = self._context.now_ns
-        started = lease.status is not LeaseStatus.PENDING or lease.start_ns <= now_ns
-        allowed = self._hosts(lease, reservation)
-        for allocation in self._book.allocations_of(reservation.id):
-            host = None if allocation.id in needing else allocation.host
-            if host is None and allocation.id not in needing:
-                continue  # missing, and not within the window
-            if host is not None and not self._book.hosts[host].reservable:
-                continue  # failed, and not within the window: it may be back in time
-            yield PlanUnit(
-                reservation.id,
-                allocation.number,
-                max(lease.start_ns, now_ns) / 1e9,
-                lease.end_ns / 1e9,
-                allowed,
-                _demand(reservation),
-                host,
-                # What runs stays, as does what is on a held host: whoever holds it decides.
-                is_fixed=host is not None and (started or host not in allowed),
-                affinity=reservation.affinity,
-                is_running=reservation.status is ReservationStatus.ACTIVE,
-            )
-
-    def _hosts(self, lease: Lease, reservation: Reservation) -> frozenset[HostId]:
-        key = (
-            reservation.resource_type,
-            reservation.hypervisor_properties,
-            reservation.resource_properties,
-            _demand(reservation),
-        )
-        found = self._eligible.get(key)
-        if found is None:
-            query = _query(self._book, lease, self._context)
-            found = frozenset(each.host for each in eligible_hosts(query, reservation))
-            self._eligible[key] = found
-        return found
-
-
-def _demand(reservation: Reservation) -> Demand | None:
-    if reservation.resource_type is ResourceType.HOST:
-        return None
-    return reservation.vcpus, reservation.memory_mb, reservation.disk_gb
-
-
 def _query(
     book: LeaseBook, lease: Lease, context: LeaseContext, ignoring: Iterable[ReservationId] = ()
 ) -> CapacityQuery:
@@ -156,11 +74,6 @@ def _query(
         context.cleaning_ns,
         ignoring=frozenset(ignoring),
     )
-
-
-def plan_in_worker(request: PlanRequest) -> Plan:
-    """The planner, in a process where nobody waits for the event loop."""
-    return planner.plan(request, time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,16 +25,16 @@ from homeostat.leases.healing import (
     heal,
     healing_steps,
     healing_window,
-    plan_request,
 )
 from homeostat.leases.keeper import LeaseKeeper
 from homeostat.leases.model import MINUTE_NS, Allocation, ReservationId, ResourceType
 from homeostat.leases.plans import Plan
 from homeostat.leases.settings import LeasesSettings
+from homeostat.leases.snapshot import PackedRequest, SnapshotPacking
 
 log = structlog.get_logger("leases")
 
-PLANNER = "homeostat.leases.healing:plan_in_worker"
+PLANNER = "homeostat.leases.snapshot:plan_in_worker"
 NO_HORIZON_LOOK_S = 60.0
 """Between two looks when the interval is 0, which Blazar takes for: never look again."""
 RETRY_S = 1.0
@@ -119,7 +119,11 @@ class HealingLoop:
     async def _heal(self, suffering: Mapping[ReservationId, Sequence[Allocation]]) -> bool:
         keeper, time_s = self._parts.keeper, self._parts.settings.planning_deadline_s
         book = keeper.book
-        request = plan_request(book, suffering, keeper.context("healing"), time_s)
+        packing, slices = SnapshotPacking(book, suffering, keeper.context("healing")), []
+        for each in packing.slices():
+            slices.append(each)
+            await asyncio.sleep(0)  # others have their turn
+        request = PackedRequest(packing.head(time_s), tuple(slices))
         outcome = await self._parts.pool.run(PLANNER, request, deadline_s=time_s + LATE_S)
         if not isinstance(outcome, WorkDone) or not isinstance(outcome.value, Plan):
             log.error("the planner gave no plan; tried again", outcome=str(outcome))
