@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "9001", "0015"  # the head of the history that it is added to
+revision, down_revision = "9001", "0017"  # the head of the history that it is added to
 
 
 def upgrade() -> None:

@@ -21,11 +21,13 @@ from homeostat.contracts.component import (
     Reference,
     ServedComponent,
     ServerParts,
+    SimulatedUse,
 )
 from homeostat.contracts.nouns import HostId
 from homeostat.drills.component import COMPONENT as DRILLS
 from homeostat.faults.component import COMPONENT as FAULTS
 from homeostat.fleet.component import COMPONENT as FLEET
+from homeostat.leases.component import COMPONENT as LEASES
 from homeostat.notices.component import COMPONENT as NOTICES
 from homeostat.recovery.component import COMPONENT as RECOVERY
 from homeostat.resources.component import COMPONENT as RESOURCES
@@ -42,6 +44,7 @@ COMPONENTS: tuple[Component, ...] = (
     RESOURCES,
     DRILLS,
     FAULTS,
+    LEASES,
     NOTICES,
     RECOVERY,
 )
@@ -121,6 +124,11 @@ def armable_names(components: Iterable[Component] = COMPONENTS) -> tuple[str, ..
 def checkers(components: Iterable[Component] = COMPONENTS) -> tuple[InvariantChecker, ...]:
     """The invariants of the components."""
     return tuple(checker.resolve() for each in components for checker in each.checkers)
+
+
+def simulated_uses(components: Iterable[Component] = COMPONENTS) -> dict[str, SimulatedUse]:
+    """What people do with components in the simulator, by component."""
+    return {each.name: each.simulated_use.resolve() for each in components if each.simulated_use is not None}
 
 
 def navigation(components: Iterable[Component] = COMPONENTS) -> tuple[NavigationEntry, ...]:

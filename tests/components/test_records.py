@@ -26,9 +26,10 @@ from homeostat.contracts.component import (
     OwnerLookup,
     Reference,
     ServerAssembly,
+    SimulatedUse,
 )
 from homeostat.kernel.journal_rules import ReplayRules, RetentionRules
-from homeostat.sim.checkers import FRAME_CHECKERS, actions, faults, hosts, recoveries
+from homeostat.sim.checkers import FRAME_CHECKERS, actions, faults, hosts, leases, recoveries
 
 ALL = (*COMPONENTS, EXAMPLE)
 
@@ -73,6 +74,7 @@ FITS: Mapping[str, Callable[[Any], bool]] = {
     "routers": lambda found: isinstance(found, APIRouter),
     "cli": lambda found: isinstance(found, typer.Typer) or callable(found),
     "exposure": lambda found: takes_as_many(found, HostExposure),
+    "simulated_use": lambda found: takes_as_many(found, SimulatedUse),
     "checkers": lambda found: takes_as_many(found, InvariantChecker),
 }
 
@@ -137,10 +139,10 @@ def test_one_component_equips_the_write_path() -> None:
 
 
 def test_every_checker_is_exported_once_by_a_component_or_is_the_frames_own() -> None:
-    modules = (actions, faults, hosts, recoveries)
+    modules = (actions, faults, hosts, leases, recoveries)
     written = {part for module in modules for name, part in vars(module).items() if name.startswith("check_")}
     known = [*FRAME_CHECKERS, *checkers()]
-    assert len(known) == len(set(known)) == 16
+    assert len(known) == len(set(known)) == 17
     assert set(known) == written
 
 

@@ -46,4 +46,6 @@ def test_a_replay_says_what_the_replay_of_0_1_said() -> None:
     assert sorted(replay.unjudged) == expected["unjudged"]
     rows = orjson.loads(orjson.dumps(replay.rows))
     assert {table: rows.pop(table) for table in expected["rows"]} == expected["rows"]
+    unsaid = dict.fromkeys(("cpus", "memory_mb", "disk_gb", "architecture"))
+    assert rows.pop("node") == dict.fromkeys(("n1", "n2", "n3"), unsaid), "0.1 said nothing of its machines"
     assert not any(rows.values()), "0.1 had no such table"

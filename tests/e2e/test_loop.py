@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from running_lab import Lab, eventually
 
 from homeostat.kernel.processes import is_alive
+from homeostat.node.facts import read_host_facts
 
 pytestmark = pytest.mark.e2e
 
@@ -183,3 +185,19 @@ def test_bad_input_is_one_line_with_its_exit_code(
     assert says in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.seed("003 what a host has comes from its node: processors, memory, disk, architecture")
+def test_every_host_of_a_lab_says_what_the_one_machine_has(lab: Lab) -> None:
+    facts = read_host_facts(lab.directory)
+
+    def shown(host: str) -> dict[str, object]:
+        said = cli(lab, "host", "show", host, "--json")
+        assert said.returncode == 0, said.stderr
+        row = json.loads(said.stdout)
+        return {name: row[name] for name in asdict(facts)}
+
+    for host in ("n1", "n2", "n3"):
+        eventually(lambda host=host: shown(host) == asdict(facts), 20, f"{host} says it")
+    unknown = cli(lab, "host", "show", "n9")
+    assert unknown.returncode == 4 and "there is no host 'n9'" in unknown.stderr

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from homeostat.contracts.nouns import HostId
-from homeostat.contracts.wire import Goodbye, Heartbeat, Observations, Snapshot
+from homeostat.contracts.wire import Goodbye, Heartbeat, HostFactsReport, Observations, Snapshot
 from homeostat.faults.deciders import FaultDeciders
 from homeostat.faults.settings import FaultsSettings
 from homeostat.fleet.fencing import FenceAttempt, FenceOutcome
-from homeostat.fleet.model import AgentState, Placement
+from homeostat.fleet.model import AgentState
+from homeostat.fleet.placements import Placement
 from homeostat.fleet.settings import NodeOwners
 from homeostat.fleet.suspicion import Death
 from homeostat.ingest.entry import Decide, Entry, IngestState
@@ -48,6 +49,9 @@ class PlayedEntry(Entry):
 
     def goodbye(self, message: Goodbye) -> None:
         self.take_each(self.deciders.goodbye(message))
+
+    def facts(self, message: HostFactsReport) -> None:
+        self.take_each(self.deciders.facts(message))
 
     def silence(self, host: HostId, silent_s: float) -> None:
         self.take_each(self.deciders.silence(host, silent_s))

@@ -23,8 +23,8 @@ from homeostat.contracts.wire import (
     digest,
 )
 from homeostat.faults.hosts import on_host_down
-from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
-from homeostat.fleet.model import Assignment, Placement
+from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest, RecentActs
+from homeostat.fleet.placements import Assignment, Placement
 from homeostat.fleet.settings import FleetSettings, HostSettings
 from homeostat.fleet.store import load_topology
 from homeostat.fleet.suspicion import Death
@@ -90,6 +90,10 @@ class Open:
 
     def __init__(self, *said: GateRefusal | None) -> None:
         self._said = list(said)
+        self.recent = RecentActs()
+
+    def count(self, act: str, name: str) -> None:
+        self.recent.count(act, name, 1.0)
 
     def ask(self, asked: GateRequest) -> GateRefusal | None:
         assert (asked.component, asked.act) == ("recovery", "start_elsewhere")

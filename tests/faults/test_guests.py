@@ -25,7 +25,8 @@ from homeostat.contracts.wire import (
 from homeostat.faults.model import decode_affected
 from homeostat.faults.node_claims import AHEAD_MAX, refusal
 from homeostat.fleet.fencing import FenceAttempt, FenceOutcome
-from homeostat.fleet.model import Assignment, Placement, Resource, Stranded
+from homeostat.fleet.model import Resource
+from homeostat.fleet.placements import Assignment, Placement, Stranded
 from homeostat.fleet.settings import NodeOwners
 from homeostat.fleet.suspicion import Death
 from homeostat.ingest.entry import IngestState

@@ -63,8 +63,8 @@ class Acting:
         # All of them at once: they are decided in one entry.
         await asyncio.gather(*(self.here.path.record(partial(_died, host, death)) for host in hosts))
 
-    def asked(self, host: HostId) -> GateReason | None:
-        refusal = self.aftermath.ask(GateRequest("recovery", "start_elsewhere", host, 1))
+    def asked(self, host: HostId, act: str = "start_elsewhere") -> GateReason | None:
+        refusal = self.aftermath.ask(GateRequest("recovery", act, host, 1))
         return None if refusal is None else refusal.why
 
     def told(self) -> bool:
@@ -171,10 +171,10 @@ async def test_a_restart_does_not_forget_what_was_done_lately(store: Store) -> N
     async with acting(store, switch, gate) as it:
         await it.die(N1)
         await until(lambda: bool(it.here.path.world.topology.nodes[N1].fenced))
-        assert it.asked(N2) is GateReason.RATE
+        assert it.asked(N2, "fence") is GateReason.RATE
     async with acting(store, switch, gate) as again:
-        assert again.asked(N2) is GateReason.RATE
+        assert again.asked(N2, "fence") is GateReason.RATE
     async with acting(store, switch, GateSettings(harm_max=2, harm_window_s=600)) as wider:
-        assert wider.asked(N2) is None, "it is counted once"
+        assert wider.asked(N2, "fence") is None, "it is counted once"
     async with acting(store, switch, GateSettings(harm_max=1, harm_window_s=0.001)) as later:
-        assert later.asked(N2) is None, "it is long ago"
+        assert later.asked(N2, "fence") is None, "it is long ago"

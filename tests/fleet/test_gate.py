@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.contracts.nouns import HostId
-from homeostat.fleet.gate import GateReason, GateRequest, Situation, decide, storm_refusal
-from homeostat.fleet.settings import GateSettings
+from homeostat.fleet.gate import GateReason, GateRequest, RecentActs, Situation, decide, storm_refusal
+from homeostat.fleet.settings import RATE_MAX, GateSettings
 
 N1, N2 = HostId("n1"), HostId("n2")
 ASKED = GateRequest("recovery", "fence", N1, 7)
@@ -21,7 +21,7 @@ OPEN = Situation(
     unknown="",
     held={},
     deaths_s={N1: 999.0},
-    harm_s=(),
+    done_s={},
     armed={"recovery": True},
 )
 SETTINGS = GateSettings()
@@ -52,11 +52,12 @@ def deaths(count: int, apart_s: float = 0.5) -> dict[HostId, float]:
         (replace(OPEN, deaths_s=deaths(3)), GateReason.STORM),
         (replace(OPEN, deaths_s=deaths(3, apart_s=60)), None),
         (replace(OPEN, living=frozenset({N1})), None),
-        (replace(OPEN, harm_s=(999.0,) * 4), None),
-        (replace(OPEN, harm_s=(999.0,) * 5), GateReason.RATE),
-        (replace(OPEN, harm_s=(900.0,) * 5), None),
-        (replace(OPEN, harm_s=(OPEN.now_s - SETTINGS.harm_window_s,) * 5), GateReason.RATE),
-        (replace(OPEN, harm_s=(OPEN.now_s - SETTINGS.harm_window_s - 1,) * 5), None),
+        (replace(OPEN, done_s={"fence": (999.0,) * 4}), None),
+        (replace(OPEN, done_s={"fence": (999.0,) * 5}), GateReason.RATE),
+        (replace(OPEN, done_s={"fence": (900.0,) * 5}), None),
+        (replace(OPEN, done_s={"fence": (OPEN.now_s - SETTINGS.harm_window_s,) * 5}), GateReason.RATE),
+        (replace(OPEN, done_s={"fence": (OPEN.now_s - SETTINGS.harm_window_s - 1,) * 5}), None),
+        (replace(OPEN, done_s={"mark_down": (999.0,) * 500, "start_elsewhere": (999.0,) * 500}), None),
         (replace(OPEN, armed={}), GateReason.NOT_ARMED),
         (replace(OPEN, armed={"recovery": False, "storage": True}), GateReason.NOT_ARMED),
     ],
@@ -93,11 +94,49 @@ def test_the_gate_opens_only_when_nothing_speaks_against_it(
         epoch=epoch,
         unknown=unknown,
         deaths_s=deaths(died),
-        harm_s=(999.0,) * harm,
+        done_s={"fence": (999.0,) * harm},
         armed={"recovery": armed},
     )
     is_open = why(situation) is None
     assert is_open == (armed and harm < 5 and died < 3 and not unknown and epoch == 7)
+
+
+LIMITS = GateSettings(harm_max=2, mark_max=3, mark_window_s=10, start_max=4, start_window_s=20)
+
+
+@pytest.mark.parametrize(
+    ("act", "most", "window_s", "setting"),
+    [
+        ("fence", 2, 60, "harm_max"),
+        ("mark_down", 3, 10, "mark_max"),
+        ("set_error", 3, 10, "mark_max"),
+        ("start_elsewhere", 4, 20, "start_max"),
+        ("something_new", 2, 60, "harm_max"),
+    ],
+)
+def test_each_kind_of_act_has_a_rate_of_its_own(act: str, most: int, window_s: float, setting: str) -> None:
+    others = {"fence", "mark_down", "set_error", "start_elsewhere", "something_new"} - {act}
+    busy = dict.fromkeys(others, (999.0,) * 1000)
+    asked = replace(ASKED, act=act)
+    below = replace(OPEN, done_s={**busy, act: (999.0,) * (most - 1)})
+    full = replace(OPEN, done_s={**busy, act: (999.0,) * most})
+    assert decide(asked, below, LIMITS) is None
+    refusal = decide(asked, full, LIMITS)
+    assert refusal is not None and refusal.why is GateReason.RATE
+    assert f"{act}: {most} in {window_s:g} s, fleet.gate.{setting}: {most}" in refusal.sentence
+    assert decide(asked, replace(full, now_s=999.0 + window_s + 0.1), LIMITS) is None
+
+
+def test_an_act_that_is_decided_again_counts_once_and_one_that_is_not_done_not_at_all() -> None:
+    recent = RecentActs()
+    recent.count("fence", "fence-n1-1", 1.0)
+    recent.count("fence", "fence-n1-1", 2.0)
+    recent.count("fence", "fence-n2-1", 3.0)
+    recent.discard("fence", "fence-n2-1")
+    assert recent.by_kind() == {"fence": (2.0,)}
+    for number in range(RATE_MAX + 10):
+        recent.count("mark_down", f"{number}", float(number))
+    assert recent.by_kind()["mark_down"] == tuple(float(number) for number in range(10, RATE_MAX + 10))
 
 
 TWO_OF_THREE = replace(OPEN, living=hosts(3), deaths_s={N1: 10.0, N2: 11.5})
@@ -133,7 +172,7 @@ def test_people_are_told_of_a_storm_that_stops_what_nothing_else_stops() -> None
         storm_refusal(ASKED, situation, SETTINGS) is not None
         for situation in (
             TWO_OF_THREE,
-            replace(TWO_OF_THREE, harm_s=(999.0,) * 5),
+            replace(TWO_OF_THREE, done_s={"fence": (999.0,) * 5}),
             replace(TWO_OF_THREE, armed={}),
             replace(TWO_OF_THREE, unknown="half is silent"),
             replace(TWO_OF_THREE, vouched=frozenset({N2})),

@@ -18,12 +18,13 @@ from planted_guests import (
     StartsUnconfirmed,
     TakesOldWords,
 )
+from planted_leases import BooksWithoutLooking
 
 from homeostat.contracts.nouns import FaultId, HostId, Mark
 from homeostat.contracts.wire import Heartbeat, Observations, Outcome, ResourceTransition
 from homeostat.faults.deciders import FaultDeciders
 from homeostat.faults.notice_bridge import Announcement, NoticeBridge
-from homeostat.fleet.fencing import FenceAttempt, FenceOutcome
+from homeostat.fleet.fencing import FENCE, FenceAttempt, FenceOutcome
 from homeostat.fleet.gate import GateRefusal, Situation
 from homeostat.fleet.model import AgentState
 from homeostat.fleet.suspicion import Death, SuspicionOutcome
@@ -227,7 +228,7 @@ class _IgnoresStorms(_Blind):
 
 
 class _IgnoresTheRate(_Blind):
-    UNSEEN: ClassVar[dict[str, Any]] = {"harm_s": ()}
+    UNSEEN: ClassVar[dict[str, Any]] = {"done_s": {}}
 
 
 class _IgnoresArming(_Blind):
@@ -260,7 +261,7 @@ class _AsksOnce(FencingLoop):
 
     async def _fence(self, host: HostId, fence: Fence) -> None:
         attempt = FenceAttempt(host, f"fence-{host}-{self._parts.new_id()}", 1.0, "its host is down")
-        self._harm_s.append(self._now_s())
+        self.count(FENCE, attempt.action)
         self._acting.add(attempt.action)
         try:
             await self._parts.path.record(lambda state, now: on_fence_intended(state, attempt, now))
@@ -335,6 +336,7 @@ TWICE = "and still runs on"
 I4 = "I4 no guest runs on two hosts"
 I5 = "I5 no evacuation before the fencing receipt"
 I1 = "I1 no act without a committed intent"
+I8 = "I8 reservations of one host never overlap"
 I10 = "I10 every open intent is closed after recovery"
 DEATHS = "every death has exactly one fault"
 ALL_CLEAR = "a host is cleared when what ran there is right or has a fault of its own"
@@ -355,6 +357,7 @@ class Planted:
 
 
 PLANTED: dict[str, Planted] = {
+    "I8": Planted(ClassesUnderTest(BooksWithoutLooking), I8, "both have it", 5),
     "I1": Planted(ClassesUnderTest(ActsBeforeItIsWritten), I1),
     "I2": Planted(
         ClassesUnderTest(ForgetsWhoWasNotToldYet),

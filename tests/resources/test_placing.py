@@ -14,7 +14,8 @@ from test_placement import N1, N2, N3, dead, guest, offer, site
 from homeostat.contracts.nouns import HostId, ResourceId
 from homeostat.contracts.wire import Candidate
 from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
-from homeostat.fleet.model import Placement, Topology
+from homeostat.fleet.model import Topology
+from homeostat.fleet.placements import Placement
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.errors import StoreUnavailable
 from homeostat.kernel.journal import Seq

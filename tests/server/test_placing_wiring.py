@@ -10,8 +10,9 @@ import pytest
 
 from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.contracts.wire import Candidate
-from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest
-from homeostat.fleet.model import AgentState, Assignment, Node, Placement, Resource
+from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest, RecentActs
+from homeostat.fleet.model import AgentState, Node, Resource
+from homeostat.fleet.placements import Assignment, Placement
 from homeostat.ingest.entry import Decide, IngestState, Moment
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.journal import Seq
@@ -36,7 +37,7 @@ class Path:
         self._meanwhile = meanwhile
         self.placed: list[str] = []
         self.watch = SimpleNamespace(doubts={})
-        dead = Node(N1, "b1", "i1", 0, AgentState.LOST, 0, down_ns=1, fenced="off")
+        dead = Node(N1, "b1", "i1", 0, AgentState.LOST, 0, down_ns=1, fenced="off", fenced_seq=Seq(9))
         rows = [
             Resource(ResourceId("db"), N1, ResourceKind.GUEST, Owner("blue"), "a", UP, "", 0, 0, generation=1)
         ]
@@ -59,8 +60,12 @@ async def test_a_host_that_is_held_meanwhile_keeps_its_guests(held: bool) -> Non
         return refusals[0] if refusals else None
 
     path = Path(lambda: refusals.append(GateRefusal(GateReason.HELD, "new disks")) if held else None)
-    aftermath: Any = SimpleNamespace(ask=ask)
+    recent = RecentActs()
+    aftermath: Any = SimpleNamespace(
+        ask=ask, recent=recent, count=lambda act, name: recent.count(act, name, 1.0)
+    )
     placing = create_placement_loop(path, aftermath, 7, SystemClock())  # type: ignore[arg-type]
     assert placing.verdict(N1) is None
     await placing.assign(Placement((MOVE, FIRST)))
     assert path.placed == (["cache"] if held else ["db", "cache"])
+    assert recent.by_kind() == ({} if held else {"start_elsewhere": (1.0,)}), "a first start is not elsewhere"

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 from homeostat.contracts.nouns import HostId, Owner, SetPoint
 
 if TYPE_CHECKING:
+    from random import Random
+
     from sqlalchemy import Connection
 
     from homeostat.kernel.access import Caller
@@ -220,6 +222,12 @@ class InvariantChecker(Protocol):
     def __call__(self, evidence: Any, /) -> Iterator[Violation]: ...
 
 
+class SimulatedUse(Protocol):
+    """People who use a component of a simulated server. It ends by itself and leaves nothing behind."""
+
+    def __call__(self, parts: ServerParts, chance: Random, /) -> Awaitable[None]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class NavigationEntry:
     """An entry of the dashboard's navigation. Entries stand in the order of `rank`."""
@@ -263,6 +271,7 @@ class Component:
     cli         its commands
     exposure    what a host's death would mean to it
     checkers    its invariants, for the simulator and `homeostat check`
+    simulated_use  what people do with it while a simulated server lives
     not_simulated  why the simulator does not run its loops; empty when it does
     """
 
@@ -286,4 +295,5 @@ class Component:
     cli: tuple[CliEntry, ...] = ()
     exposure: Reference[HostExposure] | None = None
     checkers: tuple[Reference[InvariantChecker], ...] = ()
+    simulated_use: Reference[SimulatedUse] | None = None
     not_simulated: str = ""

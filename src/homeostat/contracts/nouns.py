@@ -64,6 +64,8 @@ class FaultKind(StrEnum):
     CLAIM_REFUSED = "claim_refused"
     WITNESS_LOST = "witness_lost"
     RUNNER_SILENT = "runner_silent"
+    RESERVATION_MISSING = "reservation_missing"
+    RESERVATION_MOVED = "reservation_moved"
 
 
 class Mark(StrEnum):
@@ -110,6 +112,16 @@ class SetPoint:
     detail: str = ""
     project: str = ""
     needs_nodes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a machine has: logical processors, memory in MiB, the file system of its node's state in GiB."""
+
+    cpus: int
+    memory_mb: int
+    disk_gb: int
+    architecture: str
 
 
 FLEET_SUBJECT = "fleet"

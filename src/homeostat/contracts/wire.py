@@ -18,7 +18,7 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, ResourceState
+from homeostat.contracts.nouns import HostFacts, HostId, Owner, ResourceId, ResourceKind, ResourceState
 from homeostat.kernel.errors import BadInput
 
 M = TypeVar("M")
@@ -204,6 +204,34 @@ class Snapshot:
 
 
 @checked(frozen=True, slots=True, config=_STRICT)
+class HostFactsReport:
+    """node.<host>.facts: what the machine has, at the start, when it changed, after a resync, and now and
+    then. `number` counts within the incarnation; sent again until that number is acknowledged.
+    """
+
+    host: Annotated[HostId, _NAME]
+    incarnation: Name
+    number: Number
+    cpus: Number
+    memory_mb: Number
+    disk_gb: Number
+    architecture: Name
+
+    @property
+    def facts(self) -> HostFacts:
+        return HostFacts(self.cpus, self.memory_mb, self.disk_gb, self.architecture)
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class HostFactsAcknowledged:
+    """to.<host>.facts: this report of this incarnation is committed."""
+
+    incarnation: Name
+    number: Number
+    epoch: Number
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
 class Acknowledged:
     """to.<host>.acknowledged: everything up to `seq` of store `boot` is committed."""
 
@@ -317,6 +345,8 @@ class Subjects:
         self.levels = f"node.{host}.levels"
         self.goodbye = f"node.{host}.goodbye"
         self.answered = f"node.{host}.answered"
+        self.facts = f"node.{host}.facts"
+        self.facts_acknowledged = f"to.{host}.facts"
         self.requests = f"node.{host}.requests"
         self.responses = f"to.{host}.responses"
         self.acknowledged = f"to.{host}.acknowledged"

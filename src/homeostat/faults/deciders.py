@@ -8,11 +8,11 @@ step before left in the state.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from homeostat.contracts import wire
-from homeostat.contracts.events.fleet import ObservationsLost
+from homeostat.contracts.events.fleet import HostFactsChanged, ObservationsLost
 from homeostat.contracts.faults import Fault, FlapLimits
 from homeostat.contracts.nouns import (
     FaultKind,
@@ -165,6 +165,9 @@ class FaultDeciders:
 
     def goodbye(self, message: wire.Goodbye) -> Iterable[Decide]:
         return (lambda state, now: hosts.on_goodbye(state, message, now),)
+
+    def facts(self, message: wire.HostFactsReport) -> Iterable[Decide]:
+        return (partial(_facts, message),)
 
     def silence(self, host: HostId, silent_s: float) -> Iterable[Decide]:
         return (lambda state, now: hosts.on_silence(state, host, silent_s, now),)
@@ -333,6 +336,20 @@ def _acknowledged(host: HostId, boot: str, acked: int, state: IngestState, now: 
     node, decision = state.topology.nodes[host], Decision(now.base, acknowledge={host: (boot, acked)})
     if node.acked_seq != acked:
         decision.nodes.append(replace(node, acked_seq=acked))
+    return decision
+
+
+def _facts(message: wire.HostFactsReport, state: IngestState, now: Moment) -> Decision:
+    """What is said before the first heartbeat of an incarnation was taken is not; it is said again."""
+    host, node, decision = message.host, state.topology.nodes.get(message.host), Decision(now.base)
+    if node is None or node.incarnation != message.incarnation:
+        return decision
+    decision.facts_acknowledged[host] = (message.incarnation, message.number)
+    if node.facts != message.facts:
+        subject, has = node_subject(host), asdict(message.facts)
+        trace = f"{host}/{message.incarnation}/facts/{message.number}"
+        decision.add(NewEvent(HostFactsChanged(host, **has), subject, now.wall_ns, subject, trace))
+        decision.nodes.append(replace(node, **has))
     return decision
 
 

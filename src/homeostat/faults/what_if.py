@@ -21,7 +21,8 @@ from homeostat.faults.lifecycle import new_fault
 from homeostat.faults.notice_bridge import picture_of
 from homeostat.fleet.fencing import FENCE
 from homeostat.fleet.gate import GateRefusal
-from homeostat.fleet.model import Placement, Resource, Topology
+from homeostat.fleet.model import Resource, Topology
+from homeostat.fleet.placements import Placement
 from homeostat.fleet.suspicion import Death
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import NotFound

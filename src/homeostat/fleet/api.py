@@ -162,6 +162,8 @@ class HostView(BaseModel):
     `acting` what is being done to the host and has not ended: a fence. `store` is why its node cannot write
     its observation store, mostly since its disk is full; empty while it can. `witness`: both, or which of its
     agent and its probes is left and for how long that one must be silent before the host counts as down.
+    `cpus` (logical processors), `memory_mb` (MiB), `disk_gb` (GiB of the file system of its node's state) and
+    `architecture` are the machine's, null before its node has said them. Hosts of a lab share one machine.
     """
 
     host: str
@@ -177,6 +179,10 @@ class HostView(BaseModel):
     witness: str
     acting: list[str]
     store: str
+    cpus: int | None
+    memory_mb: int | None
+    disk_gb: int | None
+    architecture: str | None
 
 
 class HostList(BaseModel):
@@ -237,6 +243,15 @@ async def list_hosts(caller: CurrentCaller, parts: CurrentHosts) -> HostList:
         return HostList(items=[])
     nodes = sorted(parts.topology().nodes.items())
     return HostList(items=[host_view(parts, node) for _, node in nodes])
+
+
+@hosts_router.get("/hosts/{host}")
+async def show_host(host: Name, caller: CurrentCaller, parts: CurrentHosts) -> HostView:
+    """One host, and what its machine has."""
+    node = parts.topology().nodes.get(HostId(host))
+    if node is None or not caller.may_read(INFRASTRUCTURE):
+        raise NotFound(f"there is no host {host!r}, or it is not yours to read")
+    return host_view(parts, node)
 
 
 @hosts_router.post("/hosts/{host}/fenced")

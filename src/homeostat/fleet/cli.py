@@ -49,6 +49,17 @@ def ls_hosts(directory: Directory = None, as_json: AsJson = False) -> None:
     show_items(ask(directory, "GET", "hosts"), as_json, columns, "No hosts.", _host_row)
 
 
+@host_commands.command("show")
+def show_host(host: Host, directory: Directory = None, as_json: AsJson = False) -> None:
+    """Show one host: its state, processors, memory (MiB), disk (GiB) and architecture.
+
+    All hosts of a lab share one machine, and each says what that has. Example: homeostat host show n1
+    """
+    answer = ask(directory, "GET", "hosts", host)
+    times = ("down_at", "marked_at", "error_at")
+    show_answer(answer, as_json, lambda row: row | {name: local_time(row[name]) for name in times})
+
+
 def _host_row(row: Answer) -> Answer:
     return {**row, "down": local_time(row["down_at"]), "marked": local_time(row["marked_at"])}
 

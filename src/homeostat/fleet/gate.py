@@ -2,13 +2,15 @@
 
 Disruptive is what cannot be taken back: to power a host off, to start its guests elsewhere. Notifying people
 is not. The gate is pure: what is known is passed in, a named reason comes out. The order of its questions is
-that of their weight; the first that says no is the reason. Nothing is armed until somebody says so: a fresh
-installation decides, writes down what it would do, and does not do it. A person's word about arming is in a
-table and wins over the settings; the names are in the records of the components.
+that of their weight; the first that says no is the reason. Each kind of act has a rate of its own: only
+fencings use up that of fencing. Nothing is armed until somebody says so: a fresh installation decides, writes
+down what it would do, and does not do it. A person's word about arming is in a table and wins over the
+settings; the names are in the records of the components.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -16,8 +18,8 @@ from enum import Enum
 import structlog
 
 from homeostat.contracts.events.fleet import ComponentArmed
-from homeostat.contracts.nouns import HostId
-from homeostat.fleet.settings import GateSettings
+from homeostat.contracts.nouns import HostId, Mark
+from homeostat.fleet.settings import RATE_MAX, GateSettings
 from homeostat.fleet.store import arming_changes, load_arming
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
@@ -125,7 +127,7 @@ class GateReason(Enum):
     UNKNOWN = "the state of the hosts is unknown, so nothing is done to them"
     HELD = "an operator holds this host"
     STORM = "too many hosts went down at once: Homeostat itself may be cut off; check hosts and network"
-    RATE = "the limit of fencing and recovery actions is reached; the next one waits"
+    RATE = "the limit for this kind of action is reached; the next one waits"
     DRY_RUN = "dry run: fleet.gate.dry_run is set"
     NOT_ARMED = "the component is not armed: it only observes; `homeostat arm COMPONENT` lets it act"
 
@@ -150,14 +152,14 @@ class GateRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the gate looks at. `now_s` and `harm_s` are seconds on one clock, `deaths_s` on another.
+    """What the gate looks at. `now_s` and `done_s` are seconds on one clock, `deaths_s` on another.
 
     `epoch` is that of our term. `living` are the hosts whose death would be seen: not down, not stopped in
     order, and looked at from outside. `unknown` is why nothing can be concluded. `deaths_s` is when each host
     died that is still down, or stopped answering, `fenced_s` when the receipt of one that is fenced was
     written, on the clock of the deaths. `vouched` are the hosts of which a person says that nothing runs
-    there. `harm_s` is when acts that do harm were let through. `armed` says of each component whether it may
-    act.
+    there. `done_s` is when acts were let through, by kind of act. `armed` says of each component whether it
+    may act.
     """
 
     now_s: float
@@ -166,10 +168,53 @@ class Situation:
     unknown: str
     held: Mapping[HostId, str]
     deaths_s: Mapping[HostId, float]
-    harm_s: Sequence[float]
+    done_s: Mapping[str, Sequence[float]]
     armed: Mapping[str, bool]
     fenced_s: Mapping[HostId, float] = field(default_factory=dict)
     vouched: frozenset[HostId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ActRate:
+    """At most `most` acts of one kind in `window_s`; `setting` is where an operator changes that."""
+
+    most: int
+    window_s: float
+    setting: str
+
+
+START_ELSEWHERE = "start_elsewhere"
+"""The act's name at the gate: to start guests of one dead host on others."""
+
+
+def rate_of(act: str, settings: GateSettings) -> ActRate:
+    """The rate of one kind of act. One that is not known here has that of fencing, the strictest."""
+    if act in (Mark.MARK_DOWN, Mark.SET_ERROR):
+        return ActRate(settings.mark_max, settings.mark_window_s, "fleet.gate.mark_max")
+    if act == START_ELSEWHERE:
+        return ActRate(settings.start_max, settings.start_window_s, "fleet.gate.start_max")
+    return ActRate(settings.harm_max, settings.harm_window_s, "fleet.gate.harm_max")
+
+
+class RecentActs:
+    """When acts were let through, by kind, for the rates. Each has a name: counted again, it counts once."""
+
+    def __init__(self) -> None:
+        self._done_s: defaultdict[str, dict[str, float]] = defaultdict(dict)
+
+    def count(self, act: str, name: str, at_s: float) -> None:
+        done = self._done_s[act]
+        done.pop(name, None)
+        done[name] = at_s
+        if len(done) > RATE_MAX:
+            del done[next(iter(done))]
+
+    def discard(self, act: str, name: str) -> None:
+        """It is not done after all, or decided anew."""
+        self._done_s[act].pop(name, None)
+
+    def by_kind(self) -> Mapping[str, Sequence[float]]:
+        return {act: tuple(done.values()) for act, done in self._done_s.items()}
 
 
 def decide(asked: GateRequest, situation: Situation, settings: GateSettings) -> GateRefusal | None:
@@ -183,11 +228,11 @@ def decide(asked: GateRequest, situation: Situation, settings: GateSettings) -> 
         return GateRefusal(GateReason.HELD, f"{GateReason.HELD.value}: {reason}")
     if storm := _storm(asked.host, situation, settings):
         return GateRefusal(GateReason.STORM, storm)
-    harm = sum(now_s - at_s <= settings.harm_window_s for at_s in situation.harm_s)
-    if harm >= settings.harm_max:
-        return GateRefusal(
-            GateReason.RATE, f"{GateReason.RATE.value} ({harm} acts in {settings.harm_window_s:g} s)"
-        )
+    rate = rate_of(asked.act, settings)
+    done = sum(now_s - at_s <= rate.window_s for at_s in situation.done_s.get(asked.act, ()))
+    if done >= rate.most:
+        said = f"{asked.act}: {done} in {rate.window_s:g} s, {rate.setting}: {rate.most}"
+        return GateRefusal(GateReason.RATE, f"{GateReason.RATE.value} ({said})")
     if settings.dry_run:
         return GateRefusal(GateReason.DRY_RUN, GateReason.DRY_RUN.value)
     if not situation.armed.get(component_armed_name(asked.component), False):

@@ -12,7 +12,7 @@ from homeostat.contracts.events import fleet, resources
 from homeostat.contracts.nouns import Mark
 from homeostat.fleet.claims import claim_table
 from homeostat.fleet.gate import EARLIER_NAMES
-from homeostat.fleet.store import action_table, arming_table, resource_table
+from homeostat.fleet.store import action_table, arming_table, node_table, resource_table
 from homeostat.kernel import database, journal_rules
 from homeostat.kernel.database import slices
 from homeostat.kernel.journal import Envelope
@@ -50,6 +50,9 @@ def _of_hosts(event: object) -> str:
     match event:
         case fleet.HostDown():
             return f"Host {event.host} is down: {event.reason}"
+        case fleet.HostFactsChanged():
+            memory = f"{event.memory_mb} MiB memory, {event.disk_gb} GiB disk"
+            return f"Host {event.host} has {event.cpus} processors ({event.architecture}), {memory}"
         case fleet.HostBack():
             return f"Host {event.host} is back: {event.reason}"
         case fleet.HostFenced():
@@ -174,6 +177,12 @@ def _follow(rows: journal_rules.ReplayedRows, seq: int, subject: str, event: obj
             for earlier in EARLIER_NAMES.get(event.component, ()):
                 rows.of("arming").pop(earlier, None)
             rows.of("arming")[event.component] = {"armed": event.armed, "by": event.by}
+        case fleet.HostJoined():
+            rows.of("node")[event.host] = dict.fromkeys(FACTS)
+        case fleet.HostFactsChanged():
+            rows.of("node")[event.host] = {name: getattr(event, name) for name in FACTS}
+        case fleet.HostRemoved():
+            rows.of("node").pop(event.host, None)
         case fleet.TokenIssued():
             rows.of("token")[event.token] = {"role": event.role, "owner": event.owner}
         case fleet.TokenRevoked():
@@ -183,10 +192,14 @@ def _follow(rows: journal_rules.ReplayedRows, seq: int, subject: str, event: obj
     return ""
 
 
+FACTS = ("cpus", "memory_mb", "disk_gb", "architecture")
+"""The columns of a node's row that events determine; the others are as its node said last."""
+
 REPLAY = journal_rules.ReplayRules(
     tables=(
         journal_rules.ReplayedTable("action", action_table, "id", "intended_seq"),
         journal_rules.ReplayedTable("claim", claim_table, "id", "given_seq"),
+        journal_rules.ReplayedTable("node", node_table, "host"),
         journal_rules.ReplayedTable("arming", arming_table, "room"),
         journal_rules.ReplayedTable("token", database.token, "name"),
     ),

@@ -1,8 +1,7 @@
 """The hosts, node processes, resources and acts that the server holds in memory; their set points. Pure.
 
-Frozen rows, changed by replacement; the tables are their snapshot. `Assignment`, `Stranded` and `Placement`
-are the plain records in which components hand each other where a guest is to run; `recovery` decides. Set
-points: every node process that should report does, and no host is down.
+Frozen rows, changed by replacement; the tables are their snapshot. Set points: every node process that should
+report does, and no host is down.
 
 Assembles the snapshot of a node's resources from the messages that carry its parts. No I/O.
 
@@ -20,6 +19,7 @@ from typing import Any
 
 from homeostat.contracts import wire
 from homeostat.contracts.nouns import (
+    HostFacts,
     HostId,
     Owner,
     ResourceId,
@@ -47,6 +47,7 @@ class Node:
     it, empty otherwise.
     `marked_ns` is since when its cloud shows it as down, `error_ns` since when what runs there is shown in
     error (both the server's wall clock, None when it is not so): one row a host, whatever runs there.
+    `cpus` to `architecture` are its `facts`, None before its node has said them.
     """
 
     host: HostId
@@ -63,6 +64,16 @@ class Node:
     error_ns: int | None = None
     fenced_ns: int | None = None
     vouched: bool = False
+    cpus: int | None = None
+    memory_mb: int | None = None
+    disk_gb: int | None = None
+    architecture: str | None = None
+
+    @property
+    def facts(self) -> HostFacts | None:
+        if self.cpus is None or self.memory_mb is None or self.disk_gb is None or self.architecture is None:
+            return None
+        return HostFacts(self.cpus, self.memory_mb, self.disk_gb, self.architecture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,42 +318,6 @@ def _runs_as(row: Resource) -> tuple[HostId, ResourceKind, Owner, bool]:
 def _is_to_run(row: Resource) -> bool:
     """It is not stopped; or it stopped with its node process, and is assigned there all the same."""
     return row.state is not ResourceState.STOPPED or bool(row.generation)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A guest is to run on host `to`, under `generation`, as the host offers.
-
-    `from_host` is the dead and fenced host that had it, None when it is assigned for the first time.
-    """
-
-    offer: wire.Candidate
-    to: HostId
-    generation: int
-    from_host: HostId | None = None
-
-    @property
-    def resource(self) -> ResourceId:
-        return self.offer.resource
-
-
-@dataclass(frozen=True, slots=True)
-class Stranded:
-    """A guest that can be started nowhere, and the name and sentence of the reason."""
-
-    resource: ResourceId
-    owner: Owner
-    host: HostId
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """What was decided of several guests at one moment."""
-
-    assigned: tuple[Assignment, ...] = ()
-    stranded: tuple[Stranded, ...] = ()
 
 
 @dataclass(slots=True)

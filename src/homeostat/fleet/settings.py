@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 from homeostat.contracts.nouns import HOST_ID, INFRASTRUCTURE, OWNER, HostId, Owner
 from homeostat.kernel.config import StrictSettings
 
+RATE_MAX = 1000
+"""Acts of one kind that are remembered for their rate, when they are limited to so many at most."""
+
 HostName = Annotated[str, Field(pattern=HOST_ID)]
 OwnerName = Annotated[str, Field(pattern=OWNER)]
 
@@ -83,10 +86,26 @@ class GateSettings(StrictSettings):
     """Decide and write down everything, do nothing"""
 
     harm_max: int = Field(default=5, ge=1)
-    """Acts that do harm in `harm_window_s`. Too small: a dead rack is recovered slowly. Too large: a wrong
-    decision does much before anybody looks."""
+    """Hosts fenced in `harm_window_s`; nothing else counts. Too small: a dead rack is recovered slowly. Too
+    large: a wrong decision does much before anybody looks."""
 
     harm_window_s: float = Field(default=60.0, gt=0)
+    """Seconds"""
+
+    mark_max: int = Field(default=50, ge=1, le=RATE_MAX)
+    """Hosts marked down at the cloud in `mark_window_s`, and as many whose guests are marked in error. Both
+    are taken back when the host is. Too small: the cloud starts guests on dead hosts. Too large: a wrong
+    decision shows much as dead before anybody looks."""
+
+    mark_window_s: float = Field(default=60.0, gt=0)
+    """Seconds"""
+
+    start_max: int = Field(default=50, ge=1, le=RATE_MAX)
+    """Times in `start_window_s` that guests of a dead and fenced host are started elsewhere, up to 500 of
+    one host at a time. Too small: guests wait though their host is fenced. Too large: a wrong receipt moves
+    much before anybody looks."""
+
+    start_window_s: float = Field(default=60.0, gt=0)
     """Seconds"""
 
     storm_percent: float = Field(default=30.0, gt=0, le=100)

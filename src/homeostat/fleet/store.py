@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
+from homeostat.contracts.events.resources import GuestMoved
 from homeostat.contracts.nouns import HostId
 from homeostat.fleet.model import Action, Node, Resource, Topology
+from homeostat.kernel import database
 from homeostat.kernel.database import BIG, METADATA, record_table
 from homeostat.kernel.journal import RowChange
 from homeostat.kernel.records import record_of, row_of
@@ -97,11 +99,29 @@ def load_arming(connection: sa.Connection) -> dict[str, bool]:
     return {row.room: bool(row.armed) for row in connection.execute(sa.select(arming_table))}
 
 
-def load_intended(connection: sa.Connection, owner_of_act: str, since_ns: int) -> list[int]:
-    """When this component began its acts since then (wall clock), the oldest first, ended or not."""
-    column = action_table.c.intended_ns
-    chosen = (action_table.c.owner_of_act == owner_of_act) & (column >= since_ns)
-    return list(connection.scalars(sa.select(column).where(chosen).order_by(column)))
+def load_intended(
+    connection: sa.Connection, owners_of_act: Collection[str], since_ns: int
+) -> list[tuple[str, str, int]]:
+    """Verb, id and time of the acts that these began since then (wall clock), oldest first, ended or not."""
+    act = action_table.c
+    chosen = act.owner_of_act.in_(sorted(owners_of_act)) & (act.intended_ns >= since_ns)
+    query = sa.select(act.verb, act.id, act.intended_ns).where(chosen).order_by(act.intended_ns)
+    return [(row.verb, row.id, row.intended_ns) for row in connection.execute(query)]
+
+
+RECENT_EVENTS = 100_000
+"""Events among which moves are looked for: more than are written in the window of any sensible rate."""
+
+
+def load_started_elsewhere(connection: sa.Connection, since_ns: int) -> list[tuple[str, int]]:
+    """Trace and time (wall clock) of each decision since then that moved guests of a dead host, oldest
+    first."""
+    event = database.journal.c
+    since_seq = sa.select(sa.func.max(event.seq) - RECENT_EVENTS).scalar_subquery()
+    # Only the move of a guest of a dead host has a cause, the receipt; all moves of a decision have one time.
+    chosen = (event.seq > since_seq) & (event.kind == GuestMoved.__name__) & (event.at_ns >= since_ns)
+    query = sa.select(event.trace, event.at_ns).where(chosen, event.cause.is_not(None))
+    return [(row.trace, row.at_ns) for row in connection.execute(query.distinct().order_by(event.at_ns))]
 
 
 def load_topology(connection: sa.Connection) -> Topology:

@@ -5,10 +5,9 @@ not at all. It numbers its events from `base`, its place in the entry being made
 decisions of the same entry can point at them before they have sequence numbers. The path knows no component:
 `Deciders` is what it asks when a node says something or time passes, and `NoticeWriter` whom it asks for the
 notices of an entry.
-
-An entry runs decisions in order, adopts each into the state and collects the events, the row changes, and the
-replies and notices that follow once it is committed. Nothing of it is true before that: a failed commit
-throws the entry and the state away. A decision that raises leaves no trace in the entry. No I/O.
+An entry runs decisions in order, adopts each into the state and collects events, row changes, and the replies
+and notices that follow its commit. Nothing of it is true before: a failed commit throws the entry and the
+state away. A decision that raises leaves no trace in the entry. No I/O.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from homeostat.contracts import wire
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended
 from homeostat.contracts.faults import NEVER_FLAPPING, Fault, FaultState, FlapLimits, add_raised_time
 from homeostat.contracts.nouns import FaultId, HostId, Owner, ResourceId
@@ -60,9 +60,10 @@ class Decision:
     """Events, the rows that they change, pending notices, and what the nodes are answered after the commit.
 
     `changes` are rows of which nothing is held here. `acknowledge` is the store and the last observation that
-    is taken, `resync` why a node is asked for all that it knows, `assign` who gets its list of guests.
-    `refused` is for the log. `enrolments` are changes of subscriptions with the places of their events; only
-    whoever writes the notices reads them. `removed_hosts` are those whose rows `changes` removes.
+    is taken, `facts_acknowledged` incarnation and number of a report of facts, `resync` why a node is asked
+    for all that it knows, `assign` who gets its list of guests. `refused` is for the log. `enrolments` are
+    changes of subscriptions with the places of their events; only whoever writes the notices reads them.
+    `removed_hosts` are those whose rows `changes` removes.
     """
 
     base: int = 0
@@ -81,6 +82,7 @@ class Decision:
     refused: list[str] = field(default_factory=list)
     enrolments: list[tuple[object, EventIndex]] = field(default_factory=list)
     removed_hosts: list[HostId] = field(default_factory=list)
+    facts_acknowledged: dict[HostId, tuple[str, int]] = field(default_factory=dict)
 
     def add(self, draft: NewEvent) -> EventIndex:
         """Take an event in; what it will be called until it has a sequence number."""
@@ -217,8 +219,7 @@ Decide = Callable[[IngestState, Moment], Decision]
 class Deciders(Protocol):
     """The decisions about what nodes say and what time brings, as steps.
 
-    Each step is decided and adopted before the next one is asked for, so that it sees what the last one left.
-    One that raises is refused alone, and the steps go on.
+    Each is adopted before the next is asked for, and sees what that left; one that raises is refused alone.
     """
 
     @property
@@ -243,6 +244,9 @@ class Deciders(Protocol):
     def goodbye(self, message: Goodbye) -> Iterable[Decide]:
         """A node process stops because it was asked to."""
 
+    def facts(self, message: wire.HostFactsReport) -> Iterable[Decide]:
+        """What a machine has."""
+
     def silence(self, host: HostId, silent_s: float) -> Iterable[Decide]:
         """A node that should speak does not."""
 
@@ -265,7 +269,7 @@ class Deciders(Protocol):
         """The end of every entry."""
 
     def prepare(self, state: IngestState) -> None:
-        """A moment at which nobody waits: work that would keep somebody waiting later."""
+        """Nobody waits at this moment: work that would keep somebody waiting later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +347,7 @@ class Entry:
     changes: list[RowChange] = field(default_factory=list)
     tellings: list[PendingNotice] = field(default_factory=list)
     acknowledge: dict[HostId, tuple[str, int]] = field(default_factory=dict)
+    facts_acknowledged: dict[HostId, tuple[str, int]] = field(default_factory=dict)
     resync: dict[HostId, str] = field(default_factory=dict)
     assign: set[HostId] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
@@ -388,6 +393,7 @@ class Entry:
         self.changes += of_faults
         self.changes += decision.changes
         self.acknowledge |= decision.acknowledge
+        self.facts_acknowledged |= decision.facts_acknowledged
         self.resync |= decision.resync
         self.assign |= decision.assign
         self.refused += decision.refused

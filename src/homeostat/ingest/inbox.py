@@ -25,7 +25,7 @@ import structlog
 
 from homeostat.contracts.nouns import FaultKind, HostId
 from homeostat.contracts.roles import LOOKED_EVERY_S
-from homeostat.contracts.wire import Goodbye, Heartbeat, Observations, Snapshot, decode
+from homeostat.contracts.wire import Goodbye, Heartbeat, HostFactsReport, Observations, Snapshot, decode
 from homeostat.fleet.model import AgentState, Node, Topology
 from homeostat.fleet.suspicion import (
     HostEvidence,
@@ -81,8 +81,8 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 INBOX_BYTES_MAX = 64 * 1024 * 1024
 """Of messages as they came in. Decoded they take several times as much memory."""
 
-Message = Observations | Snapshot | Goodbye
-M = TypeVar("M", bound=Heartbeat | Observations | Snapshot | Goodbye)
+Message = Observations | Snapshot | Goodbye | HostFactsReport
+M = TypeVar("M", bound=Heartbeat | Observations | Snapshot | Goodbye | HostFactsReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ class Inbox:
         await bus.subscribe("node.*.observations", partial(self._on_message, Observations))
         await bus.subscribe("node.*.levels", partial(self._on_message, Snapshot))
         await bus.subscribe("node.*.goodbye", partial(self._on_message, Goodbye))
+        await bus.subscribe("node.*.facts", partial(self._on_message, HostFactsReport))
         self.since_ns = self._clock.mono_ns()
 
     async def put(self, request: EntryRequest) -> None:

@@ -47,6 +47,9 @@ class Replies:
         epoch = self._parts.epoch
         for host, (boot, seq) in entry.acknowledge.items():
             await self._send(wire.Subjects(host).acknowledged, wire.Acknowledged(boot, seq, epoch))
+        for host, (incarnation, number) in entry.facts_acknowledged.items():
+            taken = wire.HostFactsAcknowledged(incarnation, number, epoch)
+            await self._send(wire.Subjects(host).facts_acknowledged, taken)
         for host, reason in entry.resync.items():
             await self._send(wire.Subjects(host).resync, wire.ResyncRequested(epoch, reason))
         self._owed |= entry.assign
@@ -344,5 +347,7 @@ def _steps(deciders: Deciders, state: IngestState, message: Message, received_ns
             return deciders.snapshot(state, message)
         case wire.Goodbye():
             return deciders.goodbye(message)
+        case wire.HostFactsReport():
+            return deciders.facts(message)
         case _:
             assert_never(message)

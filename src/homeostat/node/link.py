@@ -97,6 +97,7 @@ class NodeLink:
         self._given = (0, 0)
         self._heard_first: asyncio.TimerHandle | None = None
         self._on_assigned: list[Callable[[], None]] = []
+        self._on_resync: list[Callable[[], None]] = []
         bus.on_reconnect(self._on_connected)
 
     def tasks(self) -> tuple[Task, ...]:
@@ -126,6 +127,10 @@ class NodeLink:
     def on_assigned(self, told: Callable[[], None]) -> None:
         """Call `told` whenever the store has another assignment, or one that was confirmed."""
         self._on_assigned.append(told)
+
+    def on_resync(self, asked: Callable[[], None]) -> None:
+        """Call `asked` whenever the server asks for everything."""
+        self._on_resync.append(asked)
 
     async def listen(self) -> None:
         """Subscribe to what the server says to this node. To be called once."""
@@ -268,6 +273,8 @@ class NodeLink:
                 self._sent, self._levels_due = 0, True
                 self._heeded.set()
                 self._sends.set()
+                for each in self._on_resync:
+                    each()
 
         elif subject == self._subjects.assigned:
             given = wire.decode(wire.AssignmentGiven, body)

@@ -29,6 +29,7 @@ from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.files import hold_lock
 from homeostat.kernel.loops import Task, run_tasks
 from homeostat.kernel.terminal import configure_logging, errors_in_one_line
+from homeostat.node.facts import HostFactsReporter, read_host_facts
 from homeostat.node.link import LinkSettings, NodeLink
 from homeostat.node.observations import ObservationStore
 from homeostat.node.roles import RoleCommand, RoleProcess, RoleProtocol
@@ -59,6 +60,7 @@ class _NodeDependencies:
     link: NodeLink
     requests: RequestResponder
     drills: LazyDrillAnswers
+    facts: HostFactsReporter
     roles: tuple[RoleProcess, ...]
 
 
@@ -104,11 +106,13 @@ async def run(settings: NodeSettings, roles: Sequence[NodeRole], config: Path) -
         try:
             await parts.link.listen()
             await parts.requests.listen()
+            await parts.facts.listen()
             await run_tasks(
                 [
                     Task("bus", parts.bus.run, forever=True),
                     Task("undo keeper", lambda: restart_undo_keeper(keeper_folder(settings.state_dir))),
                     *parts.link.tasks(),
+                    *parts.facts.tasks(),
                     Task("requests", parts.requests.run, forever=True),
                     *(Task(f"role.{role.name}", role.run) for role in parts.roles),
                     Task("stop", lambda: _stop_in_order(settings, parts, asked, stopping)),
@@ -165,7 +169,15 @@ def _build(settings: NodeSettings, roles: Sequence[NodeRole], config: Path) -> _
     verbs.add("drills", drills.answer)
     requests = RequestResponder(NodeEnd(settings.host, link.incarnation, link.current), verbs.respond, bus)
     _log.info("node", host=settings.host, pid=os.getpid(), boot=store.boot, incarnation=link.incarnation)
-    return _NodeDependencies(store, bus, link, requests, drills, processes)
+    facts = HostFactsReporter(
+        settings.host,
+        link.incarnation,
+        bus,
+        link.current,
+        lambda: asyncio.to_thread(read_host_facts, settings.state_dir),
+    )
+    link.on_resync(facts.say_again)
+    return _NodeDependencies(store, bus, link, requests, drills, facts, processes)
 
 
 def _handle_signals(asked: asyncio.Event, stopping: asyncio.Event) -> None:

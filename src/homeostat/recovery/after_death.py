@@ -3,14 +3,13 @@
 Intent, act, outcome: each is in the journal before the next begins. The gate is asked again in the entry that
 holds the intent: what was true when it was asked first may be over. An attempt that a dead server left open
 ends as unknown, and the host is fenced again, which has no further effect. What the gate refuses is written
-once a host and reason. Acts of an earlier server count for the rate limit as its own do. Notices are not sent
+once a host and reason. Acts of an earlier server count for the rates as its own do. Notices are not sent
 here: they went out with the fault, before anything else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +20,7 @@ from homeostat.contracts.wire import Outcome
 from homeostat.fleet import gate
 from homeostat.fleet.fencing import FENCE, FenceAttempt, FenceOutcome
 from homeostat.fleet.settings import FleetSettings
-from homeostat.fleet.store import load_intended
+from homeostat.fleet.store import load_intended, load_started_elsewhere
 from homeostat.ingest.entry import Decision, IngestState, Moment
 from homeostat.ingest.loop import IngestLoop
 from homeostat.kernel.clock import Clock
@@ -33,7 +32,6 @@ from homeostat.recovery import acts
 log = structlog.get_logger("aftermath")
 
 LOOK_S = 0.1
-START_ELSEWHERE = "start_elsewhere"
 HOSTS_NAMED_MAX = 10
 """How many hosts one sentence names."""
 
@@ -74,7 +72,7 @@ class FencingLoop:
 
     def __init__(self, parts: FencingDependencies) -> None:
         self._parts = parts
-        self._harm_s: deque[float] = deque(maxlen=1000)
+        self.recent = gate.RecentActs()
         self._refusals = RefusalRecords(parts.path)
         self._not_before_s: dict[HostId, float] = {}
         self._running: set[HostId] = set()
@@ -86,10 +84,15 @@ class FencingLoop:
         Only the wall clock outlives a server: one that is wrong by a second shifts the window by a second,
         and what seems to be done in the future counts as done now. Raises RetryLater.
         """
-        wall_ns, now_s = self._parts.clock.wall_ns(), self._now_s()
-        since_ns = wall_ns - round(self._parts.fleet.gate.harm_window_s * 1e9)
-        done_ns = await readers.read(partial(load_intended, owner_of_act=acts.FENCING, since_ns=since_ns))
-        self._harm_s.extend(now_s - max(0, wall_ns - each) / 1e9 for each in done_ns)
+        limits, wall_ns, now_s = self._parts.fleet.gate, self._parts.clock.wall_ns(), self._now_s()
+        window_s = max(limits.harm_window_s, limits.mark_window_s, limits.start_window_s)
+        since_ns = wall_ns - round(window_s * 1e9)
+        owners = {acts.FENCING, *acts.MARKING_OWNERS}
+        begun = await readers.read(partial(load_intended, owners_of_act=owners, since_ns=since_ns))
+        moved = await readers.read(partial(load_started_elsewhere, since_ns=since_ns))
+        starts = [(gate.START_ELSEWHERE, f"{trace}/{at_ns}", at_ns) for trace, at_ns in moved]
+        for act, name, at_ns in (*begun, *starts):
+            self.recent.count(act, name, now_s - max(0, wall_ns - at_ns) / 1e9)
 
     @property
     def driver(self) -> str:
@@ -100,9 +103,12 @@ class FencingLoop:
         """What the gate would say now; None: the act may be done."""
         return self.ask(gate.GateRequest(acts.COMPONENT, act, host, self._parts.epoch))
 
+    def count(self, act: str, name: str) -> None:
+        """An act of this kind is let through now, for its rate; `name` is unique for ever."""
+        self.recent.count(act, name, self._now_s())
+
     def ask(self, asked: gate.GateRequest) -> gate.GateRefusal | None:
-        """What the gate says to an act of any kind. Starting elsewhere is not counted as harm once more: the
-        fencing before it was, or a person gave the receipt."""
+        """What the gate says to an act of any kind now."""
         return gate.decide(asked, self._situation(), self._parts.fleet.gate)
 
     async def run(self) -> None:
@@ -139,7 +145,7 @@ class FencingLoop:
             if not node.fenced:
                 act = FENCE
             elif any(row.generation for row in topology.on_host(node.host)):
-                act = START_ELSEWHERE
+                act = gate.START_ELSEWHERE
             else:
                 continue
             asked = gate.GateRequest(acts.COMPONENT, act, node.host, self._parts.epoch)
@@ -189,20 +195,17 @@ class FencingLoop:
         reason = "its host is down; nothing of it may start elsewhere before"
         attempt = FenceAttempt(host, f"fence-{host}-{self._parts.new_id()}", settings.deadline_s, reason)
         died_ns: int | None = None
-        counted_s: float | None = None
 
         def intend(state: IngestState, now: Moment) -> Decision:
             # An entry that the store refuses is decided again, request by request: only the last time counts.
-            nonlocal died_ns, counted_s
-            if counted_s is not None and counted_s in self._harm_s:
-                self._harm_s.remove(counted_s)
-            died_ns = counted_s = None
+            nonlocal died_ns
+            self.recent.discard(FENCE, attempt.action)
+            died_ns = None
             node = state.topology.nodes.get(host)
             if node is None or node.down_ns is None or node.fenced or self.verdict(host) is not None:
                 return Decision(now.base)
             died_ns = node.down_ns
-            counted_s = self._now_s()
-            self._harm_s.append(counted_s)
+            self.count(FENCE, attempt.action)
             return acts.on_fence_intended(state, attempt, now)
 
         self._acting.add(attempt.action)
@@ -245,7 +248,7 @@ class FencingLoop:
             unknown=path.watch.doubt,
             held={node.host: node.held for node in nodes if node.held},
             deaths_s={host: at_ns / 1e9 for host, at_ns in died_ns.items()},
-            harm_s=tuple(self._harm_s),
+            done_s=self.recent.by_kind(),
             armed=parts.arming.components,
             fenced_s={node.host: node.fenced_ns / 1e9 for node in nodes if node.fenced_ns is not None},
             vouched=frozenset(node.host for node in nodes if node.vouched),

@@ -40,7 +40,8 @@ DISRUPTIVE = frozenset({Mark.MARK_DOWN, Mark.SET_ERROR})
 
 @dataclass(frozen=True, slots=True)
 class CloudMarkerDependencies:
-    """What the loop works with. `gate` is asked with the host and the act."""
+    """What the loop works with. `gate` is asked with the host and the act; `count` is told the kind and the
+    name of each act that it let through."""
 
     path: IngestLoop
     cloud: Cloud
@@ -49,6 +50,7 @@ class CloudMarkerDependencies:
     epoch: int
     clock: Clock
     new_id: NewId
+    count: Callable[[str, str], None] = lambda _act, _name: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class CloudMarker:
             # Not read before: while the entry of a death is being committed, its events have no numbers.
             story = self._story(host)
             act = acts.MarkAct(host, mark, action, deadline_s, story.trace)
+            if mark in DISRUPTIVE:
+                self._parts.count(mark.value, action)
             return acts.on_mark_intended(act, story.cause, now)
 
         self._acting.add(action)

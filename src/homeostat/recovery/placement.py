@@ -2,8 +2,9 @@
 Pure.
 
 A host is ready when its agent is present, nobody holds it, it is not down, nothing is doubted about it, and
-it said since this server began what it could run. Of those that offer the guest the one with the fewest
-guests gets it, by name when they are equal; several guests are spread, since each counts for the next one.
+it said since this server began what it could run. A host that is reserved now takes guests of the projects
+for which it is, and of nobody else. Of those that offer the guest the one with the fewest guests gets it, by
+name when they are equal; several guests are spread, since each counts for the next one.
 
 The fleet may have changed since the decision: what does not fit any more is left out, and decided again.
 Invariants: a guest leaves a host only while that host is down and fenced, once a receipt, or when it stopped
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from homeostat.contracts.events.resources import GuestAssigned, GuestMoved, GuestStranded
 from homeostat.contracts.nouns import (
     HostId,
+    Owner,
     ResourceId,
     ResourceKind,
     ResourceState,
@@ -28,9 +30,12 @@ from homeostat.contracts.nouns import (
     resource_subject,
 )
 from homeostat.contracts.wire import Candidate, Outcome
-from homeostat.fleet.model import AgentState, Assignment, Placement, Resource, Stranded, Topology
+from homeostat.fleet.model import AgentState, Resource, Topology
+from homeostat.fleet.placements import Assignment, Placement, Stranded
 from homeostat.ingest.entry import Decision, IngestState, Moment
+from homeostat.kernel.clock import iso
 from homeostat.kernel.journal import NewEvent
+from homeostat.recovery.host_reservations import ReservedHosts
 
 
 class StrandedReason(Enum):
@@ -38,6 +43,7 @@ class StrandedReason(Enum):
 
     NO_OFFER = "no other host that is known now is configured to run it"
     NO_HOST = "none of the hosts that are configured to run it is ready"
+    RESERVED = "every host that could run it now is reserved for another project"
 
 
 IDLE = ResourceState.STOPPED
@@ -48,10 +54,12 @@ MOVES_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class CandidateHosts:
-    """Who could run something now. `doubts` says of which hosts nothing can be concluded."""
+    """Who could run something now. `doubts` says of which hosts nothing can be concluded, `reserved` which
+    are reserved now, and for whom."""
 
     topology: Topology
     doubts: Collection[HostId] = ()
+    reserved: ReservedHosts = field(default_factory=dict)
 
     def ready(self, host: HostId) -> bool:
         node = self.topology.nodes.get(host)
@@ -60,6 +68,15 @@ class CandidateHosts:
         if node.agent is not AgentState.PRESENT or host in self.doubts:
             return False
         return host in self.topology.offers and host in self.topology.offered
+
+    def takes(self, host: HostId, owner: Owner) -> bool:
+        """Whether no lease keeps guests of this project off the host."""
+        reserved = self.reserved.get(host, ())
+        return not reserved or any(each.project == owner for each in reserved)
+
+    def open_to(self, offers: Mapping[HostId, Candidate]) -> list[HostId]:
+        """Those of the offering hosts that no lease keeps for others."""
+        return [host for host, offer in offers.items() if self.takes(host, offer.owner)]
 
     def unheard(self) -> bool:
         """Whether a host that lives has not yet said what it could run."""
@@ -87,13 +104,13 @@ def place_elsewhere(hosts: CandidateHosts, dead: HostId, at_most: int | None = N
         if len(assigned) == at_most:
             break
         offers = _offers(hosts.topology, row.id, dead)
-        to = _least_loaded(loads, offers)
+        to = _least_loaded(loads, hosts.open_to(offers))
         if to is not None:
             loads[to] += 1
             assigned.append(Assignment(offers[to], to, row.generation + 1, dead))
         else:
-            why = StrandedReason.NO_HOST if offers else StrandedReason.NO_OFFER
-            stranded.append(Stranded(row.id, row.owner, dead, why.name.lower(), why.value))
+            why, detail = _stranded_reason(hosts.reserved, [host for host in offers if host in loads], offers)
+            stranded.append(Stranded(row.id, row.owner, dead, why.name.lower(), detail))
     return Placement(tuple(assigned), tuple(stranded))
 
 
@@ -114,9 +131,9 @@ def place_first(hosts: CandidateHosts, impatient: Collection[ResourceId]) -> Pla
         else:
             homes = {HostId(offer.home) for offer in offers.values() if offer.home}
             at_home = {host: offers[host] for host in homes if host in offers}
-            to = _least_loaded(loads, at_home)
+            to = _least_loaded(loads, hosts.open_to(at_home))
             if to is None and (not homes or resource in impatient):
-                to = _least_loaded(loads, offers)
+                to = _least_loaded(loads, hosts.open_to(offers))
         if to is not None:
             loads[to] += 1
             assigned.append(Assignment(offers[to], to, 1))
@@ -129,7 +146,7 @@ def place_given_up(hosts: CandidateHosts) -> Placement:
     assigned: list[Assignment] = []
     for row in given_up_guests(hosts.topology)[:MOVES_MAX]:
         offers = _offers(hosts.topology, row.id, row.host)
-        to = _least_loaded(loads, offers)
+        to = _least_loaded(loads, hosts.open_to(offers))
         if to is not None:
             loads[to] += 1
             assigned.append(Assignment(offers[to], to, row.generation + 1, row.host))
@@ -159,6 +176,29 @@ def _offers(topology: Topology, resource: ResourceId, without: HostId | None) ->
 def _least_loaded(loads: Mapping[HostId, int], among: Iterable[HostId]) -> HostId | None:
     ready = [host for host in among if host in loads]
     return min(ready, key=lambda host: (loads[host], host), default=None)
+
+
+def _stranded_reason(
+    reserved: ReservedHosts, ready: Collection[HostId], offers: Collection[HostId]
+) -> tuple[StrandedReason, str]:
+    """Why nobody takes a guest. Of the hosts that are ready each one is reserved, or it would have it."""
+    if ready:
+        return StrandedReason.RESERVED, reservation_sentence(reserved, ready)
+    why = StrandedReason.NO_HOST if offers else StrandedReason.NO_OFFER
+    return why, why.value
+
+
+def reservation_sentence(reserved: ReservedHosts, hosts: Collection[HostId]) -> str:
+    """Which of these hosts are reserved, for whom, and until when."""
+    groups: dict[tuple[int, Owner], list[HostId]] = {}
+    for host in sorted(hosts):
+        for each in reserved.get(host, ()):
+            groups.setdefault((each.end_ns, each.project), []).append(host)
+    return "; ".join(
+        f"{'hosts' if len(names) > 1 else 'host'} {', '.join(names)} {'are' if len(names) > 1 else 'is'} "
+        f"reserved for project {project} until {iso(end_ns)}"
+        for (end_ns, project), names in sorted(groups.items())
+    )
 
 
 ORIGIN = "resources"

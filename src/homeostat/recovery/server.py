@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from homeostat.clouds.local import LocalCloud
 from homeostat.contracts.component import ExposureSource, ServedComponent, ServerParts
 from homeostat.faults.host_removal import on_host_removed
@@ -10,9 +12,11 @@ from homeostat.faults.node_claims import on_claim_confirmed
 from homeostat.faults.what_if import WhatIfApi
 from homeostat.fleet.api import HostRecords
 from homeostat.fleet.gate import Arming
+from homeostat.fleet.placements import StrandedGuests
 from homeostat.ingest.loop import IngestLoop
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.database import Readers
+from homeostat.kernel.journal import Journal
 from homeostat.kernel.leadership import Leadership
 from homeostat.kernel.loops import Task
 from homeostat.notices.subscriptions import Silences, Subscriptions
@@ -20,6 +24,7 @@ from homeostat.ports import Fence, NewId
 from homeostat.recovery.acts import on_fenced, on_marked
 from homeostat.recovery.after_death import FencingDependencies, FencingLoop
 from homeostat.recovery.cloud_marks import CloudMarker, CloudMarkerDependencies
+from homeostat.recovery.host_reservations import JournalReservations
 from homeostat.recovery.placement_loop import PlacementLoop, create_placement_loop
 
 
@@ -41,12 +46,20 @@ async def assemble(parts: ServerParts) -> ServedComponent:
     faults = parts.section("faults")
     marker = parts.make(
         CloudMarker,
-        CloudMarkerDependencies(path, cloud, aftermath.verdict, faults, epoch, clock, new_id),
+        CloudMarkerDependencies(
+            path, cloud, aftermath.verdict, faults, epoch, clock, new_id, aftermath.count
+        ),
     )
     parts.put(HostRecords, _host_records(path))
+    reservations = JournalReservations(parts.find(Journal))
     placing = create_placement_loop(
-        path, aftermath, epoch, clock, lambda made_of: parts.make(PlacementLoop, made_of)
+        path,
+        aftermath,
+        epoch,
+        clock,
+        lambda made_of: parts.make(PlacementLoop, replace(made_of, reservations=reservations)),
     )
+    parts.put(StrandedGuests, placing.stranded)
     what_if = WhatIfApi(
         topology=lambda: path.world.topology,
         subscriptions=parts.find(Subscriptions),
@@ -65,7 +78,7 @@ async def assemble(parts: ServerParts) -> ServedComponent:
             Task("aftermath", aftermath.run, forever=True),
             Task("placing", placing.run, forever=True),
         ),
-        state={"what_if": what_if},
+        state={"what_if": what_if, "stranded": placing.stranded},
     )
 
 

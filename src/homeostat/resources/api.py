@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -11,9 +12,10 @@ from homeostat.contracts.health import ServerHealth
 from homeostat.contracts.nouns import ResourceId, ResourceKind, ResourceState
 from homeostat.fleet.api import CurrentHealth, CurrentTopology
 from homeostat.fleet.model import AgentState, Resource, Topology
+from homeostat.fleet.placements import StrandedGuests
 from homeostat.kernel.clock import iso
 from homeostat.kernel.errors import NotFound
-from homeostat.kernel.http import ERRORS, CurrentCaller, view_from
+from homeostat.kernel.http import ERRORS, CurrentCaller, state_part, view_from
 
 
 class ShownState(StrEnum):
@@ -52,31 +54,45 @@ class ResourceList(BaseModel):
     items: list[ResourceView]
 
 
+CurrentStranded = Annotated[StrandedGuests, state_part("stranded")]
+
 router = APIRouter(prefix="/api/v1/resources", tags=["resources"], responses=ERRORS)
 
 
 @router.get("")
 async def list_resources(
-    caller: CurrentCaller, topology: CurrentTopology, health: CurrentHealth
+    caller: CurrentCaller, topology: CurrentTopology, health: CurrentHealth, stranded: CurrentStranded
 ) -> ResourceList:
     """The resources that you may read."""
     rows = sorted(topology.resources.values(), key=lambda row: row.id)
-    return ResourceList(items=[_view(topology, row, health) for row in rows if caller.may_read(row.owner)])
+    why = stranded()
+    return ResourceList(
+        items=[
+            _view(topology, row, health, why.get(row.id, "")) for row in rows if caller.may_read(row.owner)
+        ]
+    )
 
 
 @router.get("/{resource}")
 async def show_resource(
-    resource: str, caller: CurrentCaller, topology: CurrentTopology, health: CurrentHealth
+    resource: str,
+    caller: CurrentCaller,
+    topology: CurrentTopology,
+    health: CurrentHealth,
+    stranded: CurrentStranded,
 ) -> ResourceView:
     """One resource."""
     row = topology.resources.get(ResourceId(resource))
     if row is None or not caller.may_read(row.owner):
         raise NotFound(f"there is no resource {resource!r}, or it is not yours to read")
-    return _view(topology, row, health)
+    return _view(topology, row, health, stranded().get(row.id, ""))
 
 
-def _view(topology: Topology, row: Resource, health: ServerHealth) -> ResourceView:
+def _view(topology: Topology, row: Resource, health: ServerHealth, stranded: str) -> ResourceView:
+    """`stranded` is why it can be started nowhere since its host died, empty otherwise."""
     state, reason = shown_state(topology, row, health)
+    if stranded:
+        reason = f"stranded: {stranded}; {reason}"
     return view_from(
         ResourceView,
         row,

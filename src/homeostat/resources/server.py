@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from homeostat.contracts.component import OverviewPanel, PanelPlace, ServedComponent, ServerParts
 from homeostat.contracts.nouns import ResourceState
 from homeostat.fleet.api import HostsApi, HostState, HostView, ShownAgent, list_hosts
+from homeostat.fleet.placements import StrandedGuests
 from homeostat.kernel.access import Caller
 from homeostat.resources.api import ResourceView, ShownState, list_resources
 
@@ -50,7 +51,8 @@ class HostsPanel:
     async def __call__(self, caller: Caller) -> OverviewPanel:
         """Hosts that the caller may read, and those that something of the caller's runs on."""
         hosts = self.parts.find(HostsApi)
-        rows = (await list_resources(caller, hosts.topology(), hosts.health())).items
+        stranded = self.parts.find_or(StrandedGuests, dict)
+        rows = (await list_resources(caller, hosts.topology(), hosts.health(), stranded)).items
         nodes = {node.host: node for node in (await list_hosts(caller, hosts)).items}
         names = sorted({row.host for row in rows} | nodes.keys())
         up = sum(row.state.value == ResourceState.UP.value for row in rows)

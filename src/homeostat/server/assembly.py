@@ -32,6 +32,7 @@ from homeostat.kernel.clock import Clock
 from homeostat.kernel.config import read_secret
 from homeostat.kernel.connections import StreamCount
 from homeostat.kernel.database import Readers
+from homeostat.kernel.follower import FollowedAppender
 from homeostat.kernel.journal import Journal, JournalAppender
 from homeostat.kernel.leadership import Leadership
 from homeostat.kernel.loops import LoopLag
@@ -64,6 +65,7 @@ def ground_parts(settings: ServerSettings, store: Store, bus: Messages, clock: C
     parts.put(Messages, bus)
     parts.put(Leadership, store.leader)
     parts.put(JournalAppender, store.appender)
+    parts.put(FollowedAppender, store.appender)
     parts.put(Readers, store.readers)
     parts.put(Journal, store.journal)
     parts.put(NewId, lambda: uuid.uuid4().hex[:12])

@@ -2,7 +2,8 @@
 
 Reads only, in one transaction, so that it may run beside a server. It follows the numbers themselves and
 causes; what events mean to the tables is in the rules of the components (`kernel.journal_rules`). The states
-of resources and nodes are their nodes' and not events one by one; they are not compared. A row whose
+of resources and nodes are their nodes' and not events one by one; they are not compared, but for the facts of
+a host. A row whose
 beginning retention has removed is not judged.
 """
 

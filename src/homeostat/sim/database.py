@@ -25,7 +25,7 @@ from homeostat.components import load_schemas
 from homeostat.kernel.batch import BatchWriter, Prepared, prepare
 from homeostat.kernel.database import METADATA, Readers, open_engine
 from homeostat.kernel.errors import Deposed, GiveUp, HomeostatError, StoreUnavailable
-from homeostat.kernel.journal import EventCatalogue, Receipt, Submission
+from homeostat.kernel.journal import EventCatalogue, Receipt, Seq, Submission
 
 _PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 
@@ -107,12 +107,24 @@ class SimAppender:
         self._writer.open()
         self._fate, self._catalogue = fate, catalogue or all_events()
         self._waiting: list[tuple[Prepared, asyncio.Future[Receipt]]] = []
+        self._grown = asyncio.Event()
         self._writing = False
         self._dead = False
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def head(self) -> Seq:
+        return Seq(self._writer.head)
+
+    async def wait_beyond(self, seq: Seq) -> Seq:
+        """The head, as soon as it is greater than `seq`."""
+        while self.head <= seq:
+            self._grown.clear()
+            await self._grown.wait()
+        return self.head
 
     async def append(self, submission: Submission) -> Receipt:
         """Commit; what it raises is what the real one raises."""
@@ -161,6 +173,7 @@ class SimAppender:
                 StoreUnavailable(mishap.value) if isinstance(outcome, Receipt) else outcome
                 for outcome in outcomes
             ]
+        self._grown.set()
         self._soon(lambda: self._answer(batch, outcomes))
 
     def _commit(self, batch: list[Prepared]) -> list[Receipt | Exception]:

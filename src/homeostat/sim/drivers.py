@@ -12,10 +12,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
 from random import Random
 
 from homeostat import ports
 from homeostat.contracts.nouns import HostId
+from homeostat.kernel.workers import WorkCrashed, WorkDone, Workers, WorkOutcome
 from homeostat.notices.signing import KEY_HEADER
 from homeostat.sim import history as story
 from homeostat.sim.database import SimDatabase
@@ -165,3 +167,14 @@ class SimPowerSwitch:
         task = asyncio.create_task(switch_off())
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
+
+
+class InlineWorkers(Workers):
+    """Does the work at once, on the event loop: virtual time does not wait for another process."""
+
+    async def run(self, function: str, argument: object, *, deadline_s: float) -> WorkOutcome:  # noqa: ARG002
+        module, _, name = function.partition(":")
+        try:
+            return WorkDone(getattr(import_module(module), name)(argument))
+        except Exception as error:  # as a worker's would, it ends its own work only
+            return WorkCrashed(f"{type(error).__name__}: {error}")

@@ -22,6 +22,17 @@ class HostJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class HostFactsChanged:
+    """A node says for the first time, or anew, what its machine has. Units as in `nouns.HostFacts`."""
+
+    host: HostId
+    cpus: int
+    memory_mb: int
+    disk_gb: int
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentLost:
     """The node process is silent or died; its host and guests may well be fine."""
 

@@ -1,0 +1,200 @@
+"""Who may have which host when: free hosts of a window, the choice among them, conflicts, the next free slot.
+
+Invariants: a host is held whole by one reservation at a time, or shared by slots of instances that fit into
+it together, never both; between two reservations of one host lies the cleaning time; a host that is not
+reservable or that a person holds gets nothing new. Pure.
+
+The choice is Blazar's: for whole hosts those that were never allocated first, then those that are free
+within the window; for instances the hosts that carry instances already (fewer hosts in use).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from homeostat.contracts.nouns import HostId
+from homeostat.leases.book import LeaseBook, Occupancy, overlaps, sorted_hosts
+from homeostat.leases.model import ReservableHost, Reservation, ReservationId, ResourceType
+from homeostat.leases.requirements import HostFacts, parse_requirements
+
+SLOTS_TRIED_MAX = 200
+"""Moments at which the next free slot is looked for: the ends of what is booked, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityQuery:
+    """A window in a book. `ignoring`: reservations that are being booked anew; `also`: what is about to be
+    booked with this one. `order`: in which hosts are tried, empty: by their numbers."""
+
+    book: LeaseBook
+    start_ns: int
+    end_ns: int
+    now_ns: int
+    cleaning_ns: int = 0
+    order: Sequence[HostId] = ()
+    ignoring: Collection[ReservationId] = ()
+    also: tuple[Occupancy, ...] = field(default=())
+
+    def on_host(self, host: HostId) -> Iterator[Occupancy]:
+        """What overlaps the window on this host, the cleaning time on both sides counted."""
+        start_ns, end_ns = self.start_ns - self.cleaning_ns, self.end_ns + self.cleaning_ns
+        for each in self.book.on_host(host):
+            if each.reservation.id not in self.ignoring and overlaps(start_ns, end_ns, each):
+                yield each
+        for each in self.also:
+            if each.allocation.host == host and overlaps(start_ns, end_ns, each):
+                yield each
+
+
+REQUIRING = ("hypervisor_properties", "resource_properties")
+"""The fields of a reservation that hold requirements."""
+
+
+def host_facts(host: ReservableHost) -> HostFacts:
+    """What requirements may name: facts under Blazar's names, and the properties that people gave it."""
+    return {
+        **host.extra,
+        "id": str(host.number),
+        "hypervisor_hostname": host.host,
+        "service_name": host.host,
+        "vcpus": host.vcpus,
+        "memory_mb": host.memory_mb,
+        "local_gb": host.disk_gb,
+        "architecture": host.architecture,
+    }
+
+
+def eligible_hosts(
+    query: CapacityQuery, wanted: Reservation, keep: Collection[HostId | None] = ()
+) -> list[ReservableHost]:
+    """Hosts that have what is required and may be booked now, whether free or not, in the order of trial.
+
+    A host in `keep` needs no permission of whoever holds it: what is there stays.
+    """
+    needed = [parse_requirements(getattr(wanted, name), name) for name in REQUIRING]
+    found = [
+        host
+        for host in query.book.hosts.values()
+        if (host.may_be_booked(query.now_ns) or (host.reservable and host.host in keep))
+        and all(each.admit(host_facts(host)) for each in needed)
+        and _is_large_enough(host, wanted)
+    ]
+    return sorted_hosts(found, query.order)
+
+
+def _is_large_enough(host: ReservableHost, wanted: Reservation) -> bool:
+    if wanted.resource_type is ResourceType.HOST:
+        return True
+    capacity = host.capacity
+    return (
+        wanted.vcpus <= capacity.vcpus
+        and wanted.memory_mb <= capacity.memory_mb
+        and wanted.disk_gb <= capacity.disk_gb
+    )
+
+
+def slots_left(query: CapacityQuery, host: ReservableHost, wanted: Reservation) -> int:
+    """How many allocations of this kind fit on the host during the whole window."""
+    found = list(query.on_host(host.host))
+    if wanted.resource_type is ResourceType.HOST:
+        return 0 if found else 1
+    if any(each.reservation.resource_type is ResourceType.HOST for each in found):
+        return 0
+    # What is used at once is greatest at a begin; everything in `found` touches the window.
+    moments = {query.start_ns, *(each.start_ns for each in found)}
+    return min(_fitting(host, wanted, [each for each in found if _covers(each, at)]) for at in moments)
+
+
+def _covers(each: Occupancy, at_ns: int) -> bool:
+    return each.start_ns <= at_ns < each.end_ns
+
+
+def _fitting(host: ReservableHost, wanted: Reservation, used: Sequence[Occupancy]) -> int:
+    pairs = (
+        (host.vcpus - sum(each.reservation.vcpus for each in used), wanted.vcpus),
+        (host.memory_mb - sum(each.reservation.memory_mb for each in used), wanted.memory_mb),
+        (host.disk_gb - sum(each.reservation.disk_gb for each in used), wanted.disk_gb),
+    )
+    return max(0, min((left // each for left, each in pairs if each > 0), default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`hosts` for the allocations in their order; `free` is how many allocations could be made at most."""
+
+    hosts: tuple[HostId, ...]
+    free: int
+
+
+def choose(
+    query: CapacityQuery, wanted: Reservation, count: int, keep: Sequence[HostId | None] = ()
+) -> Choice:
+    """Hosts for at most `count` allocations. `keep`: where they are now, kept as far as that is possible."""
+    eligible = eligible_hosts(query, wanted, keep)
+    left = {host.host: slots_left(query, host, wanted) for host in eligible}
+    if wanted.resource_type is ResourceType.HOST or wanted.affinity is False:
+        left = {host: min(slots, 1) for host, slots in left.items()}
+    open_to_new = [host for host in eligible if left[host.host] > 0 and host.may_be_booked(query.now_ns)]
+    ranked = _ranked(query, wanted, open_to_new)
+    if wanted.affinity is True and wanted.resource_type is ResourceType.INSTANCE:
+        return _all_on_one(left, ranked, count, keep)
+    chosen: list[HostId] = []
+    free = sum(left.values())
+    for host in keep:
+        if host is not None and len(chosen) < count and left.get(host, 0) > 0:
+            chosen.append(host)
+            left[host] -= 1
+    for host in ranked:
+        taken = min(left[host], count - len(chosen))
+        chosen += [host] * taken
+    return Choice(tuple(chosen), free)
+
+
+def _ranked(query: CapacityQuery, wanted: Reservation, hosts: Sequence[ReservableHost]) -> list[HostId]:
+    def carries(host: ReservableHost, kind: ResourceType) -> bool:
+        booked = any(each.reservation.resource_type is kind for each in query.book.on_host(host.host))
+        return booked or any(
+            each.allocation.host == host.host and each.reservation.resource_type is kind
+            for each in query.also
+        )
+
+    if wanted.resource_type is ResourceType.HOST:
+        later = [host.host for host in hosts if any(query.book.on_host(host.host))]
+        return [host.host for host in hosts if host.host not in set(later)] + later
+    first = [host.host for host in hosts if carries(host, ResourceType.INSTANCE)]
+    return first + [host.host for host in hosts if host.host not in set(first)]
+
+
+def _all_on_one(
+    left: dict[HostId, int], ranked: Sequence[HostId], count: int, keep: Sequence[HostId | None]
+) -> Choice:
+    first = [host for host in keep if host is not None and host in left]
+    for host in (*first, *ranked):
+        if left[host] >= count:
+            return Choice((host,) * count, count)
+    return Choice((), max(left.values(), default=0))
+
+
+def conflicts(query: CapacityQuery, hosts: Collection[HostId]) -> list[Occupancy]:
+    """What holds these hosts within the window, earliest first."""
+    found = [each for host in sorted(set(hosts)) for each in query.on_host(host)]
+    return sorted(found, key=lambda each: (each.start_ns, each.allocation.id))
+
+
+def next_start(query: CapacityQuery, fits: Callable[[CapacityQuery], bool]) -> int | None:
+    """The first moment from which a window of the same length would do; None when none of those tried does.
+
+    Hosts become free only where something ends.
+    """
+    ends = {
+        each.end_ns + query.cleaning_ns
+        for host in query.book.hosts
+        for each in query.book.on_host(host)
+        if each.end_ns + query.cleaning_ns > query.start_ns
+    }
+    length_ns = query.end_ns - query.start_ns
+    for at_ns in sorted(ends)[:SLOTS_TRIED_MAX]:
+        if fits(replace(query, start_ns=at_ns, end_ns=at_ns + length_ns)):
+            return at_ns
+    return None

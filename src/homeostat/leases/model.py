@@ -1,0 +1,247 @@
+"""The nouns of leases: frozen records of the rows, statuses in Blazar's words, and what is derived from them.
+
+A lease is what a project asked for from one moment to another; it consists of reservations; each reservation
+has as many allocations as it was given hosts (or parts of hosts) when it was booked. An allocation without a
+host is missing: it stays a row, with the reason and since when.
+
+Invariants: `degraded`, `missing_resources` and `resources_changed` are derived, never stored. All times are
+UTC wall clock, in nanoseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+import orjson
+
+from homeostat.contracts.nouns import HostId, Owner
+
+LeaseId = NewType("LeaseId", str)
+ReservationId = NewType("ReservationId", str)
+AllocationId = NewType("AllocationId", str)
+LeaseEventId = NewType("LeaseEventId", str)
+
+MINUTE_NS = 60 * 1_000_000_000
+
+
+class ResourceType(StrEnum):
+    """What a reservation is of. The words are Blazar's, as are those of all statuses below."""
+
+    HOST = "physical:host"
+    INSTANCE = "virtual:instance"
+
+
+class LeaseStatus(StrEnum):
+    """Stable: PENDING, ACTIVE, TERMINATED, ERROR. The others are on the way to one of these."""
+
+    CREATING = "CREATING"
+    PENDING = "PENDING"
+    STARTING = "STARTING"
+    ACTIVE = "ACTIVE"
+    UPDATING = "UPDATING"
+    TERMINATING = "TERMINATING"
+    TERMINATED = "TERMINATED"
+    DELETING = "DELETING"
+    ERROR = "ERROR"
+
+
+class ReservationStatus(StrEnum):
+    """In lower case, as Blazar writes them."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    DELETED = "deleted"
+    ERROR = "error"
+
+
+class LeaseEventType(StrEnum):
+    """The moments of a lease."""
+
+    START = "start_lease"
+    BEFORE_END = "before_end_lease"
+    END = "end_lease"
+
+
+class LeaseEventStatus(StrEnum):
+    """Whether a moment of a lease was dealt with."""
+
+    UNDONE = "UNDONE"
+    IN_PROGRESS = "IN_PROGRESS"
+    DONE = "DONE"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`ended_ns` is when it was over, whatever its status then; None while it may still hold hosts.
+
+    `user` is who asked for it. `created_ns` and `updated_ns` are for people.
+    """
+
+    id: LeaseId
+    name: str
+    project: Owner
+    user: str
+    start_ns: int
+    end_ns: int
+    status: LeaseStatus
+    created_ns: int
+    updated_ns: int
+    ended_ns: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended_ns is None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was asked for; the window is the lease's.
+
+    Of a physical:host `minimum` to `maximum` hosts, of a virtual:instance `amount` slots of `vcpus`,
+    `memory_mb` and `disk_gb`; `affinity` True: all on one host, False: each on another, None: no matter.
+    The two texts of properties are Blazar's requirements (`requirements.py`), empty: any host.
+    `moved_ns` is the last move that the owner has not acknowledged, `changed_ns` the same while it ran;
+    `version` counts changes of this row and of its allocations.
+    """
+
+    id: ReservationId
+    lease: LeaseId
+    resource_type: ResourceType
+    status: ReservationStatus
+    minimum: int
+    maximum: int
+    hypervisor_properties: str = ""
+    resource_properties: str = ""
+    before_end: str = "default"
+    amount: int = 0
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_gb: int = 0
+    affinity: bool | None = None
+    moved_ns: int | None = None
+    changed_ns: int | None = None
+    acknowledged_ns: int | None = None
+    version: int = 1
+
+    @property
+    def resources_changed(self) -> bool:
+        return self.changed_ns is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """The n-th host, or slot on a host, of a reservation; `host` None: it is missing.
+
+    `since_ns` is since when it has this host or none, `reason` why, empty as it was booked.
+    """
+
+    id: AllocationId
+    reservation: ReservationId
+    number: int
+    host: HostId | None
+    since_ns: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEvent:
+    """A moment of a lease. `attempts` were begun so far."""
+
+    id: LeaseEventId
+    lease: LeaseId
+    event_type: LeaseEventType
+    time_ns: int
+    status: LeaseEventStatus = LeaseEventStatus.UNDONE
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A person keeps monitors and new reservations from a host; `until_ns` None: until it is ended."""
+
+    reason: str
+    until_ns: int | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostCapacity:
+    """Facts of a machine; zeros and empty while nobody knows them."""
+
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_gb: int = 0
+    architecture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservableHost:
+    """A host that may be reserved. `number` is its id at Blazar's API.
+
+    `reservable` is what monitors say, with `reason` and `since_ns`; without a hold `hold_reason` is empty.
+    `properties` are extra properties that people gave it, as a JSON object of texts.
+    """
+
+    host: HostId
+    number: int
+    reservable: bool = True
+    reason: str = ""
+    since_ns: int = 0
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_gb: int = 0
+    architecture: str = ""
+    hold_reason: str = ""
+    hold_until_ns: int | None = None
+    hold_by: str = ""
+    properties: str = "{}"
+
+    @property
+    def capacity(self) -> HostCapacity:
+        return HostCapacity(self.vcpus, self.memory_mb, self.disk_gb, self.architecture)
+
+    @property
+    def extra(self) -> Mapping[str, str]:
+        """The extra properties."""
+        found: Mapping[str, str] = orjson.loads(self.properties)
+        return found
+
+    def hold_at(self, now_ns: int) -> Hold | None:
+        """The hold that counts now; one whose time is over does not."""
+        if not self.hold_reason or (self.hold_until_ns is not None and self.hold_until_ns <= now_ns):
+            return None
+        return Hold(self.hold_reason, self.hold_until_ns, self.hold_by)
+
+    def may_be_booked(self, now_ns: int) -> bool:
+        return self.reservable and self.hold_at(now_ns) is None
+
+
+def properties_text(properties: Mapping[str, str]) -> str:
+    """As they are kept in a row; equal properties give equal texts."""
+    return orjson.dumps(dict(properties), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def missing_resources(allocations: Iterable[Allocation]) -> bool:
+    """Blazar's flag of a reservation: some of its allocations have no host."""
+    return any(each.host is None for each in allocations)
+
+
+def degraded(reservations: Iterable[tuple[Reservation, Iterable[Allocation]]]) -> bool:
+    """Blazar's flag of a lease: some reservation has one of the two flags."""
+    return any(
+        reservation.resources_changed or missing_resources(allocations)
+        for reservation, allocations in reservations
+    )
+
+
+def lease_subject(lease: LeaseId) -> str:
+    return f"lease/{lease}"
+
+
+def reservable_subject(host: HostId) -> str:
+    """The journal's subject of a host as something that may be reserved."""
+    return f"reservable/{host}"
