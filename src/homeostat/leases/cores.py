@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from homeostat.leases.branching import Branching, related_items
 from homeostat.leases.plans import SearchTime
 from homeostat.leases.relocation import HostOrder
 from homeostat.leases.repair import Repair
 from homeostat.leases.schedule import NOWHERE, Schedule
 
 _HITTING_STEPS = 20_000
-_FIRST_STEPS = 4_000
+_FIRST_STEPS = 30_000
+_MOST_RELATED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class CoreSearch:
         self._schedule = schedule
         self._time = time
         self._repair = Repair(schedule, order, time, _FIRST_STEPS)
+        self._related = related_items(schedule, schedule.needing, _MOST_RELATED)
         self._cores: list[frozenset[int]] = []
         ranked = sorted(schedule.needing, key=lambda each: (-schedule.items[each].start_s, -each))
         self._cost = {
@@ -86,13 +89,27 @@ class CoreSearch:
         for number in schedule.needing:
             if number not in wanted and schedule.at[number] != NOWHERE:
                 schedule.take_away(number)
-        outcome = self._repair.place_all(sorted(wanted))
+        outcome = self._outcome(sorted(wanted))
         if outcome:
             places = schedule.snapshot()
             cost = self._left_out(places)
             if cost < self._best_cost:
                 self._best, self._best_cost = places, cost
         return outcome
+
+    def _outcome(self, wanted: list[int]) -> bool | None:
+        schedule = self._schedule
+        if self._related is None:
+            return self._repair.place_all(wanted)
+        numbers = [each for each in self._related if schedule.held[each] or each in wanted]
+        result = Branching(schedule, numbers, self._time, _FIRST_STEPS).all_placed()
+        if result.places is not None:
+            places = schedule.snapshot()
+            for number, host in result.places.items():
+                places[number] = host
+            schedule.restore(places)
+            return True
+        return False if result.is_complete else None
 
     def _shrunk(self, numbers: list[int]) -> frozenset[int]:
         """A smaller set that still cannot be placed: what can be left out is."""

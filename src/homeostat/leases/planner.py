@@ -2,9 +2,9 @@
 
 Hosts of pending units may change, dates never; fixed units stay, and a unit that has a healthy host never
 ends without one. Order of aims: fewest units missing, nearest start first where that is a choice, fewest
-healthy units displaced. Steps: free hosts, then chains and trees of relocations, then a bound for every plan,
-then branch and bound over what is related to the missing units, each within its part of the time. The label
-says what is proved of the number of missing units and nothing more; with less time it degrades and stays
+healthy units displaced. Steps: free hosts, then chains and trees of relocations, then minimal sets that no
+plan places together (cores), which bound every plan, then fewer displaced units, each within its part of the
+time. The label says what is proved of the number of missing units and nothing more; with less time it stays
 true.
 """
 
