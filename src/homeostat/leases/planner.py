@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _DISPLACED_STEPS = 4_000
+_MOST_MOMENTS = 30
 _SHARES = {"relocation": 0.2, "cores": 0.6, "displaced": 0.2}
 
 
@@ -100,9 +101,38 @@ class _Planning:
         if not possible:
             return
         lost = self._weight(missing)
+        self._bound = min(self._bound, lost - max(0, *map(self._short_at, self._crowded_moments(possible))))
+        if self._bound <= 0:
+            self._bound = 0
+            return
         result = CoreSearch(schedule, self._order, self._time("cores")).run()
         left = self._weight(self._missing())
         self._bound = max(0, min(self._bound - (lost - left), left - result.at_least))
+
+    def _crowded_moments(self, missing: list[int]) -> list[float]:
+        return sorted({self._schedule.items[number].start_s for number in missing})[:_MOST_MOMENTS]
+
+    def _short_at(self, moment: float) -> int:
+        """By how many hosts the whole-host items of a moment are too many: a pigeonhole.
+
+        Counts what must be on the hosts that the missing items could use, against those not fixed to others.
+        """
+        schedule = self._schedule
+        alive = [
+            n for n, i in enumerate(schedule.items) if i.demand is None and i.start_s <= moment < i.end_s
+        ]
+        wanted = [n for n in alive if schedule.at[n] == NOWHERE and not schedule.items[n].is_fixed]
+        hosts = {host for domain in _distinct(schedule, wanted) for host in domain}
+        confined = {id(domain) for domain in _distinct(schedule, alive) if hosts.issuperset(domain)}
+        movable = sum(
+            not schedule.items[n].is_fixed and id(schedule.items[n].domain) in confined for n in alive
+        )
+        taken = {
+            at
+            for item, at in zip(schedule.items, schedule.at, strict=True)
+            if item.is_fixed and item.start_s <= moment < item.end_s and at in hosts
+        }
+        return movable - (len(hosts) - len(taken))
 
     def _has_open_host(self, number: int) -> bool:
         return any(self._schedule.blockers(number, host) for host in self._schedule.items[number].domain)
@@ -181,3 +211,8 @@ class _Planning:
             return PlanLabel.FEASIBLE
         healed = any(self._schedule.at[number] != NOWHERE for number in self._schedule.needing)
         return PlanLabel.INFEASIBLE if missing and not healed else PlanLabel.OPTIMAL
+
+
+def _distinct(schedule: Schedule, numbers: list[int]) -> list[tuple[int, ...]]:
+    """The domains of the items, each once: a schedule has one tuple for each set of hosts."""
+    return list({id(domain): domain for domain in (schedule.items[n].domain for n in numbers)}.values())

@@ -15,6 +15,9 @@ from homeostat.leases.relocation import HostOrder
 from homeostat.leases.schedule import NOWHERE, Schedule
 
 _TIME_EVERY = 16
+_MOST_LOCKED = 150
+_MOST_SEEN = 150
+"""Bounds of recursion; beyond them nothing is claimed."""
 
 
 class GivenUp(Exception):
@@ -58,6 +61,8 @@ class Repair:
             raise GivenUp
         if not self._pending:
             return True
+        if len(self._locked) > _MOST_LOCKED:
+            raise GivenUp
         choices = [(self._hosts_left(number), number) for number in self._pending]
         hosts, number = min(choices, key=lambda each: (len(each[0]), each[1]))
         if not hosts or self._is_crowded(number):
@@ -186,6 +191,8 @@ class Repair:
 
     def _augment(self, number: int, moment: float, users: dict[int, int], seen: set[int]) -> bool:
         """One more item on a host at that moment; `users` are the changes to who is where."""
+        if len(seen) > _MOST_SEEN:
+            return True
         later = []
         for host in self._order.hosts(number):
             if host in seen or (number, host) in self._barred:
