@@ -130,8 +130,7 @@ class IngestState:
     `raised_ns` is when the last faults of each subject were raised, `pictures` are answers to resyncs of
     which not all parts have come. `starting` is since when guests that can move are being started, under
     which generation, on the server's monotonic clock. `claims` are what nodes say and what is not taken,
-    `claim_told_ns` when that was last written down of each, on the same clock.
-    `reported` are hosts whose nodes have looked at everything that they have and said it, since they were
+    `claim_told_ns` when that was last written down of each, on the same clock. `reported` are hosts whose nodes have looked at everything that they have and said it, since they were
     last found dead or returned; `seen_ns` is when each of those had last seen its guests that the rows have
     as up, `guests` what is known of single ones. `lives` is when each node process was heard, `failed_ns`
     when an outside probe of each host failed last, on the server's monotonic clock.
@@ -162,12 +161,10 @@ class IngestState:
         self.topology.adopt(decision.nodes, decision.resources, (*decision.intended, *decision.finished))
         for host in decision.removed_hosts:
             self.topology.forget(host)
-            self.pictures.whole.pop(host, None)
-            self.claims.pop(host, None)
-            self.claim_told_ns.pop(host, None)
-            self.reported.pop(host, None)
-            self.failed_ns.pop(host, None)
-            self.seen_ns.pop(host, None)
+            for kept in (self.pictures.whole, self.claims, self.claim_told_ns, self.reported):
+                kept.pop(host, None)
+            for moments in (self.failed_ns, self.seen_ns):
+                moments.pop(host, None)
         if decision.changed or decision.raised or any(row.generation for row in decision.resources):
             self.guest_changes += 1
         for fault in decision.raised:
@@ -390,8 +387,7 @@ class Entry:
         self.changes += [resource_change(row, is_new=row.id in new_resources) for row in decision.resources]
         self.changes += [action_intended(action) for action in decision.intended]
         self.changes += [action_finished(action) for action in decision.finished]
-        self.changes += of_faults
-        self.changes += decision.changes
+        self.changes += (*of_faults, *decision.changes)
         self.acknowledge |= decision.acknowledge
         self.facts_acknowledged |= decision.facts_acknowledged
         self.resync |= decision.resync
