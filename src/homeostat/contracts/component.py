@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from random import Random
 
     from sqlalchemy import Connection
-    from starlette.types import ASGIApp
 
     from homeostat.kernel.access import Caller
     from homeostat.kernel.journal import Envelope, Upcast
     from homeostat.kernel.listeners import HttpListener
     from homeostat.kernel.loops import Task
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An HTTP application: it is called with scope, receive and send."""
 
 T_co = TypeVar("T_co", covariant=True)
 P = TypeVar("P")
@@ -162,7 +164,7 @@ class ServedListener:
     """A foreign protocol that a component speaks, on a listener of its own."""
 
     listener: HttpListener
-    app: ASGIApp
+    app: AsgiApp
 
 
 @dataclass(frozen=True, slots=True)

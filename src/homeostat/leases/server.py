@@ -17,6 +17,7 @@ from homeostat.kernel.follower import FollowedAppender
 from homeostat.kernel.journal import Journal, JournalAppender
 from homeostat.kernel.loops import Task
 from homeostat.kernel.workers import Workers, WorkerSettings
+from homeostat.leases.blazar import blazar_listeners
 from homeostat.leases.event_loop import EventLoopDependencies, LeaseBackend, LeaseEventLoop, OwnHosts
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
 from homeostat.leases.keeper import KeeperDependencies, LeaseKeeper
@@ -67,6 +68,7 @@ async def assemble(parts: ServerParts) -> ServedComponent:
             Task("owners of leases", OwnerNotifier(keeper, path).run, forever=True),
         ),
         state={"leases": keeper},
+        listeners=blazar_listeners(parts, keeper),
     )
 
 
