@@ -18,14 +18,16 @@ from homeostat.leases.requirements import MalformedRequirements
 NOT_ENOUGH_HOSTS = "Not enough hosts available"
 _CONFLICTS_SHOWN = 5
 _SHOWN_LENGTH = 300
+_LENGTH_MAX = 2000
 
 
 class BlazarError(Exception):
-    """An answer that is no success. `headers` go with it."""
+    """An answer that is no success: one line, whatever it quotes. `headers` go with it."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, dict(headers or {})
+        self.message = " ".join(message.encode(errors="replace").decode().split())[:_LENGTH_MAX]
+        super().__init__(self.message)
+        self.status, self.headers = status, dict(headers or {})
 
     @property
     def body(self) -> dict[str, object]:
