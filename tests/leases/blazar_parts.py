@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +64,16 @@ class Blazar:
 
 @asynccontextmanager
 async def blazar(
-    store: Store, hosts: Iterable[int] = (1, 2, 3), settings: LeasesSettings | None = None
+    store: Store,
+    hosts: Iterable[int] = (1, 2, 3),
+    settings: LeasesSettings | None = None,
+    names: Mapping[str, tuple[str, str]] | None = None,
 ) -> AsyncIterator[Blazar]:
-    """The application with these hosts."""
+    """The application with these hosts. `names`: callers that are others than in ROLES."""
     async with serving(store, hosts, settings) as service:
         rows = [
-            insert_token(Token(name, hash_token(f"hs_{name}"), role, owner, 1))
-            for name, (role, owner) in ROLES.items()
+            insert_token(Token(name, hash_token(f"hs_{name}"), Role(role), owner, 1))
+            for name, (role, owner) in {**ROLES, **(names or {})}.items()
         ]
         await service.appender.append(Submission("test", changes=tuple(rows)))
         api = BlazarApi(service.keeper, service.clock, tuple(ResourceType))
