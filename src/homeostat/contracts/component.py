@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from homeostat.kernel.access import Caller
     from homeostat.kernel.journal import Envelope, Upcast
+    from homeostat.kernel.listeners import HttpListener
     from homeostat.kernel.loops import Task
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An HTTP application: it is called with scope, receive and send."""
 
 T_co = TypeVar("T_co", covariant=True)
 P = TypeVar("P")
@@ -156,10 +160,18 @@ class ServerParts:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedListener:
+    """A foreign protocol that a component speaks, on a listener of its own."""
+
+    listener: HttpListener
+    app: AsgiApp
+
+
+@dataclass(frozen=True, slots=True)
 class ServedComponent:
     """What a component adds to a running server.
 
-    `state` is what its routes find in `app.state`.
+    `state` is what its routes find in `app.state`; `listeners` are open while this server leads.
     """
 
     loops: tuple[Task, ...] = ()
@@ -167,6 +179,7 @@ class ServedComponent:
     set_points: tuple[SetPointSource, ...] = ()
     panels: tuple[PanelSource, ...] = ()
     metrics: tuple[MetricSource, ...] = ()
+    listeners: tuple[ServedListener, ...] = ()
 
 
 class Foundation(Protocol):

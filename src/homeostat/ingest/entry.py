@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from homeostat.contracts import wire
 from homeostat.contracts.events.resources import ActionFinished, ActionIntended
@@ -130,10 +130,11 @@ class IngestState:
     `raised_ns` is when the last faults of each subject were raised, `pictures` are answers to resyncs of
     which not all parts have come. `starting` is since when guests that can move are being started, under
     which generation, on the server's monotonic clock. `claims` are what nodes say and what is not taken,
-    `claim_told_ns` when that was last written down of each, on the same clock. `reported` are hosts whose nodes have looked at everything that they have and said it, since they were
-    last found dead or returned; `seen_ns` is when each of those had last seen its guests that the rows have
-    as up, `guests` what is known of single ones. `lives` is when each node process was heard, `failed_ns`
-    when an outside probe of each host failed last, on the server's monotonic clock.
+    `claim_told_ns` when that was last written down of each, on the same clock. `reported` are hosts whose
+    nodes have looked at everything that they have and said it, since they were last found dead or returned;
+    `seen_ns` is when each of those had last seen its guests that the rows have as up, `guests` what is known
+    of single ones. `lives` is when each node process was heard, `failed_ns` when an outside probe of each
+    host failed last, on the server's monotonic clock.
     """
 
     topology: Topology = field(default_factory=Topology)
@@ -161,10 +162,9 @@ class IngestState:
         self.topology.adopt(decision.nodes, decision.resources, (*decision.intended, *decision.finished))
         for host in decision.removed_hosts:
             self.topology.forget(host)
-            for kept in (self.pictures.whole, self.claims, self.claim_told_ns, self.reported):
-                kept.pop(host, None)
-            for moments in (self.failed_ns, self.seen_ns):
-                moments.pop(host, None)
+            kept: tuple[dict[HostId, Any], ...] = (self.pictures.whole, self.claims, self.claim_told_ns)
+            for rows in (*kept, self.reported, self.failed_ns, self.seen_ns):
+                rows.pop(host, None)
         if decision.changed or decision.raised or any(row.generation for row in decision.resources):
             self.guest_changes += 1
         for fault in decision.raised:

@@ -1,4 +1,4 @@
-"""Settings from one YAML file, and those of the NATS connection, which are the same for servers and nodes.
+"""Settings from one YAML file, and those that several sections share: the NATS connection, a listener.
 
 An unreadable file, an unknown field or a wrong value is one clear line. What may be a secret is never in
 that line: the value of a field whose path sounds like one, and everything around a field that is missing. A
@@ -8,6 +8,7 @@ password is in a file of its own, never in the settings.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -105,6 +106,22 @@ def find_warnings(settings: BaseModel) -> list[str]:
     """The warnings of all sections."""
     sections = (getattr(settings, name) for name in type(settings).model_fields)
     return [line for each in sections if isinstance(each, WarningSettings) for line in each.warnings()]
+
+
+class ListenerSettings(StrictSettings, frozen=True):
+    """A foreign protocol that is spoken beside the API, on a port of its own; a subclass says which."""
+
+    enabled: bool = False
+    """True: listen. False: nobody can connect."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+
+    port: int = Field(ge=1, le=65535)
+    """The port to listen on."""
+
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Callers from elsewhere are cut off. Empty: from anywhere that reaches this address."""
 
 
 class NatsSettings(StrictSettings, frozen=True):

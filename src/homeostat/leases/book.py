@@ -15,6 +15,7 @@ from homeostat.kernel.journal import NewEvent, Seq
 from homeostat.leases.model import (
     Allocation,
     AllocationId,
+    HostProperty,
     Lease,
     LeaseEvent,
     LeaseEventId,
@@ -44,6 +45,7 @@ class LeaseChange:
     allocations: tuple[Allocation, ...] = ()
     lease_events: tuple[LeaseEvent, ...] = ()
     hosts: tuple[ReservableHost, ...] = ()
+    properties: tuple[HostProperty, ...] = ()
     removed_leases: tuple[LeaseId, ...] = ()
     removed_allocations: tuple[AllocationId, ...] = ()
     removed_events: tuple[LeaseEventId, ...] = ()
@@ -82,6 +84,7 @@ class LeaseBook:
         self.allocations: dict[AllocationId, Allocation] = {}
         self.lease_events: dict[LeaseEventId, LeaseEvent] = {}
         self.hosts: dict[HostId, ReservableHost] = {}
+        self.properties: dict[str, HostProperty] = {}
         self._reservations_of: dict[LeaseId, list[ReservationId]] = {}
         self._events_of: dict[LeaseId, list[LeaseEventId]] = {}
         self._allocations_of: dict[ReservationId, list[AllocationId]] = {}
@@ -138,6 +141,10 @@ class LeaseBook:
     def last_host_number(self) -> int:
         return max((each.number for each in self.hosts.values()), default=0)
 
+    def is_private(self, name: str) -> bool:
+        """Whether only administrators see this extra property listed."""
+        return name in self.properties and self.properties[name].private
+
     def host_numbered(self, number: int) -> ReservableHost | None:
         return next((each for each in self.hosts.values() if each.number == number), None)
 
@@ -156,6 +163,8 @@ class LeaseBook:
             self._put_event(event)
         for host in change.hosts:
             self.hosts[host.host] = host
+        for described in change.properties:
+            self.properties[described.name] = described
         self._remove(change)
 
     def forget(self, leases: Iterable[LeaseId]) -> None:

@@ -10,6 +10,7 @@ within the window; for instances the hosts that carry instances already (fewer h
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -57,10 +58,12 @@ def host_facts(host: ReservableHost) -> HostFacts:
         **host.extra,
         "id": str(host.number),
         "hypervisor_hostname": host.host,
+        "hypervisor_type": "homeostat",
         "service_name": host.host,
         "vcpus": host.vcpus,
         "memory_mb": host.memory_mb,
         "local_gb": host.disk_gb,
+        "cpu_info": json.dumps({"arch": host.architecture}) if host.architecture else "",
         "architecture": host.architecture,
     }
 

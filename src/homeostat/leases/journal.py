@@ -31,6 +31,7 @@ from homeostat.leases.model import (
 from homeostat.leases.monitoring import HostOutcome
 from homeostat.leases.store import (
     allocation_table,
+    host_property_table,
     lease_event_table,
     lease_table,
     reservable_host_table,
@@ -83,6 +84,9 @@ def _sentence_of_host(event: object) -> str:
         case leases.ReservableHostChanged():
             properties = ", ".join(f"{name}={value}" for name, value in sorted(event.properties.items()))
             return f"Properties of host {event.host} set by {event.by}: {properties}"
+        case leases.HostPropertyVisibilityChanged():
+            listed = "administrators only" if event.private else "everybody"
+            return f"Property {event.name} of hosts is listed for {listed} (set by {event.by})"
         case leases.HostCapacityNoted():
             size = f"{event.vcpus} cores, {event.memory_mb} MB of memory, {event.disk_gb} GB of disk"
             return f"Host {event.host} has {size}"
@@ -218,6 +222,9 @@ def _follow_host(rows: ReplayedRows, seq: int, event: object) -> str:
             rows.of("lease_host").pop(event.host, None)
         case leases.ReservableHostChanged():
             return rows.end("lease_host", event.host, seq, {"properties": properties_text(event.properties)})
+        case leases.HostPropertyVisibilityChanged():
+            row = rows.of("lease_host_property").setdefault(event.name, {"created_seq": seq})
+            row["private"] = event.private
         case leases.HostCapacityNoted():
             noted = {"vcpus": event.vcpus, "memory_mb": event.memory_mb, "disk_gb": event.disk_gb}
             return rows.end("lease_host", event.host, seq, {**noted, "architecture": event.architecture})
@@ -246,6 +253,7 @@ REPLAY = ReplayRules(
         ReplayedTable("lease_reservation", reservation_table, "id", "created_seq"),
         ReplayedTable("lease_allocation", allocation_table, "id", "created_seq"),
         ReplayedTable("lease_host", reservable_host_table, "host", "created_seq"),
+        ReplayedTable("lease_host_property", host_property_table, "name", "created_seq"),
     ),
     follow=_follow,
 )

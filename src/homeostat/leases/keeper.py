@@ -237,10 +237,12 @@ class LeaseKeeper:
         await self.decide(lambda book, context: acknowledge(book, lease, context), by)
         return self.book.leases[lease]
 
-    async def add_host(self, host: HostId, by: str) -> ReservableHost | LeaseRefusal:
+    async def add_host(
+        self, host: HostId, by: str, properties: Mapping[str, str] | None = None
+    ) -> ReservableHost | LeaseRefusal:
         capacity = self._parts.capacity_of(host)
         done = await self.decide(
-            lambda book, context: reservable_hosts.add_host(book, host, capacity, context), by
+            lambda book, context: reservable_hosts.add_host(book, host, capacity, context, properties), by
         )
         return done if isinstance(done, LeaseRefusal) else self.book.hosts[host]
 
@@ -249,12 +251,21 @@ class LeaseKeeper:
         done = await self.decide(lambda book, context: reservable_hosts.remove_host(book, host, context), by)
         return done if isinstance(done, LeaseRefusal) else None
 
-    async def describe_host(self, host: HostId, properties: Mapping[str, str], by: str) -> ReservableHost:
-        """Add or replace extra properties. NotFound."""
-        await self.decide(
+    async def describe_host(
+        self, host: HostId, properties: Mapping[str, str | None], by: str
+    ) -> ReservableHost | LeaseRefusal:
+        """Add or replace extra properties; None takes one away. NotFound."""
+        done = await self.decide(
             lambda book, context: reservable_hosts.describe_host(book, host, properties, context), by
         )
-        return self.book.hosts[host]
+        return done if isinstance(done, LeaseRefusal) else self.book.hosts[host]
+
+    async def set_visibility(self, name: str, private: bool, by: str) -> LeaseRefusal | None:
+        """Who sees an extra property of hosts listed."""
+        done = await self.decide(
+            lambda book, context: reservable_hosts.set_visibility(book, name, private, context), by
+        )
+        return done if isinstance(done, LeaseRefusal) else None
 
     async def hold_host(self, host: HostId, reason: str, until_ns: int | None, by: str) -> ReservableHost:
         """Keep monitors and new reservations from it; an empty reason ends that. NotFound."""

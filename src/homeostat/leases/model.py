@@ -239,6 +239,14 @@ class ReservableHost:
         return self.reservable and self.hold_at(now_ns) is None
 
 
+@dataclass(frozen=True, slots=True)
+class HostProperty:
+    """What is said of an extra property, whichever hosts have it; one of which nothing is said is public."""
+
+    name: str
+    private: bool = False
+
+
 def properties_text(properties: Mapping[str, str]) -> str:
     """As they are kept in a row; equal properties give equal texts."""
     return orjson.dumps(dict(properties), option=orjson.OPT_SORT_KEYS).decode()

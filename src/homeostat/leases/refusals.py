@@ -26,6 +26,8 @@ class RefusalReason(Enum):
     UNKNOWN_RESERVATION = "the lease has no such reservation"
     HOST_RESERVED = "the host is reserved; a host with leases to come cannot be removed"
     HOST_KNOWN = "the host may be reserved already"
+    PROPERTY_REQUIRED = "a lease on the host requires the property as it is"
+    PROPERTY_UNKNOWN = "no host has such a property"
     HOST_UNKNOWN = "no such host reports to this server"
 
 

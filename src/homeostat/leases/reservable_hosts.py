@@ -13,10 +13,12 @@ from homeostat.contracts.events import leases as events
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.errors import NotFound
 from homeostat.kernel.journal import EventIndex, NewEvent
-from homeostat.leases.book import LeaseBook, LeaseChange
+from homeostat.leases.book import LeaseBook, LeaseChange, Occupancy
 from homeostat.leases.booking import ORIGIN, LeaseContext
+from homeostat.leases.capacity import REQUIRING, host_facts
 from homeostat.leases.model import (
     HostCapacity,
+    HostProperty,
     MonitorReport,
     ReservableHost,
     properties_text,
@@ -25,6 +27,7 @@ from homeostat.leases.model import (
 )
 from homeostat.leases.monitoring import HostOutcome, HostVerdict
 from homeostat.leases.refusals import LeaseRefusal, RefusalReason
+from homeostat.leases.requirements import parse_requirements
 
 EXPIRY = "its time"
 """Who ends a hold that nobody ended."""
@@ -44,7 +47,11 @@ def find_host(book: LeaseBook, host: HostId) -> ReservableHost:
 
 
 def add_host(
-    book: LeaseBook, host: HostId, capacity: HostCapacity | None, context: LeaseContext
+    book: LeaseBook,
+    host: HostId,
+    capacity: HostCapacity | None,
+    context: LeaseContext,
+    properties: Mapping[str, str] | None = None,
 ) -> LeaseChange | LeaseRefusal:
     """It may be reserved from now on. `capacity` None: no such host reports."""
     if capacity is None:
@@ -53,10 +60,13 @@ def add_host(
         return LeaseRefusal(RefusalReason.HOST_KNOWN, "name", host)
     number = book.last_host_number + 1
     row = with_capacity(ReservableHost(host, number, since_ns=context.now_ns), capacity)
+    row = replace(row, properties=properties_text(properties or {}))
+    described = [events.ReservableHostChanged(host, dict(properties), context.by)] if properties else []
     return LeaseChange(
         events=(
             host_event(host, events.ReservableHostAdded(host, number, context.by), context),
             host_event(host, _noted(host, capacity), context),
+            *(host_event(host, each, context) for each in described),
         ),
         hosts=(row,),
     )
@@ -88,17 +98,43 @@ def remove_host(book: LeaseBook, host: HostId, context: LeaseContext) -> LeaseCh
 
 
 def describe_host(
-    book: LeaseBook, host: HostId, properties: Mapping[str, str], context: LeaseContext
-) -> LeaseChange:
-    """These extra properties are added to those there are, or replace them. NotFound."""
+    book: LeaseBook, host: HostId, properties: Mapping[str, str | None], context: LeaseContext
+) -> LeaseChange | LeaseRefusal:
+    """These extra properties are added to those there are, replace them, or (None) are taken away.
+
+    Refused when a reservation on the host would not get there what it requires any more. NotFound.
+    """
     row = find_host(book, host)
-    after = {**row.extra, **properties}
+    merged = {**row.extra, **properties}
+    after = {name: value for name, value in merged.items() if value is not None}
     if after == row.extra:
         return LeaseChange()
-    changed = events.ReservableHostChanged(host, after, context.by)
-    return LeaseChange(
-        events=(host_event(host, changed, context),), hosts=(replace(row, properties=properties_text(after)),)
-    )
+    changed = replace(row, properties=properties_text(after))
+    broken = [each for each in book.on_host(host) if _admits(row, each) and not _admits(changed, each)]
+    if broken:
+        names = ", ".join(sorted(properties))
+        return LeaseRefusal(RefusalReason.PROPERTY_REQUIRED, "properties", names, conflicts=tuple(broken))
+    event = events.ReservableHostChanged(host, after, context.by)
+    return LeaseChange(events=(host_event(host, event, context),), hosts=(changed,))
+
+
+def _admits(host: ReservableHost, found: Occupancy) -> bool:
+    facts = host_facts(host)
+    return all(parse_requirements(getattr(found.reservation, name), name).admit(facts) for name in REQUIRING)
+
+
+def set_visibility(
+    book: LeaseBook, name: str, private: bool, context: LeaseContext
+) -> LeaseChange | LeaseRefusal:
+    """Who sees an extra property listed: administrators only, or everybody."""
+    if not any(name in each.extra for each in book.hosts.values()):
+        return LeaseRefusal(RefusalReason.PROPERTY_UNKNOWN, "property", name)
+    if book.is_private(name) is private:
+        return LeaseChange()
+    changed = events.HostPropertyVisibilityChanged(name, private, context.by)
+    about = f"host property/{name}"
+    event = NewEvent(changed, about, context.now_ns, ORIGIN, about)
+    return LeaseChange(events=(event,), properties=(HostProperty(name, private),))
 
 
 def note_capacity(

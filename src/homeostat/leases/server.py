@@ -16,6 +16,7 @@ from homeostat.kernel.follower import FollowedAppender
 from homeostat.kernel.journal import Journal, JournalAppender
 from homeostat.kernel.loops import Task
 from homeostat.kernel.workers import Workers, WorkerSettings
+from homeostat.leases.blazar import blazar_listeners
 from homeostat.leases.event_loop import EventLoopDependencies, LeaseBackend, LeaseEventLoop, OwnHosts
 from homeostat.leases.healing_loop import NO_HORIZON_LOOK_S, HealingDependencies, HealingLoop
 from homeostat.leases.keeper import KeeperDependencies, LeaseKeeper
@@ -74,6 +75,7 @@ async def assemble(parts: ServerParts) -> ServedComponent:
         ),
         state={"leases": keeper, "lease_monitors": monitors},
         set_points=(monitors.set_points,),
+        listeners=blazar_listeners(parts, keeper),
     )
 
 

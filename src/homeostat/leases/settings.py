@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from homeostat.kernel.config import StrictSettings
+from homeostat.kernel.config import ListenerSettings, StrictSettings
 from homeostat.leases.model import ResourceType
 from homeostat.leases.monitoring import Confirmation, MonitorOptions
 
@@ -103,6 +103,13 @@ class PluginSettings(MonitorSettings, frozen=True):
     """What is done before a lease ends unless it says so itself. Ours have only the reminder, `default`."""
 
 
+class BlazarSettings(ListenerSettings, frozen=True):
+    """The listener for Blazar's clients. Tokens are those of this server."""
+
+    port: int = Field(default=1234, ge=1, le=65_535)
+    """The port to listen on, by default Blazar's own."""
+
+
 class LeasesSettings(StrictSettings, frozen=True, populate_by_name=True):
     """Part `leases` of server.yaml."""
 
@@ -129,14 +136,8 @@ class LeasesSettings(StrictSettings, frozen=True, populate_by_name=True):
     """Seconds that the planner may look for the best moves. Too small: more moves than needed, or missing
     hosts that a longer search would find. Too large: healing is late."""
 
-    host: str = "127.0.0.1"
-    """The address on which Blazar's clients are answered."""
-
-    port: int = Field(default=1234, ge=1, le=65_535)
-    """The port of that, Blazar's own."""
-
-    enabled: bool = False
-    """Answer Blazar's clients. Tokens are those of this server."""
+    blazar: BlazarSettings = BlazarSettings()
+    """Answer Blazar's clients."""
 
     physical_host: PluginSettings = Field(default=PluginSettings(), alias="physical:host")
     """Whole hosts."""

@@ -32,7 +32,14 @@ from homeostat.kernel.database import BIG, record_table
 from homeostat.kernel.journal import EventIndex, NewEvent, RowChange, Submission, group_changes
 from homeostat.kernel.records import record_of, row_of
 from homeostat.leases.book import LeaseBook, LeaseChange
-from homeostat.leases.model import Allocation, Lease, LeaseEvent, ReservableHost, Reservation
+from homeostat.leases.model import (
+    Allocation,
+    HostProperty,
+    Lease,
+    LeaseEvent,
+    ReservableHost,
+    Reservation,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -82,6 +89,12 @@ reservable_host_table = record_table(
     key="host",
     integers=("number", "vcpus", "memory_mb", "disk_gb"),
 )
+host_property_table = record_table(
+    "lease_host_property",
+    HostProperty,
+    Column("created_seq", BIG, nullable=False),
+    key="name",
+)
 """`created_seq` is the event that began a row. An allocation names its lease, too: retention asks for it."""
 
 _KEYS = {
@@ -90,6 +103,7 @@ _KEYS = {
     allocation_table: "id",
     lease_event_table: "id",
     reservable_host_table: "host",
+    host_property_table: "name",
 }
 _INSERTS: dict[Table, Insert] = {table: insert(table) for table in _KEYS}
 
@@ -134,6 +148,7 @@ def submission_of(change: LeaseChange, book: LeaseBook) -> Submission:
         *_rows(allocation_table, change.allocations, book.allocations, place),
         *_rows(lease_event_table, change.lease_events, book.lease_events),
         *_rows(reservable_host_table, change.hosts, book.hosts),
+        *_rows(host_property_table, change.properties, book.properties),
     ]
     for lease in change.removed_leases:
         changes += [RowChange(statement, ({"gone": lease},)) for statement in _LEASE_REMOVALS]
@@ -207,6 +222,7 @@ def load(connection: Connection) -> LeaseBook:
             allocations=_records(connection, allocation_table, Allocation),
             lease_events=_records(connection, lease_event_table, LeaseEvent),
             hosts=_records(connection, reservable_host_table, ReservableHost),
+            properties=_records(connection, host_property_table, HostProperty),
         )
     )
     return book

@@ -87,13 +87,14 @@ async def serve(
     bus = Bus(BusSettings(nats.url, nats.user, nats.password(), "homeostat server", nats.ping_interval_s))
     async with open_store(settings, clock, components, revisions) as store, AsyncExitStack() as stack:
         parts = ground_parts(settings, store, bus, clock)
-        limits = _connection_limits(settings)
+        limits, foreign_limits = _connection_limits(settings), settings.foreign_limits()
         await lay_foundations(parts, components)
         telling = await stack.enter_async_context(open_notifications(settings, store, parts))
         # Only now: a standby must not seem to answer.
         (listener,) = open_listeners([HttpListener("api", settings.api.host, settings.api.port)])
         log.info("leading", epoch=store.leader.epoch, database=store.leader.engine.dialect.name)
-        registry = TokenRegistry(store.appender, store.readers, Callers(store.readers, clock), clock)
+        callers = parts.put(Callers, Callers(store.readers, clock))
+        registry = TokenRegistry(store.appender, store.readers, callers, clock)
         if store.open_term is None:
             await _issue_admin_token(settings, registry)
         parts.put(LoopLag, lag)
@@ -109,6 +110,8 @@ async def serve(
         parts.put(JournalView, journal_view(components))
         parts.put(ExposureSource, ExposureSource(partial(exposure_rows, parts, components=components)))
         served = await serve_components(parts, components)
+        foreign = [each for part in served for each in part.listeners]
+        opened = list(zip(open_listeners(each.listener for each in foreign), foreign, strict=True))
         await path.listen()
         await path.load()
         tune_garbage_collector()
@@ -135,6 +138,10 @@ async def serve(
                 Task("retention", retention.run, forever=True),
                 Task("open pages", tail.run, forever=True),
                 Task("api", lambda: listener.serve(app, limits), forever=True),
+                *(
+                    Task(of.listener.name, partial(each.serve, of.app, foreign_limits), forever=True)
+                    for each, of in opened
+                ),
             ],
             stopping=stopping,
             on_crash=partial(_record_crash, store.appender, clock),

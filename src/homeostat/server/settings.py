@@ -9,6 +9,7 @@ unit, its formula, and what breaks when it is too small or too large. An unknown
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,9 +23,13 @@ from homeostat.components import COMPONENTS, settings_sections
 from homeostat.contracts.component import Component
 from homeostat.fleet.settings import FleetSettings
 from homeostat.kernel.appender import AppenderSettings
-from homeostat.kernel.config import NatsSettings
+from homeostat.kernel.config import ListenerSettings, NatsSettings
 from homeostat.kernel.connections import ConnectionLimits, connections_within
 from homeostat.notices.settings import NoticesSettings
+
+FOREIGN_CONNECTIONS_MAX = 200
+"""Connections at once on a listener of a foreign protocol, kept free for each that is enabled."""
+_FOREIGN_STRANGERS_MAX = 64
 
 
 class ApiSettings(BaseModel):
@@ -165,12 +170,20 @@ class ServerSettings(BaseSettings):
         return env_settings, init_settings
 
     def listeners(self) -> list[tuple[str, int]]:
-        """Host and port of what no webhook may reach: our API, and NATS where its address needs no lookup."""
+        """Host and port of what no webhook may reach: all of ours, and NATS where its address needs no
+        lookup."""
         nats = urlsplit(self.nats.url)
         found = [(self.api.host, self.api.port)]
+        found += [(each.host, each.port) for each in self.foreign_listeners()]
         with suppress(ValueError):
             found.append((str(ip_address(nats.hostname or "")), nats.port or 4222))
         return found
+
+    def foreign_listeners(self) -> list[ListenerSettings]:
+        """The listeners of components that are enabled, wherever in their sections they are."""
+        sections = [getattr(self, name) for name in type(self).model_fields]
+        found = [value for each in sections if isinstance(each, BaseModel) for _, value in each]
+        return [each for each in found if isinstance(each, ListenerSettings) and each.enabled]
 
     def appender_settings(self) -> AppenderSettings:
         """The writer's part. A PostgreSQL server's disk is not ours: no ballast there."""
@@ -186,12 +199,23 @@ class ServerSettings(BaseSettings):
         """As the settings say, with room for what this process needs itself. To be asked when it runs."""
         api = self.api
         reserved = api.descriptors_reserved + 2 * self.notices.workers + len(self.fleet.hosts)
+        reserved += FOREIGN_CONNECTIONS_MAX * len(self.foreign_listeners())
         return ConnectionLimits(
             in_all=connections_within(api.connections_max, reserved),
             per_address=api.connections_per_address,
             strangers=api.connections_unauthenticated,
             header_s=api.header_timeout_s,
             request_s=api.request_timeout_s,
+        )
+
+    def foreign_limits(self) -> ConnectionLimits:
+        """The same for a listener of a foreign protocol, which has fewer connections of its own."""
+        limits = self.connection_limits()
+        return replace(
+            limits,
+            in_all=FOREIGN_CONNECTIONS_MAX,
+            per_address=min(limits.per_address, FOREIGN_CONNECTIONS_MAX),
+            strangers=min(limits.strangers, _FOREIGN_STRANGERS_MAX),
         )
 
     def section(self, component: str) -> Any:

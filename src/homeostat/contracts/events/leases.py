@@ -43,6 +43,15 @@ class ReservableHostChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class HostPropertyVisibilityChanged:
+    """An extra property, on whatever host, is listed for administrators only (`private`) or for all."""
+
+    name: str
+    private: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostCapacityNoted:
     """The cores, memory and disk that reservations of a host are counted against."""
 

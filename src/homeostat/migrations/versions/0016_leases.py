@@ -26,7 +26,7 @@ def _big(name: str, *, nullable: bool = False) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Five tables. `created_seq` is the event that began a row."""
+    """Six tables. `created_seq` is the event that began a row."""
     op.create_table(
         "lease",
         sa.Column("id", sa.Text(), nullable=False),
@@ -95,3 +95,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("host", name="pk_lease_host"),
     )
     op.create_index("uq_lease_host_number", "lease_host", ["number"], unique=True)
+    op.create_table(
+        "lease_host_property",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("private", sa.Boolean(), nullable=False),
+        _big("created_seq"),
+        sa.PrimaryKeyConstraint("name", name="pk_lease_host_property"),
+    )
