@@ -29,3 +29,13 @@ def test_a_table_that_is_too_wide_is_shown_as_records(capsys: pytest.CaptureFixt
 def test_no_rows_are_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(("host",), [], "No hosts.")
     assert capsys.readouterr().out == "No hosts.\n"
+
+
+def test_longest_words_keep_their_room_and_the_rest_goes_to_who_needs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"name": "n" * 70, "why": "one two three four five six seven eight " * 5, "at": "x"}
+    show_table(("name", "why", "at"), [row], "Nothing.")
+    said = capsys.readouterr().out
+    assert "n" * 70 in said and max(map(len, said.splitlines())) <= 160
+    assert set(said.split()) >= {"one", "three", "seven", "eight"}

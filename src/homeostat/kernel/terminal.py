@@ -134,12 +134,32 @@ def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty:
     if sum(words) + len(words) - 1 > console.width:
         _show_records(shown, rows)
         return
+    lines = [max(map(len, (title, *cells[name]))) for name, title in zip(shown, titles, strict=True)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
+    for title, width in zip(titles, _widths(words, lines, console.width), strict=True):
+        table.add_column(title, overflow="fold", width=width)
     for row in zip(*(cells[name] for name in shown), strict=True):
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     console.print(table)
+
+
+_GAP = 2
+"""Between two columns."""
+
+
+def _widths(words: Sequence[int], lines: Sequence[int], total: int) -> list[int | None]:
+    """Where whole lines have no room: the longest words, and what is left for those that need most.
+
+    None: rich decides, which cuts words to make long lines shorter.
+    """
+    room = total - _GAP * (len(words) - 1)
+    if sum(lines) <= room or sum(words) > room:
+        return [None] * len(words)
+    widths = list(words)
+    for _ in range(room - sum(words)):
+        place = max(range(len(widths)), key=lambda each: lines[each] / widths[each])
+        widths[place] += widths[place] < lines[place]
+    return list(widths)
 
 
 def _show_records(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from homeostat.kernel.follower import FollowedAppender
 from homeostat.kernel.journal import Journal, JournalAppender
 from homeostat.kernel.loops import Task
 from homeostat.kernel.workers import Workers, WorkerSettings
+from homeostat.leases.api import LeasesApi
 from homeostat.leases.blazar import blazar_listeners
 from homeostat.leases.event_loop import EventLoopDependencies, LeaseBackend, LeaseEventLoop, OwnHosts
 from homeostat.leases.healing_loop import NO_HORIZON_LOOK_S, HealingDependencies, HealingLoop
@@ -26,6 +27,7 @@ from homeostat.leases.monitor_loop import HostMonitor, HostMonitors, MonitorDepe
 from homeostat.leases.monitor_plugins import load_monitors
 from homeostat.leases.monitoring import HealingTimes, healing_times
 from homeostat.leases.notifications import OwnerNotifier
+from homeostat.leases.outlook import LeaseOutlook, OutlookDependencies
 from homeostat.leases.own_hosts import NAME as OWN_HOSTS
 from homeostat.leases.own_hosts import FleetView, OwnHostsMonitor
 from homeostat.leases.settings import LeasesSettings
@@ -53,6 +55,9 @@ async def assemble(parts: ServerParts) -> ServedComponent:
         ),
     )
     await keeper.reload()
+    surveys = parts.find_or(Workers, None) or Workers(
+        WorkerSettings(processes=1, bytes_max=SNAPSHOT_BYTES_MAX)
+    )
     pool = parts.find_or(Workers, None) or parts.put(
         Workers, Workers(WorkerSettings(processes=1, bytes_max=SNAPSHOT_BYTES_MAX))
     )
@@ -60,6 +65,7 @@ async def assemble(parts: ServerParts) -> ServedComponent:
     healing = parts.make(
         HealingLoop, HealingDependencies(keeper, pool, clock, settings, _healing_times(monitors, settings))
     )
+    outlook = parts.make(LeaseOutlook, OutlookDependencies(keeper, surveys, clock, settings))
     backend: LeaseBackend = parts.find_or(LeaseBackend, OwnHosts())
     moments = parts.make(LeaseEventLoop, EventLoopDependencies(keeper, backend, clock, settings))
     facts = MachineFactsFollower(
@@ -71,9 +77,10 @@ async def assemble(parts: ServerParts) -> ServedComponent:
             Task("facts of leased hosts", facts.run, forever=True),
             Task("moments of leases", moments.run, forever=True),
             Task("healing of leases", partial(_heal, healing, pool), forever=True),
+            Task("outlook of leases", partial(_survey, outlook, surveys), forever=True),
             Task("owners of leases", OwnerNotifier(keeper, path).run, forever=True),
         ),
-        state={"leases": keeper, "lease_monitors": monitors},
+        state={"leases": LeasesApi(keeper, clock, parts.find(Journal), outlook), "lease_monitors": monitors},
         set_points=(monitors.set_points,),
         listeners=blazar_listeners(parts, keeper),
     )
@@ -101,6 +108,15 @@ async def _heal(healing: HealingLoop, pool: Workers) -> None:
     """The workers end with the server, not when the loop is started again after a crash."""
     try:
         await healing.run()
+    except asyncio.CancelledError:
+        await pool.close()
+        raise
+
+
+async def _survey(outlook: LeaseOutlook, pool: Workers) -> None:
+    """Workers of its own: a survey of a great site takes seconds, for which healing must not wait."""
+    try:
+        await outlook.run()
     except asyncio.CancelledError:
         await pool.close()
         raise

@@ -69,10 +69,10 @@ def asset_url(name: str) -> str:
 
 
 _SIGNS = {
-    "good": "kept,up,present,cleared,recovered,delivered,ok,PASS",
-    "bad": "broken,down,failed,error,open,lost,given_up,critical,FAIL,ERROR,lapsed",
+    "good": "kept,up,present,cleared,recovered,delivered,ok,PASS,safe,ACTIVE",
+    "bad": "broken,down,failed,error,open,lost,given_up,critical,FAIL,ERROR,lapsed,missing",
     "unsure": "unknown,starting,clearing,pending,stopped,suspected,back,held,silenced,active,planned,running,"
-    "INCONCLUSIVE,ABORTED",
+    "INCONCLUSIVE,ABORTED,changed,at_risk",
 }
 _SIGN_OF = {word: sign for sign, words in _SIGNS.items() for word in words.split(",")}
 _SIGN_OF["agent lost"] = "bad"
