@@ -157,6 +157,44 @@ def full_cloud(hosts: int, failed: int, spare: float = 0.2, time_s: float = 1.0)
     return PlanRequest(machines[failed:], tuple(units), time_s)
 
 
+def busy_cloud(hosts: int, leases: int, seed: int = 1, time_s: float = 60.0) -> PlanRequest:
+    """Three classes of hosts with two days of leases on most of them; one host in ten is spare, but no gpu
+    host.
+    """
+    chance = random.Random(seed)
+    machines = _machines(chance, hosts)
+    by_class = {
+        name: frozenset(each.id for each in machines if each.id.startswith(name)) for name, _ in CLASSES
+    }
+    everywhere = frozenset(each.id for each in machines)
+    used = [each for each in machines if each.id.startswith("gpu") or chance.random() < 0.88]
+    units = []
+    free_from = {each.id: chance.randrange(-6, 3) for each in used}
+    for number in range(leases):
+        host = used[number % len(used)].id
+        start = free_from[host] + chance.choice((0, 0, 1, 2))
+        free_from[host] = end = start + chance.choice((2, 4, 8, 12))
+        eligible = (
+            by_class[host.partition("-")[0]]
+            if host.startswith("gpu") or chance.random() < 0.5
+            else everywhere
+        )
+        is_running = start <= 0 < end
+        units.append(
+            PlanUnit(
+                f"r{number}",
+                0,
+                start * HOUR,
+                end * HOUR,
+                eligible,
+                host=host,
+                is_fixed=is_running,
+                is_running=is_running,
+            )
+        )
+    return PlanRequest(tuple(machines), tuple(units), time_s)
+
+
 def greedy_missing(request: PlanRequest) -> int:
     """Units without a host when healing goes one allocation at a time in order and never moves another one.
 
@@ -223,6 +261,7 @@ __all__ = [
     "HOUR",
     "NOWHERE",
     "broken_promises",
+    "busy_cloud",
     "full_cloud",
     "greedy_missing",
     "mixed_case",

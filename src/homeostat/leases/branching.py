@@ -1,8 +1,9 @@
-"""Exact search over a small part of a schedule: branch and bound, the item with fewest hosts left first.
+"""Whether all items of a small part of a schedule can be placed together.
 
-Minimises the units without a host first, or, once that number is settled, the healthy units that are
-displaced. Items that were at home always keep a place. Two symmetries are used: hosts that are alike for
-everything that is undecided (only when counting missing units: their homes differ), and items that are alike.
+Exact: depth first, scarcest item first.
+
+Every item of the part may get another host; each that is placed narrows the hosts of those beside it. Two
+symmetries save time: empty hosts that are alike for everything that is searched, and items that are alike.
 """
 
 from __future__ import annotations
@@ -21,12 +22,9 @@ _MOST_STEPS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class BranchResult:
-    """Places of the searched items, if better ones than those at the start were found; whether the search
-    ended.
-    """
+    """Places of all items, or None; when the search is complete, None is the proof that there are none."""
 
     places: dict[int, int] | None
-    cost: int
     is_complete: bool
 
 
@@ -61,48 +59,37 @@ def related_items(schedule: Schedule, missing: Iterable[int], limit: int) -> lis
 class Branching:
     """One search on one schedule, which is as before when it ends."""
 
-    def __init__(self, schedule: Schedule, numbers: list[int], time: SearchTime) -> None:
+    def __init__(
+        self, schedule: Schedule, numbers: list[int], time: SearchTime, most_steps: int = _MOST_STEPS
+    ) -> None:
+        self._most_steps = most_steps
         self._schedule = schedule
         self._time = time
         self._numbers = numbers
         self._before = {number: schedule.at[number] for number in numbers}
         self._steps = 0
-        self._least = 0
-        self._allowed_missing: int | None = None
-        self._best: dict[int, int] | None = None
-        self._best_cost = 0
+        self._found: dict[int, int] | None = None
 
-    def fewest_missing(self, at_least: int) -> BranchResult:
-        """Searches for fewer missing units than now; ends when `at_least` is reached, which is known as a
-        bound.
-        """
-        now = sum(self._schedule.items[each].weight for each, host in self._before.items() if host == NOWHERE)
-        return self._search(now, at_least)
-
-    def fewest_displaced(self, missing: int) -> BranchResult:
-        """Searches for fewer displaced healthy units than now, with at most so many units missing."""
-        self._allowed_missing = missing
-        return self._search(sum(self._move_cost(each, host) for each, host in self._before.items()), 0)
-
-    def _search(self, now: int, at_least: int) -> BranchResult:
-        self._best_cost, self._least = now, at_least
+    def all_placed(self) -> BranchResult:
+        """Searches for a way to place every item."""
         schedule = self._schedule
-        for number in self._numbers:
-            if schedule.at[number] != NOWHERE:
-                schedule.take_away(number)
+        self._lift()
         self._prepare()
         is_complete = True
         try:
-            self._branch(0, 0)
+            self._branch()
         except OutOfTime:
             is_complete = False
-        for number in self._numbers:
-            if schedule.at[number] != NOWHERE:
-                schedule.take_away(number)
+        self._lift()
         for number, host in self._before.items():
             if host != NOWHERE:
                 schedule.place(number, host)
-        return BranchResult(self._best, self._best_cost, is_complete)
+        return BranchResult(self._found, is_complete)
+
+    def _lift(self) -> None:
+        for number in self._numbers:
+            if self._schedule.at[number] != NOWHERE:
+                self._schedule.take_away(number)
 
     def _prepare(self) -> None:
         schedule = self._schedule
@@ -116,7 +103,7 @@ class Branching:
         kinds: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for number in self._numbers:
             item = items[number]
-            kinds[self._kind(number)].append(number)
+            kinds[schedule.item_kind(number)].append(number)
             self._beside[number] = [
                 other
                 for other in self._numbers
@@ -132,16 +119,7 @@ class Branching:
         self._alike = {host: self._host_kind(host, numbers) for host, numbers in users.items()}
         self._placed_on: dict[int, int] = defaultdict(int)
 
-    def _kind(self, number: int) -> tuple[object, ...]:
-        item = self._schedule.items[number]
-        home = item.home if self._schedule.held[number] and self._allowed_missing is not None else NOWHERE
-        spread = item.reservation if item.is_spread else ""
-        held = self._schedule.held[number]
-        return item.start_s, item.end_s, item.demand, item.domain, item.weight, spread, held, home
-
     def _host_kind(self, host: int, users: list[int]) -> tuple[object, ...]:
-        if self._allowed_missing is not None:
-            return (host,)
         items = self._schedule.items
         fixed = sorted(
             (items[each].start_s, items[each].end_s, items[each].demand or (), items[each].reservation)
@@ -149,58 +127,30 @@ class Branching:
         )
         return self._schedule.sizes[host], tuple(users), tuple(fixed)
 
-    def _move_cost(self, number: int, host: int) -> int:
-        item = self._schedule.items[number]
-        return item.weight if self._schedule.held[number] and host != item.home else 0
-
-    def _branch(self, lost: int, moved: int) -> None:
+    def _branch(self) -> bool:
         self._steps += 1
-        if self._steps % _TIME_EVERY == 0 and (self._steps > _MOST_STEPS or self._time.is_over):
+        if self._steps % _TIME_EVERY == 0 and (self._steps > self._most_steps or self._time.is_over):
             raise OutOfTime
-        certain = lost + self._certainly_lost()
-        if self._allowed_missing is None:
-            if certain >= self._best_cost:
-                return
-        elif certain > self._allowed_missing or moved >= self._best_cost:
-            return
-        if (number := self._next()) is None:
-            self._best = {each: self._schedule.at[each] for each in self._numbers}
-            self._best_cost = certain if self._allowed_missing is None else moved
-            return
+        if not self._open:
+            self._found = {each: self._schedule.at[each] for each in self._numbers}
+            return True
+        items = self._schedule.items
+        left, _, number = min((len(self._live[each]), items[each].start_s, each) for each in self._open)
+        if not left:
+            return False
         self._open.remove(number)
         barred: list[tuple[int, int]] = []
         for host in self._values(number):
-            self._try(number, host, lost, moved)
-            if self._best is not None and self._best_cost <= self._least:
-                break
+            if self._try(number, host):
+                return True
             for twin in self._twins[number]:
                 if twin in self._open and host in self._live[twin]:
                     self._live[twin].remove(host)
                     barred.append((twin, host))
-        else:
-            if not self._schedule.held[number]:
-                self._lose(number, lost, moved)
         for twin, host in barred:
             self._live[twin].add(host)
         self._open.add(number)
-
-    def _certainly_lost(self) -> int:
-        """Units of undecided items that have no host left; a healthy one among them ends this branch."""
-        lost = 0
-        for number in self._open:
-            if not self._live[number]:
-                if self._schedule.held[number]:
-                    return 1 << 30
-                lost += self._schedule.items[number].weight
-        return lost
-
-    def _next(self) -> int | None:
-        left = [
-            (len(self._live[each]), self._schedule.items[each].start_s, each)
-            for each in self._open
-            if self._live[each]
-        ]
-        return min(left)[2] if left else None
+        return False
 
     def _values(self, number: int) -> list[int]:
         home = self._schedule.items[number].home
@@ -216,7 +166,7 @@ class Branching:
             values.append(host)
         return values
 
-    def _try(self, number: int, host: int, lost: int, moved: int) -> None:
+    def _try(self, number: int, host: int) -> bool:
         schedule = self._schedule
         schedule.place(number, host)
         self._placed_on[host] += 1
@@ -225,19 +175,10 @@ class Branching:
             if other in self._open and host in self._live[other] and not schedule.fits(other, host):
                 self._live[other].remove(host)
                 removed.append(other)
-        try:
-            self._branch(lost, moved + self._move_cost(number, host))
-        finally:
-            for other in removed:
-                self._live[other].add(host)
-            self._placed_on[host] -= 1
-            schedule.take_away(number)
-
-    def _lose(self, number: int, lost: int, moved: int) -> None:
-        """Leaves the item and all undecided ones that are like it without a host."""
-        gone = [number, *(twin for twin in self._twins[number] if twin in self._open)]
-        saved = {each: self._live[each] for each in gone}
-        self._open.difference_update(gone)
-        self._branch(lost + sum(self._schedule.items[each].weight for each in gone), moved)
-        self._open.update(gone[1:])
-        self._live.update(saved)
+        if self._branch():
+            return True
+        for other in removed:
+            self._live[other].add(host)
+        self._placed_on[host] -= 1
+        schedule.take_away(number)
+        return False

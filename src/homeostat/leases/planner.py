@@ -2,9 +2,9 @@
 
 Hosts of pending units may change, dates never; fixed units stay, and a unit that has a healthy host never
 ends without one. Order of aims: fewest units missing, nearest start first where that is a choice, fewest
-healthy units displaced. Steps: free hosts, then chains and trees of relocations, then a bound for every plan,
-then branch and bound over what is related to the missing units, each within its part of the time. The label
-says what is proved of the number of missing units and nothing more; with less time it degrades and stays
+healthy units displaced. Steps: free hosts, then chains and trees of relocations, then minimal sets that no
+plan places together (cores), which bound every plan, then fewer displaced units, each within its part of the
+time. The label says what is proved of the number of missing units and nothing more; with less time it stays
 true.
 """
 
@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from homeostat.contracts.nouns import HostId
-from homeostat.leases.bounds import PlacementBound
-from homeostat.leases.branching import Branching, related_items
+from homeostat.leases.cores import CoreSearch
 from homeostat.leases.plans import (
     Demand,
     Plan,
@@ -27,6 +26,7 @@ from homeostat.leases.plans import (
     UnitKey,
 )
 from homeostat.leases.relocation import HostOrder, Relocation
+from homeostat.leases.repair import Repair, fewest_displaced
 from homeostat.leases.schedule import NOWHERE, Schedule
 
 __all__ = [
@@ -41,9 +41,9 @@ __all__ = [
     "plan",
 ]
 
-_MOST_RELATED = 300
-_MOST_PAIRS = 400_000
-_SHARES = {"relocation": 0.3, "bound": 0.25, "branching": 0.3, "displaced": 0.15}
+_DISPLACED_STEPS = 4_000
+_MOST_MOMENTS = 30
+_SHARES = {"relocation": 0.2, "cores": 0.6, "displaced": 0.2}
 
 
 def plan(request: PlanRequest, clock: Callable[[], float]) -> Plan:
@@ -100,37 +100,42 @@ class _Planning:
         self._bound = self._weight(possible)
         if not possible:
             return
-        related = related_items(schedule, possible, _MOST_RELATED)
-        movable = related if related is not None else self._all_movable()
-        placed = self._weight(
-            [each for each in movable if not schedule.held[each] and schedule.at[each] != NOWHERE]
-        )
-        if len(movable) * len(schedule.hosts) <= _MOST_PAIRS:
-            most = PlacementBound(schedule, movable).most_placed(placed, self._time("bound"))
-            self._bound = min(self._bound, most - placed)
-        if self._bound == 0 or related is None:
-            return
-        lost = self._weight([each for each in related if schedule.at[each] == NOWHERE])
-        result = Branching(schedule, related, self._time("branching")).fewest_missing(lost - self._bound)
-        if result.places is not None:
-            self._apply(result.places)
-            self._bound -= lost - result.cost
-        if result.is_complete:
+        lost = self._weight(missing)
+        self._bound = min(self._bound, lost - max(0, *map(self._short_at, self._crowded_moments(possible))))
+        if self._bound <= 0:
             self._bound = 0
+            return
+        result = CoreSearch(schedule, self._order, self._time("cores")).run()
+        left = self._weight(self._missing())
+        self._bound = max(0, min(self._bound - (lost - left), left - result.at_least))
 
-    def _all_movable(self) -> list[int]:
-        return [number for number, item in enumerate(self._schedule.items) if not item.is_fixed]
+    def _crowded_moments(self, missing: list[int]) -> list[float]:
+        return sorted({self._schedule.items[number].start_s for number in missing})[:_MOST_MOMENTS]
+
+    def _short_at(self, moment: float) -> int:
+        """By how many hosts the whole-host items of a moment are too many: a pigeonhole.
+
+        Counts what must be on the hosts that the missing items could use, against those not fixed to others.
+        """
+        schedule = self._schedule
+        alive = [
+            n for n, i in enumerate(schedule.items) if i.demand is None and i.start_s <= moment < i.end_s
+        ]
+        wanted = [n for n in alive if schedule.at[n] == NOWHERE and not schedule.items[n].is_fixed]
+        hosts = {host for domain in _distinct(schedule, wanted) for host in domain}
+        confined = {id(domain) for domain in _distinct(schedule, alive) if hosts.issuperset(domain)}
+        movable = sum(
+            not schedule.items[n].is_fixed and id(schedule.items[n].domain) in confined for n in alive
+        )
+        taken = {
+            at
+            for item, at in zip(schedule.items, schedule.at, strict=True)
+            if item.is_fixed and item.start_s <= moment < item.end_s and at in hosts
+        }
+        return movable - (len(hosts) - len(taken))
 
     def _has_open_host(self, number: int) -> bool:
         return any(self._schedule.blockers(number, host) for host in self._schedule.items[number].domain)
-
-    def _apply(self, places: dict[int, int]) -> None:
-        for number in places:
-            if self._schedule.at[number] != NOWHERE:
-                self._schedule.take_away(number)
-        for number, host in places.items():
-            if host != NOWHERE:
-                self._schedule.place(number, host)
 
     def _prefer_near_starts(self, relocation: Relocation) -> None:
         """Lets a missing unit take the place of one that starts later and needed a host as well."""
@@ -170,14 +175,8 @@ class _Planning:
         if not displaced:
             return
         placed = [number for number in schedule.needing if schedule.at[number] != NOWHERE]
-        related = related_items(schedule, [*placed, *displaced], _MOST_RELATED)
-        if related is None:
-            return
-        settled = [number for number in related if schedule.at[number] != NOWHERE]
-        result = Branching(schedule, settled, self._time("displaced")).fewest_displaced(0)
-        if result.places is not None:
-            self._apply(result.places)
-        self._are_moves_fewest = result.is_complete
+        repair = Repair(schedule, self._order, self._time("displaced"), _DISPLACED_STEPS)
+        self._are_moves_fewest = fewest_displaced(repair, schedule, placed, self._weight(displaced))
 
     def _finished(self) -> Plan:
         schedule = self._schedule
@@ -212,3 +211,8 @@ class _Planning:
             return PlanLabel.FEASIBLE
         healed = any(self._schedule.at[number] != NOWHERE for number in self._schedule.needing)
         return PlanLabel.INFEASIBLE if missing and not healed else PlanLabel.OPTIMAL
+
+
+def _distinct(schedule: Schedule, numbers: list[int]) -> list[tuple[int, ...]]:
+    """The domains of the items, each once: a schedule has one tuple for each set of hosts."""
+    return list({id(domain): domain for domain in (schedule.items[n].domain for n in numbers)}.values())

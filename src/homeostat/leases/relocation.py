@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from homeostat.leases.plans import SearchTime
 from homeostat.leases.schedule import NOWHERE, Schedule
 
+_CHAIN_LOOKS = 2_000_000
 _TREE_DEPTH = 4
 _TREE_STEPS = 400
 
@@ -34,6 +35,7 @@ class HostOrder:
         }.values():
             for host in domain:
                 self._usefulness[host] += 1
+        self._unused: dict[int, int] = {}
         self._ordered: dict[tuple[int, bool], tuple[int, ...]] = {}
 
     def hosts(self, number: int) -> tuple[int, ...]:
@@ -43,6 +45,14 @@ class HostOrder:
         if known is None:
             known = self._ordered[key] = tuple(sorted(item.domain, key=lambda host: self._rank(host, key[1])))
         return known
+
+    def unused(self, number: int) -> int:
+        """How many of the item's hosts had nothing on them when the order was made; they come first."""
+        key = id(self._schedule.items[number].domain)
+        if key not in self._unused:
+            domain = self._schedule.items[number].domain
+            self._unused[key] = sum(not self._schedule.on[host] for host in domain)
+        return self._unused[key]
 
     def _rank(self, host: int, is_whole: bool) -> tuple[int, int, int]:
         on = self._schedule.on[host]
@@ -56,10 +66,13 @@ class HostOrder:
 class Relocation:
     """Finds places on one schedule. Each successful call changes it; a failed one leaves it as it was."""
 
-    def __init__(self, schedule: Schedule, order: HostOrder, time: SearchTime) -> None:
+    def __init__(
+        self, schedule: Schedule, order: HostOrder, time: SearchTime, chain_looks: int = _CHAIN_LOOKS
+    ) -> None:
         self._schedule = schedule
         self._order = order
         self._time = time
+        self._chain_looks = chain_looks
         self._steps = 0
 
     def place_free(self, number: int) -> bool:
@@ -75,14 +88,17 @@ class Relocation:
         schedule = self._schedule
         came: dict[int, tuple[int, int]] = {number: (NOWHERE, NOWHERE)}
         queue = deque([number])
+        looks = 0
         while queue:
             current = queue.popleft()
-            if self._time.is_over:
+            if self._time.is_over or looks > self._chain_looks:
                 return False
-            for host in self._order.hosts(current):
+            hosts = self._order.hosts(current)
+            looks += len(hosts)
+            for host in hosts:
                 if host == schedule.at[current]:
                     continue
-                for gone in schedule.blockers(current, host):
+                for gone in schedule.few_blockers(current, host):
                     if not gone:
                         if self._apply(current, host, came):
                             return True

@@ -8,7 +8,8 @@ different reservations then keep that distance whichever comes first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homeostat.contracts.nouns import HostId
@@ -44,15 +45,17 @@ class Schedule:
 
     def __init__(self, request: PlanRequest) -> None:
         self.hosts = request.hosts
-        self.units = request.units
+        self.units = list(request.units)
         self.sizes: list[Demand] = [(each.vcpus, each.memory_mb, each.disk_gb) for each in request.hosts]
         self.index = {each.id: number for number, each in enumerate(request.hosts)}
         self.on: list[list[int]] = [[] for _ in request.hosts]
         self.items: list[Item] = []
         self.needing: list[int] = []
+        self._kinds: list[tuple[object, ...]] = []
+        self._outages: list[int] = []
         self._domains: dict[frozenset[HostId], tuple[int, ...]] = {}
-        for item in self._grouped(request):
-            self._add(item)
+        self._cleaning_s = request.cleaning_s
+        self.items += self._grouped(range(len(self.units)))
         self.at: list[int] = [NOWHERE] * len(self.items)
         order = sorted(
             range(len(self.items)), key=lambda i: (not self.items[i].is_fixed, self.items[i].start_s)
@@ -68,13 +71,26 @@ class Schedule:
                 self.needing.append(number)
         self.held = [place != NOWHERE for place in self.at]
 
-    def _add(self, item: Item) -> None:
-        self.items.append(item)
+    def add(self, units: Sequence[PlanUnit]) -> list[int]:
+        """Adds all units of a reservation, at home where that is free; returns the items' numbers."""
+        first = len(self.units)
+        self.units += units
+        added = []
+        for item in self._grouped(range(first, len(self.units))):
+            number = len(self.items)
+            self.items.append(item)
+            self.at.append(NOWHERE)
+            self.held.append(item.home != NOWHERE and self.fits(number, item.home))
+            if self.held[-1]:
+                self.place(number, item.home)
+            added.append(number)
+        return added
 
-    def _grouped(self, request: PlanRequest) -> Iterable[Item]:
+    def _grouped(self, numbers: Iterable[int]) -> Iterable[Item]:
         together: dict[str, list[int]] = {}
         anchors: dict[str, HostId] = {}
-        for number, unit in enumerate(request.units):
+        for number in numbers:
+            unit = self.units[number]
             if unit.is_fixed:
                 if unit.host is None:
                     raise ValueError(f"unit {unit.key}: is_fixed without a host; a fixed unit names its host")
@@ -83,12 +99,12 @@ class Schedule:
             elif unit.affinity and unit.demand is not None:
                 together.setdefault(unit.reservation, []).append(number)
                 continue
-            yield self._item([number], request, None)
-        for reservation, numbers in together.items():
-            yield self._item(numbers, request, anchors.get(reservation))
+            yield self._item([number], None)
+        for reservation, members in together.items():
+            yield self._item(members, anchors.get(reservation))
 
-    def _item(self, numbers: Sequence[int], request: PlanRequest, anchor: HostId | None) -> Item:
-        units = [request.units[number] for number in numbers]
+    def _item(self, numbers: Sequence[int], anchor: HostId | None) -> Item:
+        units = [self.units[number] for number in numbers]
         first = units[0]
         allowed = first.hosts
         for unit in units[1:]:
@@ -104,7 +120,7 @@ class Schedule:
             tuple(numbers),
             first.reservation,
             first.start_s,
-            first.end_s + request.cleaning_s,
+            first.end_s + self._cleaning_s,
             _summed(units),
             domain,
             self._home(units, allowed),
@@ -120,6 +136,24 @@ class Schedule:
         if not units[0].is_fixed and host not in allowed:
             return NOWHERE
         return self.index.get(host, NOWHERE)
+
+    def close(self, host: int) -> int:
+        """Keeps everything that comes later away from the host; returns the item to take away to open it
+        again.
+        """
+        if self._outages:
+            number = self._outages.pop()
+        else:
+            number = len(self.items)
+            self.items.append(Item((), "", -math.inf, math.inf, None, (), NOWHERE, True, False, False))
+            self.at.append(NOWHERE)
+            self.held.append(False)
+        self.place(number, host)
+        return number
+
+    def reopen(self, number: int) -> None:
+        self.take_away(number)
+        self._outages.append(number)
 
     def place(self, number: int, host: int) -> None:
         self.at[number] = host
@@ -145,6 +179,91 @@ class Schedule:
             return False
         return self._has_room(item, host, beside)
 
+    def clashes(self, number: int, host: int) -> list[int]:
+        """Items of the host beside which this one can never be, whatever the room."""
+        item = self.items[number]
+        beside = self._beside(item, self.on[host])
+        if item.demand is None:
+            return beside
+        return [other for other in beside if self._excludes(item, self.items[other])]
+
+    def fits_beside(self, number: int, host: int, counts: Callable[[int], bool]) -> bool:
+        """Whether the item can be there with only those others that count."""
+        item = self.items[number]
+        beside = [other for other in self._beside(item, self.on[host]) if counts(other)]
+        if item.demand is None:
+            return not beside
+        if any(self._excludes(item, self.items[other]) for other in beside):
+            return False
+        return self._has_room(item, host, beside)
+
+    def overflow(self, number: int, host: int) -> list[int] | None:
+        """Where the item is: the others at a moment at which the demands do not fit; None: they always do."""
+        item = self.items[number]
+        if item.demand is None:
+            return None
+        beside = [other for other in self._beside(item, self.on[host]) if other != number]
+        moments = {item.start_s, *(self.items[other].start_s for other in beside)}
+        for moment in sorted(each for each in moments if each >= item.start_s):
+            crowd = [each for each in beside if self.items[each].start_s <= moment < self.items[each].end_s]
+            demands = [item.demand, *(self.items[each].demand or _NOTHING for each in crowd)]
+            total = [sum(each[kind] for each in demands) for kind in range(3)]
+            if any(used > have for used, have in zip(total, self.sizes[host], strict=True)):
+                return crowd
+        return None
+
+    def kind(self, host: int) -> tuple[object, ...]:
+        """Equal for hosts that differ in nothing but what is on them."""
+        if not self._kinds:
+            members: list[list[int]] = [[] for _ in self.hosts]
+            for name, domain in enumerate(self._domains.values()):
+                for each in domain:
+                    members[each].append(name)
+            self._kinds = [(size, tuple(names)) for size, names in zip(self.sizes, members, strict=True)]
+        return self._kinds[host]
+
+    def item_kind(self, number: int) -> tuple[object, ...]:
+        """Equal for items that can take each other's place."""
+        item = self.items[number]
+        spread = item.reservation if item.is_spread else None
+        return item.start_s, item.end_s, item.demand, id(item.domain), item.weight, spread
+
+    def snapshot(self) -> list[int]:
+        return list(self.at)
+
+    def restore(self, places: Sequence[int]) -> None:
+        """Everything is where it was when the snapshot was taken."""
+        changed = [
+            number for number, (now, old) in enumerate(zip(self.at, places, strict=True)) if now != old
+        ]
+        for number in changed:
+            if self.at[number] != NOWHERE:
+                self.take_away(number)
+        for number in changed:
+            if places[number] != NOWHERE:
+                self.place(number, places[number])
+
+    def send_home(self) -> None:
+        """Healthy items go to their homes; those that needed a host lose theirs."""
+        self.restore(
+            [item.home if held else NOWHERE for item, held in zip(self.items, self.held, strict=True)]
+        )
+
+    def few_blockers(self, number: int, host: int) -> list[tuple[int, ...]]:
+        """As `blockers`, but for a whole host only a set of at most one: all that a chain needs."""
+        item = self.items[number]
+        if item.demand is not None:
+            return self.blockers(number, host)
+        start, end, items = item.start_s, item.end_s, self.items
+        found = NOWHERE
+        for other in self.on[host]:
+            each = items[other]
+            if each.start_s < end and start < each.end_s:
+                if found != NOWHERE or each.is_fixed:
+                    return []
+                found = other
+        return [()] if found == NOWHERE else [(found,)]
+
     def blockers(self, number: int, host: int) -> list[tuple[int, ...]]:
         """Sets of items, each of which leaves room for the item when it is taken away; none: fixed items are
         in the way.
@@ -154,9 +273,7 @@ class Schedule:
         item = self.items[number]
         beside = self._beside(item, self.on[host])
         if item.demand is None:
-            if any(self.items[other].is_fixed for other in beside):
-                return []
-            return [tuple(beside)]
+            return [] if any(self.items[other].is_fixed for other in beside) else [tuple(beside)]
         must = [other for other in beside if self._excludes(item, self.items[other])]
         if any(self.items[other].is_fixed for other in must):
             return []
