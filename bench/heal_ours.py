@@ -50,8 +50,9 @@ from homeostat.leases.model import (
     ReservationStatus,
     ResourceType,
 )
+from homeostat.leases.monitoring import HostOutcome, HostVerdict
 from homeostat.leases.plans import PlanRequest
-from homeostat.leases.reservable_hosts import mark_failed
+from homeostat.leases.reservable_hosts import record_verdicts
 from homeostat.leases.server import SNAPSHOT_BYTES_MAX
 from homeostat.leases.settings import LeasesSettings, PluginSettings
 from homeostat.leases.store import load
@@ -117,7 +118,8 @@ class Ours:
 
 
 def _fail(host: HostId, book: LeaseBook, context: LeaseContext) -> LeaseChange:
-    return mark_failed(book, host, "killed by the bench", context.now_ns, context)
+    verdict = HostVerdict("bench", host, HostOutcome.FAILED, "killed by the bench", context.now_ns)
+    return record_verdicts(book, [verdict], context)
 
 
 def _spent_s(pid: int) -> float:

@@ -321,6 +321,17 @@ def test_config_check_shows_the_merged_settings_without_secrets(tmp_path: Path) 
     assert shown["settings"]["runner"]["resources"][0]["parameters"] == {"command": "(hidden)"}
 
 
+@pytest.mark.seed("order leases: push on and polling off is warned of")
+def test_config_check_warns_of_what_is_likely_not_meant(tmp_path: Path) -> None:
+    push_alone = {**SERVER, "leases": {"physical:host": {"enable_polling_monitor": False}}}
+    warned = check(tmp_path / "server.yaml", push_alone)
+    assert warned.exit_code == 0
+    assert "# warning: leases.physical:host: push is on and polling is off" in warned.stdout
+    assert yaml.safe_load(warned.stdout)["leases"]["physical_host"]["enable_polling_monitor"] is False
+    assert len(json.loads(check(tmp_path / "server.yaml", push_alone, "--json").stdout)["warnings"]) == 1
+    assert json.loads(check(tmp_path / "server.yaml", SERVER, "--json").stdout)["warnings"] == []
+
+
 @pytest.mark.seed("order homeostat config check: the first field that is wrong, in one line")
 @pytest.mark.parametrize(
     ("settings", "says"),

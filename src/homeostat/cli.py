@@ -131,11 +131,13 @@ def check_config(
     from homeostat.server.config_check import check_file
 
     with errors_in_one_line():
-        kind, merged = check_file(file)
+        kind, merged, warnings = check_file(file)
         if as_json:
-            show_json({"kind": kind, "settings": merged})
+            show_json({"kind": kind, "settings": merged, "warnings": warnings})
         else:
             print(f"# {file}: good settings of a {kind}")
+            for line in warnings:
+                print(f"# warning: {line}")
             _show_yaml(merged)
 
 

@@ -18,10 +18,13 @@ from lease_parts import (
 
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.workers import WorkDone, WorkOutcome
+from homeostat.leases.book import LeaseBook, LeaseChange
+from homeostat.leases.booking import LeaseContext
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop, PlanningPool
 from homeostat.leases.lease_update import LeaseUpdate, ReservationUpdate
 from homeostat.leases.model import Lease, LeaseId
-from homeostat.leases.reservable_hosts import mark_failed
+from homeostat.leases.monitoring import HostOutcome, HostVerdict
+from homeostat.leases.reservable_hosts import record_verdicts
 from homeostat.leases.settings import LeasesSettings
 from homeostat.leases.snapshot import PackedRequest, plan_in_worker
 from homeostat.sim.database import SimDatabase
@@ -54,11 +57,13 @@ async def booked(service: LeaseService, *wanted: object, name: str) -> LeaseId:
 
 
 async def fail(service: LeaseService, *hosts: str) -> None:
-    for name in hosts:
-        host = HostId(name)
-        await service.keeper.decide(
-            lambda book, context, host=host: mark_failed(book, host, "killed", context.now_ns, context)  # type: ignore[misc]
-        )
+    def mark(book: LeaseBook, context: LeaseContext) -> LeaseChange:
+        said = [
+            HostVerdict("m", HostId(each), HostOutcome.FAILED, "killed", context.now_ns) for each in hosts
+        ]
+        return record_verdicts(book, said, context)
+
+    await service.keeper.decide(mark)
 
 
 def healing(service: LeaseService, pool: PlanningPool) -> HealingLoop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
@@ -19,22 +19,18 @@ from lease_parts import (
     serving_in_virtual_time,
     slots_wanted,
 )
+from monitor_parts import BOTH, POLLING, PUSH, Fleet, monitor_loops, own_hosts, running
 
-from homeostat.components import catalogue
 from homeostat.contracts.events import leases as events
-from homeostat.contracts.events.fleet import HostBack, HostDown, HostRemoved
 from homeostat.contracts.nouns import HostId
-from homeostat.kernel.journal import Journal, NewEvent, Submission
 from homeostat.leases.event_loop import EventLoopDependencies, LeaseEventLoop, OwnHosts
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
 from homeostat.leases.model import HostCapacity, Lease, LeaseId
-from homeostat.leases.own_hosts import KnownHost, OwnHostsDependencies, OwnHostsFollower
 from homeostat.leases.settings import LeasesSettings, PluginSettings
 from homeostat.sim.checkers import read_database
 from homeostat.sim.database import SimDatabase
 from homeostat.sim.drivers import InlineWorkers
 
-PUSH = PluginSettings(enable_notification_monitor=True, enable_polling_monitor=False, healing_interval=60)
 SETTINGS = LeasesSettings(physical_host=PUSH, minutes_before_end_lease=0)
 
 
@@ -51,30 +47,22 @@ class Site:
     service: LeaseService
     disk: SimDatabase
     healing: HealingLoop
-    known: dict[HostId, KnownHost]
+    fleet: Fleet
+    patience_s: float
 
     async def at(self, minutes: float) -> None:
         """Let time pass until so many minutes after noon."""
         await asyncio.sleep((NOON_NS + minutes * HOUR_NS / 60 - self.service.clock.mono_ns()) / 1e9)
 
     async def settled(self) -> None:
-        """What was begun is written; far less than any interval."""
-        await asyncio.sleep(2.0)
-
-    async def tell(self, *told: object) -> None:
-        """The fleet writes events, in one transaction."""
-        now_ns = self.service.clock.wall_ns()
-        drafts = tuple(NewEvent(event, "node/x", now_ns, "fleet", "node/x") for event in told)
-        await self.service.appender.append(Submission("faults", drafts))
+        """What was begun is written, and what is polled is seen; less than any healing interval."""
+        await asyncio.sleep(self.patience_s)
 
     async def dies(self, name: str) -> None:
-        now_ns = self.service.clock.wall_ns()
-        self.known[HostId(name)] = KnownHost(HostId(name), now_ns)
-        await self.tell(HostDown(HostId(name), "no answer", now_ns))
+        await self.fleet.dies(name)
 
     async def returns(self, name: str) -> None:
-        self.known[HostId(name)] = KnownHost(HostId(name), None)
-        await self.tell(HostBack(HostId(name), "it answers", self.service.clock.wall_ns()))
+        await self.fleet.returns(name)
 
     async def booked(self, start_min: float, end_min: float, *wanted: object, name: str = "l") -> LeaseId:
         request = lease_from(start_min / 60, end_min / 60, *wanted, name=name)  # type: ignore[arg-type]
@@ -98,18 +86,19 @@ class Site:
 
 @asynccontextmanager
 async def site_of(disk: SimDatabase, hosts: int, settings: LeasesSettings = SETTINGS) -> AsyncIterator[Site]:
-    """Hosts h1, h2 ... with all loops of leases that push needs."""
+    """Hosts h1, h2 ... with all loops of leases and the monitors that the settings switch on."""
     async with serving_in_virtual_time(disk, range(1, hosts + 1), settings) as service:
-        known = {name: KnownHost(name, None) for name in service.capacities}
+        fleet, section = Fleet(service), settings.physical_host
+        for each in service.capacities:
+            fleet.joins(each)
         healing = HealingLoop(HealingDependencies(service.keeper, InlineWorkers(), service.clock, settings))
         moments = LeaseEventLoop(EventLoopDependencies(service.keeper, OwnHosts(), service.clock, settings))
-        journal = Journal(InlineJournalReaders(disk), catalogue())  # type: ignore[arg-type]
-        push = OwnHostsFollower(
-            OwnHostsDependencies(service.keeper, journal, service.appender, lambda: known)  # type: ignore[arg-type]
-        )
-        tasks = [asyncio.create_task(each.run()) for each in (healing, moments, push)]
+        monitors = monitor_loops(service, disk, [own_hosts(fleet, section)])
+        tasks = [asyncio.create_task(each.run()) for each in (healing, moments)]
+        patience_s = 2.0 if section.enable_notification_monitor else section.polling_interval + 2.0
         try:
-            yield Site(service, disk, healing, known)
+            async with running(monitors):
+                yield Site(service, disk, healing, fleet, patience_s)
         finally:
             broken = [task for task in tasks if task.done()]
             for task in tasks:
@@ -118,27 +107,18 @@ async def site_of(disk: SimDatabase, hosts: int, settings: LeasesSettings = SETT
             assert not broken, [task.exception() for task in broken]
 
 
-class InlineJournalReaders:
-    """Reads on the event loop's own thread."""
-
-    def __init__(self, disk: SimDatabase) -> None:
-        self._disk = disk
-
-    async def read(self, function: Callable[[object], object]) -> object:
-        with self._disk.reading.connect() as connection:
-            return function(connection)
-
-
 @pytest.mark.looptime
-@pytest.mark.seed("003 the healing flow, points 1 to 7, with push alone")
-async def test_the_flow_of_the_source_document(disk: SimDatabase) -> None:
+@pytest.mark.seed("003 the healing flow, points 1 to 7, with push alone, polling alone, and both")
+@pytest.mark.parametrize("section", [PUSH, POLLING, BOTH], ids=["push", "polling", "both"])
+async def test_the_flow_of_the_source_document(disk: SimDatabase, section: PluginSettings) -> None:
     """Looks at 0, 60, 120 and 180 minutes; A is reserved for R1 (running), R2 (soon) and R3 (later)."""
-    async with site_of(disk, 1) as site:
+    settings = LeasesSettings(physical_host=section, minutes_before_end_lease=0)
+    async with site_of(disk, 1, settings) as site:
         r1, r2 = await site.booked(0, 80, name="r1"), await site.booked(90, 110, name="r2")
         r3 = await site.booked(200, 260, name="r3")
         for number in (2, 3):
             site.service.capacities[HostId(f"h{number}")] = SMALL
-            site.known[HostId(f"h{number}")] = KnownHost(HostId(f"h{number}"), None)
+            site.fleet.joins(f"h{number}")
             await site.service.keeper.add_host(HostId(f"h{number}"), "tester")
         assert [site.hosts(each) for each in (r1, r2, r3)] == [["h1"]] * 3
 
@@ -148,7 +128,7 @@ async def test_the_flow_of_the_source_document(disk: SimDatabase) -> None:
         await site.at(45)  # point 2: A fails; R1 runs and R2 starts within the interval
         await site.dies("h1")
         await site.settled()
-        assert site.heard(events.HostUnreservable) != []
+        assert len(site.heard(events.HostUnreservable)) == 1
         assert [site.hosts(each) != ["h1"] for each in (r1, r2, r3)] == [True, True, False]
         assert site.flags(r1) == (False, True, True) and site.flags(r2) == (False, False, False)
         assert site.flags(r3) == (False, False, False)
@@ -193,7 +173,7 @@ async def test_a_host_that_becomes_free_heals_at_once_and_clears_the_flags(
         match way:
             case "spare":
                 site.service.capacities[HostId("h9")] = SMALL
-                site.known[HostId("h9")] = KnownHost(HostId("h9"), None)
+                site.fleet.joins("h9")
                 await site.service.keeper.add_host(HostId("h9"), "tester")
             case "return":
                 await site.returns(str(mine))
@@ -217,14 +197,14 @@ async def test_x_takes_the_small_spare_so_that_y_gets_the_large_one(disk: SimDat
         sizes = {"h1": large, "h2": large, "h3": large, "h4": small}
         for name, size in sizes.items():
             site.service.capacities[HostId(name)] = size
-            site.known[HostId(name)] = KnownHost(HostId(name), None)
+            site.fleet.joins(name)
         for name in ("h1", "h2"):
             await site.service.keeper.add_host(HostId(name), "tester")
         x = await site.booked(0, 100, name="x")
         y = await site.booked(0, 100, hosts_wanted(resource='[">=", "$vcpus", "8"]'), name="y")
         for name in ("h3", "h4"):
             await site.service.keeper.add_host(HostId(name), "tester")
-        await site.tell(HostDown(HostId("h1"), "fire", 0), HostDown(HostId("h2"), "fire", 0))
+        await site.fleet.dies("h1", "h2")
         await site.settled()
         assert site.hosts(y) == ["h3"] and site.hosts(x) == ["h4"]
 
@@ -234,7 +214,7 @@ async def test_x_takes_the_small_spare_so_that_y_gets_the_large_one(disk: SimDat
 async def test_a_pending_lease_makes_room(disk: SimDatabase) -> None:
     async with site_of(disk, 1) as site:
         site.service.capacities[HostId("h2")] = HostCapacity(8, 16384, 100)
-        site.known[HostId("h2")] = KnownHost(HostId("h2"), None)
+        site.fleet.joins("h2")
         y = await site.booked(0, 100, name="y0")
         await site.service.keeper.delete(y, "tester")
         await site.service.keeper.add_host(HostId("h2"), "tester")
@@ -243,7 +223,7 @@ async def test_a_pending_lease_makes_room(disk: SimDatabase) -> None:
         for number in (3, 4):
             name = HostId(f"h{number}")
             site.service.capacities[name] = SMALL
-            site.known[name] = KnownHost(name, None)
+            site.fleet.joins(name)
             await site.service.keeper.add_host(name, "tester")
         await site.service.keeper.describe_host(HostId("h3"), {"kind": "good"}, "tester")
         pending = await site.booked(120, 180, hosts_wanted(resource='["==", "$id", "3"]'), name="pending")
@@ -300,8 +280,7 @@ async def test_a_host_that_was_removed_is_failed_and_never_booked(disk: SimDatab
         lease = await site.booked(0, 100, name="l")
         (mine,) = site.hosts(lease)
         await site.settled()
-        del site.known[HostId(str(mine))]
-        await site.tell(HostRemoved(HostId(str(mine)), "admin"))
+        await site.fleet.is_removed(str(mine))
         await site.settled()
         assert site.hosts(lease) not in ([mine], [None])
         row = site.service.keeper.book.hosts[HostId(str(mine))]
@@ -311,21 +290,22 @@ async def test_a_host_that_was_removed_is_failed_and_never_booked(disk: SimDatab
 
 
 @pytest.mark.looptime
-async def test_a_host_that_died_while_nobody_followed_is_marked_at_the_start(disk: SimDatabase) -> None:
-    async with serving_in_virtual_time(disk, [1, 2], SETTINGS) as service:
-        lease = await service.keeper.create(lease_from(0, 1))
-        assert isinstance(lease, Lease)
-        known = {HostId("h1"): KnownHost(HostId("h1"), NOON_NS), HostId("h2"): KnownHost(HostId("h2"), None)}
-        journal = Journal(InlineJournalReaders(disk), catalogue())  # type: ignore[arg-type]
-        push = OwnHostsFollower(
-            OwnHostsDependencies(service.keeper, journal, service.appender, lambda: known)  # type: ignore[arg-type]
-        )
-        task = asyncio.create_task(push.run())
-        await asyncio.sleep(1)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert not service.keeper.book.hosts[HostId("h1")].reservable
-        assert service.keeper.book.hosts[HostId("h2")].reservable
+@pytest.mark.seed("order leases: a vanished host is unknown, then missing, never reservable")
+async def test_nothing_is_moved_from_a_host_that_is_unknown(disk: SimDatabase) -> None:
+    polling = LeasesSettings(physical_host=POLLING, minutes_before_end_lease=0)
+    async with site_of(disk, 3, polling) as site:
+        lease = await site.booked(0, 100, name="l")
+        (mine,) = site.hosts(lease)
+        await site.at(0.5)
+        await site.fleet.is_removed(str(mine))
+        await site.at(1.5)
+        row = site.service.keeper.book.hosts[HostId(str(mine))]
+        assert (row.reservable, row.failed) == (False, False) and site.hosts(lease) == [mine]
+        refusal = await site.service.keeper.create(lease_from(3, 4, hosts_wanted(3), name="three"))
+        assert not isinstance(refusal, Lease)
+        await site.at(2.5)
+        assert site.service.keeper.book.hosts[HostId(str(mine))].failed
+        assert site.hosts(lease) not in ([mine], [None])
 
 
 @pytest.mark.looptime
@@ -337,8 +317,10 @@ async def test_a_held_host_is_left_alone(disk: SimDatabase) -> None:
             HostId(str(mine)), "I work on it", NOON_NS + HOUR_NS // 2, "admin"
         )
         await site.dies(str(mine))
-        await site.settled()
+        await site.at(29)
         assert site.hosts(lease) == [mine] and site.service.keeper.book.hosts[HostId(str(mine))].reservable
+        await site.at(31)
+        assert site.hosts(lease) not in ([mine], [None]), "the hold is over"
 
 
 @pytest.mark.looptime

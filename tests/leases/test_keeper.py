@@ -21,9 +21,18 @@ from homeostat.leases.journal import RETENTION
 from homeostat.leases.keeper import KeeperDependencies, LeaseKeeper
 from homeostat.leases.lease_update import LeaseUpdate, ReservationUpdate
 from homeostat.leases.model import HostCapacity, Lease, LeaseId
+from homeostat.leases.monitoring import HostOutcome, HostVerdict
 from homeostat.leases.refusals import LeaseRefusal, RefusalReason
+from homeostat.leases.reservable_hosts import record_verdicts
 from homeostat.leases.settings import LeasesSettings
-from homeostat.leases.store import allocation_table, lease_event_table, lease_table, load, reservation_table
+from homeostat.leases.store import (
+    allocation_table,
+    lease_event_table,
+    lease_table,
+    load,
+    reservable_host_table,
+    reservation_table,
+)
 from homeostat.server.replay import compare_with_tables
 from homeostat.server.retention import Retention
 from homeostat.server.settings import RetentionSettings
@@ -81,6 +90,32 @@ async def test_verify_finds_a_row_that_was_changed_by_hand(store: Store, change:
     with store.engine.begin() as connection:
         connection.execute(change)  # type: ignore[call-overload]
     assert "lease" in difference(store)
+
+
+async def test_what_monitors_say_is_in_the_tables_and_verifies(store: Store) -> None:
+    h1, h2, h3 = (HostId(f"h{number}") for number in (1, 2, 3))
+    absent, failed = HostOutcome.ABSENT, HostOutcome.FAILED
+    async with serving(store, [1, 2, 3]) as service:
+        keeper = service.keeper
+        await keeper.hold_host(h3, "disk", None, "tester")
+        said = [
+            HostVerdict("a", h1, failed, "smoke", NOON_NS),
+            HostVerdict("b", h1, absent, "not listed", NOON_NS),
+            HostVerdict("a", h2, absent, "not listed", NOON_NS),
+            HostVerdict("a", h3, failed, "smoke", NOON_NS),
+            HostVerdict("dry", h2, failed, "smoke", NOON_NS, is_dry_run=True),
+        ]
+        await keeper.decide(lambda book, context: record_verdicts(book, said, context))
+        well = HostVerdict("a", h1, HostOutcome.RECOVERED, "no smoke", NOON_NS)
+        await keeper.decide(lambda book, context: record_verdicts(book, [well], context))
+        with store.reading.connect() as connection:
+            assert load(connection).hosts == keeper.book.hosts
+        states = [(each.reservable, each.failed) for each in keeper.book.hosts.values()]
+        assert states == [(False, False), (False, False), (True, False)]
+    assert difference(store) == ""
+    with store.engine.begin() as connection:
+        connection.execute(update(reservable_host_table).values(reports="{}"))
+    assert "lease_host" in difference(store)
 
 
 async def test_a_deleted_lease_leaves_no_row_and_verifies(store: Store) -> None:

@@ -34,7 +34,7 @@ def test_the_names_of_blazar_are_accepted() -> None:
     }
     leases = validate(server_settings(), {**BASE, "leases": given}).section("leases")
     found = leases.plugin(ResourceType.HOST).model_dump(mode="json")
-    assert found == host and leases.plugins == ("physical:host",)
+    assert host.items() <= found.items() and leases.plugins == ("physical:host",)
     assert (leases.port, leases.enabled) == (1234, False)
 
 
@@ -45,8 +45,39 @@ def test_the_names_of_blazar_are_accepted() -> None:
         ({"plugins": ["virtual:floatingip"]}, "leases.plugins"),
         ({"event_max_retries": 51}, "event_max_retries"),
         ({"physical:host": {"healing_interval": -1}}, "healing_interval"),
+        ({"physical:host": {"confirm_polls": 3, "confirm_window": 2}}, "confirm_window must be at least"),
+        ({"monitors": {"No Name": {}}}, "leases.monitors"),
+        ({"monitors": {"m": {"poll_interval": 5}}}, "poll_interval"),
     ],
 )
 def test_what_is_unknown_is_refused(given: dict[str, object], where: str) -> None:
     with pytest.raises(BadInput, match=where):
         validate(server_settings(), {**BASE, "leases": given})
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({}, []),
+        ({"physical:host": {"enable_notification_monitor": False}}, []),
+        (
+            {"physical:host": {"enable_polling_monitor": False}},
+            ["physical:host: push is on and polling is off"],
+        ),
+        (
+            {"physical:host": {"enable_polling_monitor": False, "enable_notification_monitor": False}},
+            ["physical:host: push and polling are off"],
+        ),
+        (
+            {"monitors": {"m": {"enable_polling_monitor": False}}},
+            ["monitors.m: push is on and polling is off"],
+        ),
+        ({"virtual:instance": {"polling_interval": 5}}, ["virtual:instance: polling_interval has no effect"]),
+        ({"virtual:instance": {"before_end": "default"}}, []),
+    ],
+)
+@pytest.mark.seed("order leases: push on and polling off is warned of")
+def test_what_is_likely_not_meant_is_warned_of(given: dict[str, object], warned: list[str]) -> None:
+    found = validate(server_settings(), {**BASE, "leases": given}).section("leases").warnings()
+    assert len(found) == len(warned)
+    assert all(line.startswith(f"leases.{start}") for line, start in zip(found, warned, strict=True)), found

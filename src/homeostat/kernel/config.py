@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -91,6 +91,20 @@ class StrictSettings(BaseModel):
     """A part of a settings file; a field that is not known is an error."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+@runtime_checkable
+class WarningSettings(Protocol):
+    """A section that is good as it is, and yet may not be what was meant."""
+
+    def warnings(self) -> list[str]:
+        """What is likely not meant and what to set instead, one line each."""
+
+
+def find_warnings(settings: BaseModel) -> list[str]:
+    """The warnings of all sections."""
+    sections = (getattr(settings, name) for name in type(settings).model_fields)
+    return [line for each in sections if isinstance(each, WarningSettings) for line in each.warnings()]
 
 
 class NatsSettings(StrictSettings, frozen=True):

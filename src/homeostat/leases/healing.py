@@ -53,7 +53,7 @@ def healing_window(now_ns: int, interval_ns: int, last_pass_ns: int) -> HealingW
 def find_suffering(book: LeaseBook, window: HealingWindow) -> dict[ReservationId, list[Allocation]]:
     """By reservation: the allocations without a host that works, of leases that the window touches."""
     found: dict[ReservationId, list[Allocation]] = {}
-    failed = [host.host for host in book.hosts.values() if not host.reservable]
+    failed = [host.host for host in book.hosts.values() if host.failed]
     bad = [each.allocation for host in failed for each in book.on_host(host)]
     for allocation in (*bad, *book.missing()):
         lease = book.lease_of(allocation.reservation)

@@ -27,7 +27,8 @@ from homeostat.leases.healing import (
     healing_window,
 )
 from homeostat.leases.keeper import LeaseKeeper
-from homeostat.leases.model import MINUTE_NS, Allocation, ReservationId, ResourceType
+from homeostat.leases.model import Allocation, ReservationId, ResourceType
+from homeostat.leases.monitoring import HealingTimes, healing_times
 from homeostat.leases.plans import Plan
 from homeostat.leases.settings import LeasesSettings
 from homeostat.leases.snapshot import PackedRequest, SnapshotPacking
@@ -58,6 +59,8 @@ class HealingDependencies:
     pool: PlanningPool
     clock: Clock
     settings: LeasesSettings
+    times: HealingTimes | None = None
+    """What the monitors of hosts ask for; without it the interval of whole hosts counts."""
 
 
 class HealingLoop:
@@ -69,10 +72,8 @@ class HealingLoop:
         self.passes = 0
         self.plan: Plan | None = None
 
-    @property
-    def _interval_s(self) -> float:
-        minutes = self._parts.settings.plugin(ResourceType.HOST).healing_interval
-        return minutes * 60.0 if minutes else NO_HORIZON_LOOK_S
+        minutes = parts.settings.plugin(ResourceType.HOST).healing_interval
+        self._times = parts.times or healing_times([], minutes * 60.0, NO_HORIZON_LOOK_S)
 
     async def run(self) -> None:
         """Look for ever: at fixed times, and at every change of capacity."""
@@ -80,7 +81,7 @@ class HealingLoop:
         waking, look_s = keeper.watch(), loop.time()
         while True:
             if loop.time() >= look_s:
-                look_s += self._interval_s
+                look_s += self._times.period_s
             seen = keeper.capacity_version
             try:
                 done = await self.look()
@@ -106,8 +107,8 @@ class HealingLoop:
         """
         parts, keeper = self._parts, self._parts.keeper
         began_ns = parts.clock.mono_ns()
-        minutes = parts.settings.plugin(ResourceType.HOST).healing_interval
-        window = healing_window(parts.clock.wall_ns(), minutes * MINUTE_NS, self._last_pass_ns)
+        window_ns = round((self._times.window_s or 0) * 1e9)
+        window = healing_window(parts.clock.wall_ns(), window_ns, self._last_pass_ns)
         suffering = find_suffering(keeper.book, window)
         self.passes += 1
         done = True

@@ -21,7 +21,14 @@ from homeostat.kernel.journal_rules import (
     ReplayRules,
     RetentionRules,
 )
-from homeostat.leases.model import LeaseStatus, ReservationStatus, properties_text
+from homeostat.leases.model import (
+    LeaseStatus,
+    MonitorReport,
+    ReservationStatus,
+    properties_text,
+    reports_after,
+)
+from homeostat.leases.monitoring import HostOutcome
 from homeostat.leases.store import (
     allocation_table,
     lease_event_table,
@@ -79,6 +86,11 @@ def _sentence_of_host(event: object) -> str:
         case leases.HostCapacityNoted():
             size = f"{event.vcpus} cores, {event.memory_mb} MB of memory, {event.disk_gb} GB of disk"
             return f"Host {event.host} has {size}"
+        case leases.HostReported():
+            state = f"{event.outcome} ({event.withheld})" if event.withheld else event.outcome
+            return f"Monitor {event.monitor} reports host {event.host} as {state}: {event.reason}"
+        case leases.HostUnreservable(failed=False):
+            return f"Host {event.host} is unknown and not reservable: {event.reason}"
         case leases.HostUnreservable():
             return f"Host {event.host} marked as failed for reservations: {event.reason}"
         case leases.HostReservable():
@@ -199,8 +211,9 @@ def _place(rows: ReplayedRows, seq: int, event: leases.ReservationPlaced) -> Non
 def _follow_host(rows: ReplayedRows, seq: int, event: object) -> str:
     match event:
         case leases.ReservableHostAdded():
-            row = {"number": event.number, "reservable": True, "properties": "{}", "created_seq": seq}
-            return rows.begin("lease_host", event.host, seq, row)
+            row = {"number": event.number, "properties": "{}", "reports": "{}"}
+            row |= {"reservable": True, "failed": False}
+            return rows.begin("lease_host", event.host, seq, {**row, "created_seq": seq})
         case leases.ReservableHostRemoved():
             rows.of("lease_host").pop(event.host, None)
         case leases.ReservableHostChanged():
@@ -208,10 +221,18 @@ def _follow_host(rows: ReplayedRows, seq: int, event: object) -> str:
         case leases.HostCapacityNoted():
             noted = {"vcpus": event.vcpus, "memory_mb": event.memory_mb, "disk_gb": event.disk_gb}
             return rows.end("lease_host", event.host, seq, {**noted, "architecture": event.architecture})
+        case leases.HostReported() if event.withheld != leases.DRY_RUN and event.host in rows.of(
+            "lease_host"
+        ):
+            row = rows.of("lease_host")[event.host]
+            report = MonitorReport(HostOutcome(event.outcome), event.reason, event.seen_ns)
+            row["reports"] = reports_after(str(row["reports"]), event.monitor, report)
         case leases.HostUnreservable():
-            return rows.end("lease_host", event.host, seq, {"reservable": False, "reason": event.reason})
+            marked = {"reservable": False, "failed": event.failed, "reason": event.reason}
+            return rows.end("lease_host", event.host, seq, marked)
         case leases.HostReservable():
-            return rows.end("lease_host", event.host, seq, {"reservable": True, "reason": ""})
+            well = {"reservable": True, "failed": False, "reason": ""}
+            return rows.end("lease_host", event.host, seq, well)
         case leases.ReservableHostHeld():
             return rows.end("lease_host", event.host, seq, {"hold_reason": event.reason})
         case _:

@@ -15,7 +15,7 @@ from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import LeaseContext
 from homeostat.leases.keeper import LeaseKeeper
 from homeostat.leases.model import HostCapacity
-from homeostat.leases.own_hosts import FollowedJournal
+from homeostat.leases.monitor_loop import FollowedJournal
 from homeostat.leases.reservable_hosts import note_capacity
 
 PAGE = 200

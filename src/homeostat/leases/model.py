@@ -18,6 +18,7 @@ from typing import NewType
 import orjson
 
 from homeostat.contracts.nouns import HostId, Owner
+from homeostat.leases.monitoring import HostOutcome
 
 LeaseId = NewType("LeaseId", str)
 ReservationId = NewType("ReservationId", str)
@@ -179,11 +180,22 @@ class HostCapacity:
 
 
 @dataclass(frozen=True, slots=True)
+class MonitorReport:
+    """What a monitor says of a host, and since when that is so."""
+
+    outcome: HostOutcome
+    reason: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReservableHost:
     """A host that may be reserved. `number` is its id at Blazar's API.
 
-    `reservable` is what monitors say, with `reason` and `since_ns`; without a hold `hold_reason` is empty.
-    `properties` are extra properties that people gave it, as a JSON object of texts.
+    `reservable` is what monitors say, with `reason` and `since_ns`. One that is not reservable has `failed`,
+    or nobody knows how it is: then nothing is moved from it. `reports` is what each monitor last said of it
+    that is not good, as a JSON object by monitor, also while a hold keeps it from counting. Without a hold
+    `hold_reason` is empty. `properties` are extra properties that people gave it, as a JSON object of texts.
     """
 
     host: HostId
@@ -199,10 +211,17 @@ class ReservableHost:
     hold_until_ns: int | None = None
     hold_by: str = ""
     properties: str = "{}"
+    failed: bool = False
+    reports: str = "{}"
 
     @property
     def capacity(self) -> HostCapacity:
         return HostCapacity(self.vcpus, self.memory_mb, self.disk_gb, self.architecture)
+
+    @property
+    def reported(self) -> dict[str, MonitorReport]:
+        """What each monitor last said that is not good."""
+        return _reports(self.reports)
 
     @property
     def extra(self) -> Mapping[str, str]:
@@ -223,6 +242,20 @@ class ReservableHost:
 def properties_text(properties: Mapping[str, str]) -> str:
     """As they are kept in a row; equal properties give equal texts."""
     return orjson.dumps(dict(properties), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def reports_after(reports: str, monitor: str, report: MonitorReport) -> str:
+    """The reports of a row after another one; a good one takes what its monitor said before away."""
+    after = {name: each for name, each in _reports(reports).items() if name != monitor}
+    if report.outcome is not HostOutcome.RECOVERED:
+        after[monitor] = report
+    rows = {name: (each.outcome.value, each.reason, each.seen_ns) for name, each in after.items()}
+    return orjson.dumps(rows, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _reports(text: str) -> dict[str, MonitorReport]:
+    found: dict[str, tuple[str, str, int]] = orjson.loads(text)
+    return {name: MonitorReport(HostOutcome(said), reason, ns) for name, (said, reason, ns) in found.items()}
 
 
 def missing_resources(allocations: Iterable[Allocation]) -> bool:

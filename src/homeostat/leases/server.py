@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -18,12 +17,16 @@ from homeostat.kernel.journal import Journal, JournalAppender
 from homeostat.kernel.loops import Task
 from homeostat.kernel.workers import Workers, WorkerSettings
 from homeostat.leases.event_loop import EventLoopDependencies, LeaseBackend, LeaseEventLoop, OwnHosts
-from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
+from homeostat.leases.healing_loop import NO_HORIZON_LOOK_S, HealingDependencies, HealingLoop
 from homeostat.leases.keeper import KeeperDependencies, LeaseKeeper
 from homeostat.leases.machine_facts import MachineFactsFollower
-from homeostat.leases.model import HostCapacity, ResourceType
+from homeostat.leases.model import HostCapacity
+from homeostat.leases.monitor_loop import HostMonitor, HostMonitors, MonitorDependencies
+from homeostat.leases.monitor_plugins import load_monitors
+from homeostat.leases.monitoring import HealingTimes, healing_times
 from homeostat.leases.notifications import OwnerNotifier
-from homeostat.leases.own_hosts import KnownHost, OwnHostsDependencies, OwnHostsFollower
+from homeostat.leases.own_hosts import NAME as OWN_HOSTS
+from homeostat.leases.own_hosts import FleetView, OwnHostsMonitor
 from homeostat.leases.settings import LeasesSettings
 from homeostat.ports import NewId
 
@@ -52,7 +55,10 @@ async def assemble(parts: ServerParts) -> ServedComponent:
     pool = parts.find_or(Workers, None) or parts.put(
         Workers, Workers(WorkerSettings(processes=1, bytes_max=SNAPSHOT_BYTES_MAX))
     )
-    healing = parts.make(HealingLoop, HealingDependencies(keeper, pool, clock, settings))
+    monitors = parts.put(HostMonitors, _host_monitors(parts, settings, keeper, path))
+    healing = parts.make(
+        HealingLoop, HealingDependencies(keeper, pool, clock, settings, _healing_times(monitors, settings))
+    )
     backend: LeaseBackend = parts.find_or(LeaseBackend, OwnHosts())
     moments = parts.make(LeaseEventLoop, EventLoopDependencies(keeper, backend, clock, settings))
     facts = MachineFactsFollower(
@@ -60,31 +66,33 @@ async def assemble(parts: ServerParts) -> ServedComponent:
     )
     return ServedComponent(
         loops=(
-            *_push_source(parts, settings, keeper, path),
+            *monitors.tasks(),
             Task("facts of leased hosts", facts.run, forever=True),
             Task("moments of leases", moments.run, forever=True),
             Task("healing of leases", partial(_heal, healing, pool), forever=True),
             Task("owners of leases", OwnerNotifier(keeper, path).run, forever=True),
         ),
-        state={"leases": keeper},
+        state={"leases": keeper, "lease_monitors": monitors},
+        set_points=(monitors.set_points,),
     )
 
 
-def _push_source(
+def _host_monitors(
     parts: ServerParts, settings: LeasesSettings, keeper: LeaseKeeper, path: IngestLoop
-) -> tuple[Task, ...]:
-    """Our own hosts in the journal, if that is switched on."""
-    if not settings.plugin(ResourceType.HOST).enable_notification_monitor:
-        return ()
-    follower = OwnHostsFollower(
-        OwnHostsDependencies(
-            keeper,
-            parts.find(Journal),
-            parts.find(FollowedAppender),
-            partial(_known_hosts, path),
-        )
+) -> HostMonitors:
+    """The plug-in of our own hosts, and those of other packages. BadInput: one that nobody has."""
+    section = settings.physical_host
+    own = OwnHostsMonitor(section.monitor_options(OWN_HOSTS, {}), partial(_fleet_view, path))
+    return HostMonitors(
+        (HostMonitor(OWN_HOSTS, own, section), *load_monitors(settings)),
+        MonitorDependencies(keeper, parts.find(Clock), parts.find(Journal), parts.find(FollowedAppender)),
+        settings.warnings(),
     )
-    return (Task("hosts of leases", follower.run, forever=True),)
+
+
+def _healing_times(monitors: HostMonitors, settings: LeasesSettings) -> HealingTimes:
+    default_s = settings.physical_host.healing_interval * 60.0
+    return healing_times(monitors.healing_intervals_s, default_s, NO_HORIZON_LOOK_S)
 
 
 async def _heal(healing: HealingLoop, pool: Workers) -> None:
@@ -107,6 +115,5 @@ def _capacity_of(path: IngestLoop, host: HostId) -> HostCapacity | None:
     return HostCapacity(facts.cpus, facts.memory_mb, facts.disk_gb, facts.architecture)
 
 
-def _known_hosts(path: IngestLoop) -> Mapping[HostId, KnownHost]:
-    nodes = path.world.topology.nodes.values()
-    return {node.host: KnownHost(node.host, node.down_ns) for node in nodes}
+def _fleet_view(path: IngestLoop) -> FleetView:
+    return FleetView(path.world.topology, path.watch.doubt)

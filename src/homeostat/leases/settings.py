@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from homeostat.kernel.config import StrictSettings
 from homeostat.leases.model import ResourceType
+from homeostat.leases.monitoring import Confirmation, MonitorOptions
 
+_PluginName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 _Minutes = Annotated[int, Field(ge=0, le=525_600)]
 
 
-class PluginSettings(StrictSettings, frozen=True):
-    """What is reserved, and how its failures are found: a section of Blazar's configuration."""
+class MonitorSettings(StrictSettings, frozen=True):
+    """How failures of hosts are found by one monitoring plug-in."""
 
     enable_notification_monitor: bool = True
     """Hear of failures at once. False and no polling: failures are never noticed."""
@@ -23,6 +26,67 @@ class PluginSettings(StrictSettings, frozen=True):
 
     enable_polling_monitor: bool = True
     """Look at all hosts again and again. False: a failure that nobody announced is never noticed."""
+
+    polling_interval: Annotated[int, Field(ge=1, le=86_400)] | None = None
+    """Seconds between two polls; without it the plug-in's own. Too small: load. Too large: failures are
+    noticed late."""
+
+    healing_interval: _Minutes | None = None
+    """Minutes between two looks at reservations that start soon, and how far ahead they look; without it the
+    plug-in's own. The farthest of all monitors counts, and 0, for everything that is booked, above all."""
+
+    confirm_polls: int = Field(default=1, ge=1, le=100)
+    """So many of the last `confirm_window` polls must say that a host failed, or that it is back, the last
+    one among them. Too small: a hiccup moves reservations. Too large: failures are noticed late."""
+
+    confirm_window: int = Field(default=1, ge=1, le=100)
+    """Polls that are looked at together; at least `confirm_polls`. A host that is absent from the list needs
+    two of two at the least. Too large: old looks count."""
+
+    monitor_dry_run: bool = False
+    """Write down what this monitor concludes, and do nothing. True and no other monitor: failures change
+    nothing."""
+
+    @model_validator(mode="after")
+    def _window_is_wide_enough(self) -> Self:
+        if self.confirm_window < self.confirm_polls:
+            raise ValueError(f"confirm_window must be at least confirm_polls, which is {self.confirm_polls}")
+        return self
+
+    @property
+    def confirmation(self) -> Confirmation:
+        return Confirmation(self.confirm_polls, self.confirm_window)
+
+    def monitor_options(self, name: str, own: Mapping[str, Any]) -> MonitorOptions:
+        """What a plug-in of that name is made from."""
+        return MonitorOptions(
+            name,
+            own,
+            self.notification_topics,
+            None if self.polling_interval is None else float(self.polling_interval),
+            None if self.healing_interval is None else self.healing_interval * 60.0,
+        )
+
+    def warnings(self, section: str) -> Iterator[str]:
+        """What is likely not meant."""
+        if not self.enable_notification_monitor and not self.enable_polling_monitor:
+            yield f"{section}: push and polling are off: this monitor never notices a failure"
+        elif not self.enable_polling_monitor:
+            yield (
+                f"{section}: push is on and polling is off: a failure that nobody announces is never "
+                "noticed; set enable_polling_monitor"
+            )
+
+
+class ExternalMonitorSettings(MonitorSettings, frozen=True):
+    """A monitoring plug-in of another package."""
+
+    options: dict[str, Any] = Field(default={})
+    """What the plug-in itself understands; see its own documentation."""
+
+
+class PluginSettings(MonitorSettings, frozen=True):
+    """What is reserved, and how its failures are found: a section of Blazar's configuration."""
 
     polling_interval: int = Field(default=60, ge=1, le=86_400)
     """Seconds between two polls. Too small: load. Too large: failures are noticed late."""
@@ -79,6 +143,25 @@ class LeasesSettings(StrictSettings, frozen=True, populate_by_name=True):
 
     virtual_instance: PluginSettings = Field(default=PluginSettings(), alias="virtual:instance")
     """Parts of hosts. `healing_interval` and the monitors are those of whole hosts, for the hosts are."""
+
+    monitors: dict[_PluginName, ExternalMonitorSettings] = Field(default={})
+    """Monitoring plug-ins of other packages, by the names of their entry points; see
+    docs/leases-monitoring.md."""
+
+    def warnings(self) -> list[str]:
+        """What is likely not meant, one line each."""
+        sections = {
+            "physical:host": self.physical_host,
+            **{f"monitors.{k}": v for k, v in self.monitors.items()},
+        }
+        found = [each for name, one in sections.items() for each in one.warnings(f"leases.{name}")]
+        ignored = sorted(self.virtual_instance.model_fields_set & MonitorSettings.model_fields.keys())
+        if ignored:
+            found.append(
+                f"leases.virtual:instance: {', '.join(ignored)} has no effect: instances are on hosts, and "
+                "the monitors of hosts are under physical:host"
+            )
+        return found
 
     def plugin(self, resource_type: ResourceType) -> PluginSettings:
         return self.physical_host if resource_type is ResourceType.HOST else self.virtual_instance

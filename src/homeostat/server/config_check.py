@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from homeostat.kernel.config import HIDDEN, load, redact
+from homeostat.kernel.config import HIDDEN, find_warnings, load, redact
 from homeostat.node.settings import NodeSettings
 from homeostat.server.settings import server_settings
 
 
-def check_file(path: Path) -> tuple[str, dict[str, Any]]:
-    """`server` or `node`, and the merged settings; BadInput names the first field that is wrong.
+class CheckedSettings(NamedTuple):
+    """`server` or `node`, the merged settings, and what is likely not meant."""
 
-    A file with a `host` is a node's.
-    """
-    if _is_node(path):
-        return "node", _without_secrets(load(NodeSettings, path).model_dump(mode="json"))
-    return "server", _without_secrets(load(server_settings(), path).model_dump(mode="json"))
+    kind: str
+    merged: dict[str, Any]
+    warnings: list[str]
+
+
+def check_file(path: Path) -> CheckedSettings:
+    """BadInput names the first field that is wrong. A file with a `host` is a node's."""
+    is_node = _is_node(path)
+    settings = load(NodeSettings if is_node else server_settings(), path)
+    merged = _without_secrets(settings.model_dump(mode="json"))
+    return CheckedSettings("node" if is_node else "server", merged, find_warnings(settings))
 
 
 def _without_secrets(section: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from homeostat.kernel.access import Role
 from homeostat.kernel.appender import Appender, Mode
 from homeostat.kernel.bus import Bus, BusSettings
 from homeostat.kernel.clock import Clock, SystemClock
-from homeostat.kernel.config import load, read_secret
+from homeostat.kernel.config import find_warnings, load, read_secret
 from homeostat.kernel.connections import ConnectionLimits, StreamCount
 from homeostat.kernel.errors import StoreFull
 from homeostat.kernel.http import Callers
@@ -99,6 +99,8 @@ async def serve(
         parts.put(LoopLag, lag)
         if warning := owners_warning(settings.fleet):
             log.warning("nodes may name any project", remedy=warning)
+        for warning in find_warnings(settings):
+            log.warning("settings that are likely not meant", setting=warning)
         outside = parts.put(OutsideProbes, _outside_probes(settings.fleet, clock))
         path = parts.make(IngestLoop, write_path(components)(parts))
         armed, armable = settings.fleet.gate.armed, armable_names(components)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from homeostat.contracts.events import events_in
 from homeostat.contracts.nouns import HostId, Owner
 
+DRY_RUN = "dry run"
+
 
 @dataclass(frozen=True, slots=True)
 class ReservableHostAdded:
@@ -52,12 +54,32 @@ class HostCapacityNoted:
 
 
 @dataclass(frozen=True, slots=True)
+class HostReported:
+    """A monitor says something else of a host than before: `outcome` is failed, absent or recovered.
+
+    `withheld` is why nothing follows from it: `DRY_RUN`, or a hold, after which it counts. `seen_ns`: since
+    when.
+    """
+
+    host: HostId
+    monitor: str
+    outcome: str
+    reason: str
+    seen_ns: int
+    withheld: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HostUnreservable:
-    """A monitor found that a host has failed; nothing new is placed there. `seen_ns`: since when."""
+    """Nothing new is placed on a host any more: it failed, or (with `failed` false) may have failed.
+
+    Only of one that failed reservations are moved. `seen_ns`: since when.
+    """
 
     host: HostId
     reason: str
     seen_ns: int
+    failed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

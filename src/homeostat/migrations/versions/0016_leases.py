@@ -89,6 +89,8 @@ def upgrade() -> None:
         *map(_text, ("architecture", "hold_reason")),
         _big("hold_until_ns", nullable=True),
         *map(_text, ("hold_by", "properties")),
+        sa.Column("failed", sa.Boolean(), nullable=False),
+        _text("reports"),
         _big("created_seq"),
         sa.PrimaryKeyConstraint("host", name="pk_lease_host"),
     )
