@@ -115,7 +115,59 @@ def starts(result: dict[str, Any]) -> str:
     )
 
 
-SHOWN = {"sabotage": spoiled, "outage": outages, "start": starts}
+def healed(result: dict[str, Any]) -> str:
+    """What healing costs and how good it is."""
+    rows: list[list[object]] = [
+        [
+            each["what"], each["hosts"], each["failed"], each["leases"], each["moved"], each["repetitions"],
+            each["cpu_median_s"], each["cpu_max_s"], each["wall_median_s"], round(each["memory_mb"]),
+        ]
+        for each in result["rows"]
+    ]  # fmt: skip
+    machine, quality = result["machine"], result["quality"]
+
+    def counts(found: dict[str, int]) -> str:
+        return ", ".join(f"{count} {label}" for label, count in sorted(found.items()))
+
+    sites = len(quality["cases"])
+    return "\n\n".join(
+        [
+            f"Run of {result['date'][:10]}: {machine['cores']} cores, load {machine['load_before']} before, one flush to the "
+            f"disk p50 {machine['flush_p50_ms']} ms and p99 {machine['flush_p99_ms']} ms. Peer: {result['work']['peer']}.",
+            table(
+                ["", "hosts", "failed", "leases", "moved", "n", "CPU s", "CPU s, worst", "wall s", "MB"],
+                rows,
+            ),
+            f"{sites} random sites. Labels of ours: {counts(quality['labels'])}; with {result['work']['cut_s'] * 1e3:.0f} ms: "
+            f"{counts(quality['labels_cut'])}. Ours leaves fewer missing than Blazar's lawful result at "
+            f"{quality['fewer_than_blazar']}, more at {quality['more_than_blazar']}; at {quality['blazar_unlawful']} Blazar's "
+            "result books a host twice or over its capacity.",
+            promised(result),
+        ]
+    )
+
+
+def late(result: dict[str, Any]) -> str:
+    """How late leases started."""
+    rows: list[list[object]] = [
+        [
+            each["what"], each["starts"], each["repetitions"], each["p50_ms"], each["p99_ms"], each["max_ms"],
+            each["cpu_s"],
+        ]
+        for each in result["rows"]
+    ]  # fmt: skip
+    machine = result["machine"]
+    return "\n\n".join(
+        [
+            f"Run of {result['date'][:10]}: {machine['cores']} cores, load {machine['load_before']} before; the end hangs for "
+            f"{result['work']['hang_s']} s. Peer: {result['work']['peer']}.",
+            table(["", "starts", "n", "p50 ms", "p99 ms", "max ms", "CPU s"], rows),
+            promised(result),
+        ]
+    )
+
+
+SHOWN = {"sabotage": spoiled, "outage": outages, "start": starts, "heal": healed, "punctual": late}
 
 
 def main() -> None:

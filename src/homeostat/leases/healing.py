@@ -91,9 +91,16 @@ class HealingStep:
 
 
 def healing_steps(
-    book: LeaseBook, suffering: Mapping[ReservationId, Sequence[Allocation]], plan: Plan
+    book: LeaseBook,
+    suffering: Mapping[ReservationId, Sequence[Allocation]],
+    plan: Plan,
+    versions: Mapping[ReservationId, int],
 ) -> list[HealingStep]:
-    """The changes of a plan, by reservation; those that suffer first. Nothing for what stays as it is."""
+    """The changes of a plan, by reservation; those that suffer first. Nothing for what stays as it is.
+
+    `versions` are those of the snapshot, since the book goes on while the plan is made. Nothing for a
+    reservation that came or went meanwhile.
+    """
     needing = {each.id for found in suffering.values() for each in found}
     targets: dict[ReservationId, dict[AllocationId, HostId | None]] = {}
     places = {(key.reservation, key.number): host for key, host in plan.places.items()}
@@ -107,10 +114,9 @@ def healing_steps(
             if allocation.number == move.unit.number and allocation.id not in needing:
                 targets.setdefault(reservation, {})[allocation.id] = move.to_host
     return [
-        HealingStep(
-            each, book.reservations[each].version, hosts, _reason(book, suffering.get(each), plan, hosts)
-        )
+        HealingStep(each, versions[each], hosts, _reason(book, suffering.get(each), plan, hosts))
         for each, hosts in targets.items()
+        if each in versions and each in book.reservations
     ]
 
 
@@ -123,7 +129,7 @@ def _reason(
     if found is None:
         return "it gives its host to a reservation whose host failed"
     failed = sorted({each.host for each in found if each.host is not None})
-    rows = [book.hosts[host] for host in failed]
+    rows = [book.hosts[host] for host in failed if host in book.hosts]
     said = "; ".join(f"host {row.host} failed ({row.reason})" for row in rows) or "a host became free"
     return f"{said}. {plan.sentence}" if None in hosts.values() else said
 

@@ -120,6 +120,7 @@ class HealingLoop:
     async def _heal(self, suffering: Mapping[ReservationId, Sequence[Allocation]]) -> bool:
         keeper, time_s = self._parts.keeper, self._parts.settings.planning_deadline_s
         book = keeper.book
+        versions = {each.id: each.version for each in book.reservations.values()}
         packing, slices = SnapshotPacking(book, suffering, keeper.context("healing")), []
         for each in packing.slices():
             slices.append(each)
@@ -142,7 +143,7 @@ class HealingLoop:
             return False  # it was read again meanwhile
         steps = [
             replace(step, causes=causes.get(step.reservation, ()))
-            for step in healing_steps(book, suffering, self.plan)
+            for step in healing_steps(book, suffering, self.plan, versions)
         ]
         return await self._take(steps)
 
