@@ -34,10 +34,11 @@ class BarKind(StrEnum):
     MISSING = "missing"
     FREE = "free"
     FAILED = "failed"
+    UNKNOWN = "unknown"
     HELD = "held"
 
 
-BACKGROUND = frozenset({BarKind.FREE, BarKind.FAILED, BarKind.HELD})
+BACKGROUND = frozenset({BarKind.FREE, BarKind.FAILED, BarKind.UNKNOWN, BarKind.HELD})
 """They fill the height of their row, behind the leases."""
 
 

@@ -69,11 +69,9 @@ async def add_lease_host(body: LeaseHostBody, caller: CurrentCaller, parts: Curr
     """The host may be reserved from now on."""
     _must_be_administrator(caller)
     host = HostId(body.host)
-    done = await parts.keeper.add_host(host, caller.name)
+    done = await parts.keeper.add_host(host, caller.name, body.properties)
     if isinstance(done, LeaseRefusal):
         raise refused(done, caller)
-    if body.properties:
-        await parts.keeper.describe_host(host, body.properties, caller.name)
     return _shown(parts, host)
 
 

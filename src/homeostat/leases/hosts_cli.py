@@ -90,7 +90,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _row(row: Answer) -> Answer:
     hold = row["hold"]
-    state = "held" if hold else "reservable" if row["reservable"] else "failed"
+    known = "failed" if row["failed"] else "unknown"
+    state = "held" if hold else "reservable" if row["reservable"] else known
     reasons = [row["reason"] if not row["reservable"] else ""]
     if hold:
         until = f" until {local_minute(hold['until_at'])}" if hold["until_at"] else ""

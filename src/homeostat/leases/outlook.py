@@ -207,7 +207,7 @@ class LeaseOutlook:
         if row is None:
             return []
         book = copy.copy(keeper.book)  # the same rows but for the hosts, and only read
-        book.hosts = {**book.hosts, host: replace(row, reservable=False, reason="host_down")}
+        book.hosts = {**book.hosts, host: replace(row, reservable=False, failed=True, reason="host_down")}
         now_ns = self._parts.clock.wall_ns()
         minutes = settings.plugin(ResourceType.HOST).healing_interval
         window = healing_window(now_ns, minutes * MINUTE_NS, 0)
@@ -215,11 +215,12 @@ class LeaseOutlook:
         rows: list[ExposureRow] = []
         if any(each.host == host for found in suffering.values() for each in found):
             time_s = settings.planning_deadline_s
+            versions = {each.id: each.version for each in book.reservations.values()}
             request = await self._pack(book, suffering, time_s)
             outcome = await self._parts.pool.run(PLANNER, request, deadline_s=time_s + LATE_S)
             if not isinstance(outcome, WorkDone) or not isinstance(outcome.value, Plan):
                 raise RetryLater(f"no plan could be computed ({outcome}); try again")
-            steps = healing_steps(book, suffering, outcome.value)
+            steps = healing_steps(book, suffering, outcome.value, versions)
             rows += [each for step in steps for each in _moves(book, step, keeper.book)]
         rows += _later(book, host, window)
         return rows
@@ -230,7 +231,7 @@ def _moves(book: LeaseBook, step: HealingStep, now: LeaseBook) -> Iterator[Expos
     lease = book.lease_of(step.reservation)
     for allocation in book.allocations_of(step.reservation):
         old = allocation.host
-        if allocation.id not in step.hosts or old is None or not now.hosts[old].reservable:
+        if allocation.id not in step.hosts or old is None or now.hosts[old].failed:
             continue
         new = step.hosts[allocation.id]
         does = f"moves from {old} to {new}" if new else f"loses {old}; no other host is free"

@@ -169,7 +169,7 @@ def _chart_host(host: ReservableHost, now_ns: int) -> ChartHost:
     if hold is not None:
         return ChartHost(host.host, host.host, "held", f"{hold.reason} ({hold.by})")
     if not host.reservable:
-        return ChartHost(host.host, host.host, "failed", host.reason)
+        return ChartHost(host.host, host.host, "failed" if host.failed else "unknown", host.reason)
     return ChartHost(host.host, host.host, "", size)
 
 
@@ -227,24 +227,28 @@ def _holds(host: ReservableHost, now_ns: int) -> Iterator[Span]:
 async def _failures(parts: LeasesApi, host: ReservableHost, window: ChartWindow) -> list[Span]:
     """Failures within the window; the journal is read only for a host about which something changed."""
     found: list[Span] = []
-    open_since: tuple[int, str] | None = None
+    open_since: tuple[int, str, bool] | None = None
     if host.since_ns > window.start_ns:
         for each in await _events(parts, f"reservable/{host.host}", (HostUnreservable, HostReservable)):
             match each.event:
-                case HostUnreservable(reason=reason, seen_ns=seen_ns):
-                    open_since = (seen_ns, reason)
+                case HostUnreservable(reason=reason, seen_ns=seen_ns, failed=failed):
+                    if open_since is not None:
+                        found.append(_failure(host.host, open_since, each.at_ns))
+                    open_since = (seen_ns, reason, failed)
                 case HostReservable() if open_since is not None:
-                    found.append(_failure(host.host, *open_since, each.at_ns))
+                    found.append(_failure(host.host, open_since, each.at_ns))
                     open_since = None
                 case _:
                     pass
     if not host.reservable:
-        found.append(_failure(host.host, host.since_ns, host.reason, None))
+        found.append(_failure(host.host, (host.since_ns, host.reason, host.failed), None))
     return found
 
 
-def _failure(host: HostId, start_ns: int, reason: str, end_ns: int | None) -> Span:
-    return Span(host, BarKind.FAILED, start_ns, end_ns, "failed", f"failed: {reason}")
+def _failure(host: HostId, since: tuple[int, str, bool], end_ns: int | None) -> Span:
+    start_ns, reason, failed = since
+    kind = BarKind.FAILED if failed else BarKind.UNKNOWN
+    return Span(host, kind, start_ns, end_ns, kind.value, f"{kind.value}: {reason}")
 
 
 async def _moves(parts: LeasesApi, caller: Caller, window: ChartWindow) -> list[ChartMove]:

@@ -190,14 +190,16 @@ class HoldView(BaseModel):
 
 
 class LeaseHostView(BaseModel):
-    """A host that may be reserved. `reservable` is what monitors say; `number` is its id at Blazar's API.
+    """A host that may be reserved. `number` is its id at Blazar's API.
 
+    `reservable` and `failed` are what monitors say; with neither nobody knows how it is, and nothing is moved.
     `leases` counts those that are not over; `at_risk` names those that could not be healed if it failed.
     """
 
     host: str
     number: int
     reservable: bool
+    failed: bool
     reason: str
     since_at: str
     vcpus: int
@@ -322,7 +324,7 @@ def _in_order(book: LeaseBook, hosts: set[HostId]) -> list[HostId]:
 def failed_hosts(book: LeaseBook, lease: LeaseId) -> list[HostId]:
     """Those of its hosts that do not work; they are replaced when it runs or its start is near."""
     found = (each.host for row in book.reservations_of(lease) for each in book.allocations_of(row.id))
-    lost = {host for host in found if host in book.hosts and not book.hosts[host].reservable}
+    lost = {host for host in found if host in book.hosts and book.hosts[host].failed}
     return _in_order(book, lost) if book.leases[lease].is_open else []
 
 
