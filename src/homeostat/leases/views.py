@@ -192,7 +192,7 @@ class HoldView(BaseModel):
 class LeaseHostView(BaseModel):
     """A host that may be reserved. `number` is its id at Blazar's API.
 
-    `reservable` and `failed` are what monitors say; with neither nobody knows how it is, and nothing is moved.
+    `reservable` and `failed` are what monitors say; with neither nobody knows, and nothing is moved.
     `leases` counts those that are not over; `at_risk` names those that could not be healed if it failed.
     """
 
