@@ -273,8 +273,20 @@ def up(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.seed("order corrupt state file: one clear line, nothing overwritten")
-@pytest.mark.parametrize("name", ["lab.json", "credentials.json"])
-@pytest.mark.parametrize("body", ["{ half a", "[1, 2]", '{"version": 1}', "\x00\x01"])
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("lab.json", "{ half a"),
+        ("credentials.json", '{"version": 1}'),
+        *(
+            pytest.param(name, body, marks=pytest.mark.slow)
+            for name, body in (
+                *(("lab.json", body) for body in ("[1, 2]", '{"version": 1}', "\x00\x01")),
+                *(("credentials.json", body) for body in ("{ half a", "[1, 2]", "\x00\x01")),
+            )
+        ),
+    ],
+)
 def test_up_refuses_corrupt_ports_and_secrets_and_leaves_them(tmp_path: Path, name: str, body: str) -> None:
     file = tmp_path / "state" / name
     file.parent.mkdir()
@@ -432,6 +444,7 @@ def test_a_full_disk_is_told_by_health_even_when_nothing_happens(tmp_path: Path,
         assert (disk / "ballast").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.seed("order full disk: the server stays leader, and no log line that cannot be written ends it")
 def test_a_server_whose_log_is_on_the_full_disk_too_stays_leader(tmp_path: Path, nats: NatsServer) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
