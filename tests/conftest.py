@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -21,8 +22,14 @@ LONG_FOLDERS = {"drills", "e2e", "lab", "mutants", "server", "simulation"}
 """Their files take longest and come first, so that the workers end together."""
 
 
-# A machine that is busy makes examples slow; that says nothing of what is tested.
-settings.register_profile("homeostat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A machine that is busy makes examples slow; that says nothing of what is tested. They are other ones in each
+# run, so fifty of each do for one; EXAMPLES=1000 for a long look.
+settings.register_profile(
+    "homeostat",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("EXAMPLES", "50")),
+)
 settings.load_profile("homeostat")
 
 

@@ -131,7 +131,14 @@ def abandon(host: BrokenHost, number: signal.Signals, moment_s: float, wait: boo
 @pytest.mark.seed(
     "order the tool dies by SIGINT, SIGTERM, SIGKILL: undone within the deadline, nothing else hurt"
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_tool_that_dies_leaves_nothing_broken(host: BrokenHost, number: signal.Signals) -> None:
     abandon(host, number, random.Random(f"one {number}").uniform(0.0, 0.5), wait=True)
 

@@ -291,7 +291,11 @@ def test_a_dry_run_says_exactly_what_and_touches_nothing(site: DrilledSite) -> N
 @pytest.mark.parametrize(
     ("drills", "words"),
     [
-        ({"injectors": ["node_cpu"]}, ("n1: drills.injectors in its node.yaml", "not node_kill", "add it")),
+        pytest.param(
+            {"injectors": ["node_cpu"]},
+            ("n1: drills.injectors in its node.yaml", "not node_kill", "add it"),
+            marks=pytest.mark.slow,
+        ),
         (
             {"enabled": False},
             ("n1: drills.enabled is false in its node.yaml", "node_kill", "`enabled: true`"),

@@ -71,7 +71,9 @@ def test_a_pid_file_means_its_process_and_all_below_it(host: BrokenHost) -> None
     assert machine.identify(child) is None
 
 
-@pytest.mark.parametrize(("signalled", "proven"), [(2, True), (1, True), (0, False)])
+@pytest.mark.parametrize(
+    ("signalled", "proven"), [pytest.param(2, True, marks=pytest.mark.slow), (1, True), (0, False)]
+)
 def test_who_went_with_the_others_is_gone_too(host: BrokenHost, signalled: int, proven: bool) -> None:
     """A balancer's worker ends when its master does: sometimes before its own signal."""
     for _ in range(2):

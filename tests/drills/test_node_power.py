@@ -174,7 +174,7 @@ def with_its_injector(tool: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.seed("order the tool dies by SIGKILL while a host is being switched off")
-@pytest.mark.parametrize("end", [alone, with_its_injector])
+@pytest.mark.parametrize("end", [pytest.param(alone, marks=pytest.mark.slow), with_its_injector])
 def test_a_tool_killed_half_way_leaves_the_host_on(
     room: Room, end: Callable[[subprocess.Popen[bytes]], None]
 ) -> None:

@@ -234,7 +234,7 @@ async def test_what_is_down_on_a_host_that_was_off_is_started(node: NodeHost) ->
     assert "restart-it" in await transport.restart("it", "r-power") and started.exists()
 
 
-@pytest.mark.parametrize("injector", ["node_kill", "node_freeze"])
+@pytest.mark.parametrize("injector", ["node_kill", pytest.param("node_freeze", marks=pytest.mark.slow)])
 async def test_a_node_process_is_seen_by_itself_and_never_hit(node: NodeHost, injector: str) -> None:
     process, transport = node.processes[-1], node.transport()
     record = node.announced(injector, {"command_line": f".* -m homeostat.node.main {node.config}"})
@@ -249,7 +249,9 @@ async def test_a_node_process_is_seen_by_itself_and_never_hit(node: NodeHost, in
 
 
 @pytest.mark.seed("order the undo needs neither the server nor the tool: each killed, undone in time")
-@pytest.mark.parametrize("who", ["tool", "server", "node"])
+@pytest.mark.parametrize(
+    "who", ["node", *(pytest.param(each, marks=pytest.mark.slow) for each in ("tool", "server"))]
+)
 async def test_whoever_is_killed_leaves_nothing_broken(node: NodeHost, who: str) -> None:
     process = node.processes[-1]
     victim = node.victim(VICTIM)
@@ -283,7 +285,7 @@ async def test_a_renewal_ends_with_the_claim_and_the_host_undoes_it(node: NodeHo
     assert state(victim) == "S"
 
 
-@pytest.mark.parametrize("who", ["server", "nats"])
+@pytest.mark.parametrize("who", ["server", pytest.param("nats", marks=pytest.mark.slow)])
 async def test_who_is_started_again_is_no_obstacle(node: NodeHost, who: str) -> None:
     transport = node.transport()
     before = await transport.clock_ns()
@@ -331,7 +333,7 @@ async def test_a_watch_does_not_outlive_who_reads_it(node: NodeHost, tmp_path: P
 
 
 @pytest.mark.seed("order a monitor that dies is lost, by the node process too")
-@pytest.mark.parametrize("who", ["watch", "node"])
+@pytest.mark.parametrize("who", [pytest.param("watch", marks=pytest.mark.slow), "node"])
 async def test_a_watch_that_dies_is_lost(node: NodeHost, tmp_path: Path, who: str) -> None:
     process = node.processes[-1]
     node.victim(VICTIM)

@@ -41,12 +41,12 @@ def said(ran: Ran) -> str:
 @pytest.mark.parametrize(
     ("name", "verdicts", "words"),
     [
-        ("pattern matches nothing", {"ERROR"}, "no process here matches"),
+        pytest.param("pattern matches nothing", {"ERROR"}, "no process here matches", marks=pytest.mark.slow),
         ("permission denied", {"ERROR"}, "not node_kill"),
-        ("signal not permitted", {"ERROR"}, "permission to signal"),
-        ("wrong host", {"ERROR"}, "n2"),
+        pytest.param("signal not permitted", {"ERROR"}, "permission to signal", marks=pytest.mark.slow),
+        pytest.param("wrong host", {"ERROR"}, "n2", marks=pytest.mark.slow),
         ("zero cores", {"ERROR"}, "quota"),
-        ("full disk", {"ERROR"}, "do not fit"),
+        pytest.param("full disk", {"ERROR"}, "do not fit", marks=pytest.mark.slow),
         ("no disk below the folder", {"ERROR"}, "no device in /proc/diskstats"),
     ],
 )

@@ -101,7 +101,7 @@ def _words(pid: int) -> bytes:
 
 
 @pytest.mark.seed("order a monitor that dies is lost, over SSH too")
-@pytest.mark.parametrize("who", ["watch", "connection"])
+@pytest.mark.parametrize("who", [pytest.param("watch", marks=pytest.mark.slow), "connection"])
 async def test_a_watch_that_dies_is_lost(ssh: SshHost, tmp_path: Path, who: str) -> None:
     ssh.broken.victim(VICTIM)
     async with Monitors([ssh.transport.watch(config(tmp_path), tmp_path)]) as monitors:

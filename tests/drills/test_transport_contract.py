@@ -62,7 +62,17 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield made
 
 
-@pytest.fixture(params=["local", pytest.param("ssh", marks=needs_sshd), "node"])
+EVERY_WAY = ("local", pytest.param("ssh", marks=needs_sshd), "node")
+IN_SHORT = (
+    "local",
+    pytest.param("ssh", marks=[needs_sshd, pytest.mark.slow]),
+    pytest.param("node", marks=pytest.mark.slow),
+)
+"""For what test_ssh_transport.py and test_node_transport.py show of their ways, too."""
+in_short = pytest.mark.parametrize("there", IN_SHORT, indirect=True)
+
+
+@pytest.fixture(params=EVERY_WAY)
 async def there(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reached]:
     if request.param == "local":
         with broken_host(tmp_path) as host:
@@ -96,6 +106,7 @@ async def test_a_fault_from_its_plan_to_its_undo(there: Reached) -> None:
     assert await transport.heal() == []
 
 
+@in_short
 async def test_a_whole_set_is_killed_and_nobody_else(there: Reached) -> None:
     victims = [there.host.victim(VICTIM) for _ in range(2)]
     bystander = there.host.victim(f"{VICTIM}-not")
@@ -113,26 +124,26 @@ async def test_the_clock_is_the_hosts_between_ours(there: Reached) -> None:
     assert before_ns < there_ns < after_ns
 
 
-@pytest.mark.seed("order errors keep their kind, however a host is reached")
-@pytest.mark.parametrize(
-    ("permitted", "target", "error", "words"),
-    [
-        ({}, {"command_line": "nobody at all"}, NotFound, "nothing would be hit"),
-        ({"enabled": False}, PATTERN, NotAllowed, "drills.enabled is false"),
-        ({"injectors": ["node_cpu"]}, PATTERN, NotAllowed, "allows node_cpu; not node_kill"),
-        ({}, {"profile": "unheard-of"}, GiveUp, "unheard-of"),
-    ],
+ERRORS: tuple[tuple[dict[str, Any], dict[str, Any], type[Exception], str], ...] = (
+    ({}, {"command_line": "nobody at all"}, NotFound, "nothing would be hit"),
+    ({"enabled": False}, PATTERN, NotAllowed, "drills.enabled is false"),
+    ({"injectors": ["node_cpu"]}, PATTERN, NotAllowed, "allows node_cpu; not node_kill"),
+    ({}, {"profile": "unheard-of"}, GiveUp, "unheard-of"),
 )
-async def test_errors_are_what_the_host_means(
-    there: Reached, permitted: dict[str, Any], target: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    record = there.order("node_kill", target)
+
+
+@pytest.mark.seed("order errors keep their kind, however a host is reached")
+async def test_errors_are_what_the_host_means(there: Reached) -> None:
     await there.transport.clock_ns()  # over SSH nothing is sent to a host that permits nothing
-    there.permit(**permitted)
-    with pytest.raises(error, match=words):
-        await there.transport.verb("plan", record)
+    for permitted, target, error, words in ERRORS:
+        there.permit()
+        record = there.order("node_kill", target)
+        there.permit(**permitted)
+        with pytest.raises(error, match=words):
+            await there.transport.verb("plan", record)
 
 
+@in_short
 async def test_a_halted_host_refuses(there: Reached) -> None:
     victim = there.host.victim(VICTIM)
     record = await there.transport.verb("plan", there.order("node_kill", PATTERN))
@@ -143,6 +154,7 @@ async def test_a_halted_host_refuses(there: Reached) -> None:
     assert victim.poll() is None
 
 
+@in_short
 async def test_who_listens_holds_the_address(there: Reached) -> None:
     listener = there.host.start(sys.executable, "-c", LISTENER, "held", stdout=-1)
     assert listener.stdout is not None

@@ -83,6 +83,11 @@ class Route:
     def takes_id(self) -> bool:
         return "{" in self.path
 
+    def in_turn(self, number: int) -> tuple[str, ...]:
+        """The queries for the id of this number: all of them with each would be ten thousand questions."""
+        plain, *others = self.queries
+        return (plain, others[number % len(others)]) if others else (plain,)
+
     def at(self, id: str, query: str = "") -> str:
         return PARAMETER.sub(quote(id, safe=""), self.path) + (f"?{query}" if query else "")
 
@@ -113,10 +118,10 @@ def _worth_trying(document: dict[str, Any], name: str, schema: dict[str, Any]) -
 
 
 def crawl(reader: Reader, routes: Iterable[Route], ids: Iterable[str]) -> Iterator[Answer]:
-    """Every route, with every id where it takes one."""
+    """Every route with every query; one that takes an id with every id, plainly and with a query in turn."""
     known = sorted(set(ids))
     for route in routes:
-        for id in known if route.takes_id else [""]:
-            for query in route.queries:
+        for number, id in enumerate(known if route.takes_id else [""]):
+            for query in route.in_turn(number) if route.takes_id else route.queries:
                 status, text = reader.call("GET", route.at(id, query))
                 yield Answer(route.path, id, status, text)

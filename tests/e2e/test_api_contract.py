@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 
 DOCUMENT = "/api/v1/openapi.json"
 PROJECTS = ("platform", "blue", "green")
-EXAMPLES = int(os.environ.get("EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "3"))
 """Of each operation, for each caller. EXAMPLES=100: a long look."""
 # What a schema cannot say (which webhook URLs are allowed, which names are taken) is refused with 422 or 409.
 NOT_CHECKED = [positive_data_acceptance]
@@ -57,7 +57,7 @@ def known_ids(admin: Reader) -> dict[str, list[str]]:
         ("admin", GenerationMode.POSITIVE),
         ("admin", GenerationMode.NEGATIVE),
         ("blue", GenerationMode.POSITIVE),
-        ("nobody", GenerationMode.POSITIVE),
+        pytest.param("nobody", GenerationMode.POSITIVE, marks=pytest.mark.slow),
         pytest.param("blue", GenerationMode.NEGATIVE, marks=pytest.mark.slow),
         pytest.param("nobody", GenerationMode.NEGATIVE, marks=pytest.mark.slow),
     ],
@@ -232,17 +232,19 @@ def belongings(lab: Lab, admin: Reader) -> Belongings:
 
 
 def a_few_of_each(ids: frozenset[tuple[str, str]]) -> set[str]:
-    """Ids to ask for: of each project at most four of one kind, or the crawl takes minutes."""
+    """Ids to ask for: of each project at most two of one kind, or the crawl takes minutes."""
     kinds: dict[tuple[str, bool, str], list[str]] = {}
     for id, owner in sorted(ids):
         kind = "number" if id.isdecimal() else id[:2]
         kinds.setdefault((owner, ":" in id, kind), []).append(id)
-    return {id for found in kinds.values() for id in found[:4]}
+    return {id for found in kinds.values() for id in found[:2]}
 
 
 def seen_in(text: str, words: set[str]) -> set[str]:
     """Those words that stand in a text as whole words."""
-    return {word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)}
+    # Most stand nowhere in it, which is found out a hundred times sooner than by an expression of each.
+    there = (word for word in words if word in text)
+    return {word for word in there if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)}
 
 
 def nothing_like(id: str) -> str:
@@ -269,6 +271,7 @@ def test_nobody_reads_what_belongs_to_another_project_or_to_the_infrastructure(t
         free = {f"node/{host}" for host in things.own(tenant.project)} | {tenant.name}
         words = {word for word in foreign - free if not word.isdecimal()}
         read = 0
+        of_nothing: dict[str, tuple[int, str]] = {}
         with closing(Reader(lab.client.url, tenant.token)) as reader:
             for answer in crawl(reader, routes, ids):
                 where = f"{tenant} on {answer.route} {answer.id}: {answer.status} {answer.text}"
@@ -282,7 +285,9 @@ def test_nobody_reads_what_belongs_to_another_project_or_to_the_infrastructure(t
                 if answer.id in foreign_ids:
                     unknown = nothing_like(answer.id)
                     path = next(route for route in routes if route.path == answer.route).at(unknown)
-                    status, text = reader.call("GET", path)
+                    if path not in of_nothing:  # many ids have the same shape
+                        of_nothing[path] = reader.call("GET", path)
+                    status, text = of_nothing[path]
                     assert (answer.status, said) == (status, text.replace(unknown, "ID")), where
                     assert status in (404, 422), where
         owns = tenant.project in PROJECTS

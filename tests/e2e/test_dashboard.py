@@ -312,7 +312,13 @@ FOCUSABLE = "a[href], button, select, input:not([type=hidden])"
 
 
 @pytest.mark.seed("order the dashboard works by keyboard")
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "subscriptions",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in PAGES if each != "subscriptions"),
+    ],
+)
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(lab: Lab, browser: Browser, path: str) -> None:
     with browser.visit(lab) as page:
         page.goto(home(lab) + path)
@@ -341,7 +347,9 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(lab: Lab, browser
 
 
 @pytest.mark.seed("order the dashboard works at 400 and 1600 px, light and dark")
-@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (400, "dark"), (1600, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(400, "light"), pytest.param(400, "dark", marks=pytest.mark.slow), (1600, "dark")]
+)
 def test_nothing_is_wider_than_the_window(lab: Lab, browser: Browser, width: int, scheme: str) -> None:
     if not lab.read("/faults")["items"]:
         kill(lab, "web-n1")

@@ -144,17 +144,26 @@ def test_a_tenant_sees_its_own_part_and_no_name_of_others(lab: Lab, browser: Bro
 
 
 @pytest.mark.seed("order the dashboard works at 400 and 1600 px, light and dark")
-def test_no_page_of_a_dead_host_is_wider_than_the_window(lab: Lab, browser: Browser, dead: Dead) -> None:
-    for width in (400, 1600):
-        for scheme in ("light", "dark"):
-            with browser.visit(lab, width=width, scheme=scheme) as page:
-                for path in ("", "faults", f"faults/{dead.fault}", "journal", "subscriptions"):
-                    page.goto(f"{lab.client.url}/console/{path}")
-                    assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
-                    cut = page.evaluate(
-                        """() => [...document.querySelectorAll("main svg.chain .lane")].filter((lane) => {
-                          const [label, time] = lane.querySelectorAll("text");
-                          return label.getBoundingClientRect().right > time.getBoundingClientRect().left;
-                        }).length"""
-                    )
-                    assert cut == 0, f"{cut} labels run into their times at {width}"
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (400, "dark"),
+        (1600, "light"),
+        pytest.param(400, "light", marks=pytest.mark.slow),
+        pytest.param(1600, "dark", marks=pytest.mark.slow),
+    ],
+)
+def test_no_page_of_a_dead_host_is_wider_than_the_window(
+    lab: Lab, browser: Browser, dead: Dead, width: int, scheme: str
+) -> None:
+    with browser.visit(lab, width=width, scheme=scheme) as page:
+        for path in ("", "faults", f"faults/{dead.fault}", "journal", "subscriptions"):
+            page.goto(f"{lab.client.url}/console/{path}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+            cut = page.evaluate(
+                """() => [...document.querySelectorAll("main svg.chain .lane")].filter((lane) => {
+                  const [label, time] = lane.querySelectorAll("text");
+                  return label.getBoundingClientRect().right > time.getBoundingClientRect().left;
+                }).length"""
+            )
+            assert cut == 0, f"{cut} labels run into their times at {width}"

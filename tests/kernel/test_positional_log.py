@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.faults.server import format_seconds, open_log
+from homeostat.faults.doctor_log import format_seconds, open_log
 
 
 @pytest.mark.seed("002 field 10 of the line is the time in epoch seconds")

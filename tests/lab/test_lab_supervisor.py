@@ -112,7 +112,14 @@ def test_a_child_that_is_not_wanted_stays_dead_until_it_is(lab: Lab, tmp_path: P
         assert stop(supervisor) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_an_orderly_stop_leaves_nothing_even_of_what_its_children_started(
     lab: Lab, number: signal.Signals
 ) -> None:

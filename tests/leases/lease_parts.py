@@ -26,6 +26,8 @@ from homeostat.leases.model import (
     ReservationId,
     ResourceType,
 )
+from homeostat.leases.monitoring import HostOutcome, HostVerdict
+from homeostat.leases.reservable_hosts import record_verdicts
 from homeostat.leases.settings import LeasesSettings
 from homeostat.sim.database import CommitHooks, SimAppender, SimDatabase
 from store_parts import Store
@@ -67,6 +69,15 @@ def context_at(now_ns: int = NOON_NS, *, cleaning_minutes: int = 0) -> LeaseCont
     return LeaseContext(
         now_ns, lambda: f"{now_ns}-{next(numbers)}", "tester", cleaning_ns=cleaning_minutes * MINUTE_NS
     )
+
+
+def reported(
+    book: LeaseBook, name: str, outcome: HostOutcome, context: LeaseContext, seen_ns: int | None = None
+) -> LeaseChange:
+    """A monitor concludes that a host failed, or is well again."""
+    seen_ns = context.now_ns if seen_ns is None else seen_ns
+    verdict = HostVerdict("own-hosts", HostId(name), outcome, "host_down", seen_ns)
+    return record_verdicts(book, [verdict], context)
 
 
 def hosts_wanted(minimum: int = 1, maximum: int | None = None, resource: str = "") -> ReservationRequest:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
-from lease_parts import HOUR_NS, NOON_NS, LeaseService, hosts_wanted, lease_from, serving, slots_wanted
+from lease_parts import (
+    HOUR_NS,
+    NOON_NS,
+    LeaseService,
+    hosts_wanted,
+    lease_from,
+    reported,
+    serving,
+    slots_wanted,
+)
 
 from homeostat.components import catalogue, journal_view, navigation
 from homeostat.contracts.events import leases as events
@@ -28,12 +37,12 @@ from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.http import Callers
 from homeostat.kernel.journal import Journal, Submission
 from homeostat.kernel.workers import WorkDone, WorkOutcome
-from homeostat.leases import reservable_hosts
 from homeostat.leases.api import LeasesApi
 from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import LeaseContext, lease_event
 from homeostat.leases.component import COMPONENT
 from homeostat.leases.model import Lease, LeaseStatus, ReservationStatus
+from homeostat.leases.monitoring import HostOutcome
 from homeostat.leases.outlook import LeaseOutlook, OutlookDependencies
 from homeostat.leases.settings import LeasesSettings
 from homeostat.server.http_api import ApiParts, assemble
@@ -207,7 +216,7 @@ def move(book: LeaseBook, lease: Lease, old: str, new: str | None, context: Leas
 async def _mark_failed(site: LeaseSite, host: str, at_ns: int) -> None:
     site.service.clock.now_ns = at_ns
     await site.service.keeper.decide(
-        lambda book, context: reservable_hosts.mark_failed(book, HostId(host), "host_down", at_ns, context)
+        lambda book, context: reported(book, host, HostOutcome.FAILED, context, at_ns)
     )
 
 
@@ -232,9 +241,7 @@ async def fill(site: LeaseSite) -> None:
     await _mark_failed(site, "h6", NOON_NS - 2 * HOUR_NS)
     clock.now_ns = NOON_NS - round(1.2 * HOUR_NS)
     recovered = HostId("h6")
-    await keeper.decide(
-        lambda book, context: reservable_hosts.mark_recovered(book, recovered, "host_up", context)
-    )
+    await keeper.decide(lambda book, context: reported(book, recovered, HostOutcome.RECOVERED, context))
     await _mark_failed(site, "h3", NOON_NS - HOUR_NS)
     await keeper.decide(lambda book, context: move(book, night, "h3", None, context))
     await _mark_failed(site, "h2", NOON_NS - HOUR_NS // 2)

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 from blazar_parts import Blazar, blazar
+from lease_parts import reported
 
 from homeostat.contracts.nouns import HostId
-from homeostat.leases import reservable_hosts, timetable
+from homeostat.leases import timetable
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
 from homeostat.leases.model import HostCapacity
+from homeostat.leases.monitoring import HostOutcome
 from homeostat.leases.settings import LeasesSettings
 from homeostat.sim.drivers import InlineWorkers
 from store_parts import Store
@@ -54,16 +56,10 @@ class Replay:
         """A host of the lab dies, or comes back."""
         keeper, host = self.api.service.keeper, HostId(name)
         if verb == "kill-host":
-            await keeper.decide(
-                lambda book, context: reservable_hosts.mark_failed(
-                    book, host, "down", context.now_ns, context
-                )
-            )
+            await keeper.decide(lambda book, context: reported(book, host, HostOutcome.FAILED, context))
             assert await self.healing.look()
         else:
-            await keeper.decide(
-                lambda book, context: reservable_hosts.mark_recovered(book, host, "back", context)
-            )
+            await keeper.decide(lambda book, context: reported(book, host, HostOutcome.RECOVERED, context))
 
     async def exchange(self, caller: str, recorded: dict[str, Any]) -> None:
         """Send a request again and compare the answer."""

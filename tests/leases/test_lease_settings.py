@@ -35,7 +35,7 @@ def test_the_names_of_blazar_are_accepted() -> None:
     leases = validate(server_settings(), {**BASE, "leases": given}).section("leases")
     found = leases.plugin(ResourceType.HOST).model_dump(mode="json")
     assert host.items() <= found.items() and leases.plugins == ("physical:host",)
-    assert (leases.port, leases.enabled) == (1234, False)
+    assert (leases.blazar.port, leases.blazar.enabled) == (1234, False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from lease_parts import HOUR_NS, NOON_NS, LeaseService, serving
+from lease_parts import HOUR_NS, NOON_NS, LeaseService, reported, serving
 from lease_site import InlinePool, outlook_of
 
 from homeostat.components import catalogue
@@ -27,8 +27,8 @@ from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import LeaseContext, lease_event
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
 from homeostat.leases.model import LeaseId
+from homeostat.leases.monitoring import HostOutcome
 from homeostat.leases.outlook import LeaseOutlook
-from homeostat.leases.reservable_hosts import mark_failed
 from homeostat.leases.settings import LeasesSettings
 from store_parts import Store
 
@@ -315,9 +315,7 @@ async def test_what_would_be_missing_is_explained_before_it_is(api: Api) -> None
 
 
 async def _fail(api: Api, host: str) -> None:
-    await api.service.keeper.decide(
-        lambda book, context: mark_failed(book, HostId(host), "host_down", context.now_ns, context)
-    )
+    await api.service.keeper.decide(lambda book, context: reported(book, host, HostOutcome.FAILED, context))
 
 
 async def test_a_name_that_several_leases_have_asks_for_an_id(api: Api) -> None:

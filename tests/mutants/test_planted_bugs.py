@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -16,8 +17,16 @@ from homeostat.sim.under_test import ClassesUnderTest
 SEEDS_MOST = 2000
 
 
+def _by_invariant() -> Iterator[object]:
+    """Of each invariant the first bug; the others break it in another way and are slow: a second each."""
+    seen: set[str] = set()
+    for name, planted in PLANTED.items():
+        yield pytest.param(name, marks=pytest.mark.slow) if planted.checker in seen else name
+        seen.add(planted.checker)
+
+
 @pytest.mark.seed("order a planted bug of each invariant is found within 2000 seeds")
-@pytest.mark.parametrize("invariant", PLANTED)
+@pytest.mark.parametrize("invariant", [*_by_invariant()])
 def test_a_planted_bug_is_found(invariant: str, record_property: pytest.RecordProperty) -> None:
     planted = PLANTED[invariant]
     with closing(SimDatabase.in_memory()) as disk:

@@ -29,7 +29,7 @@ LIMITED = (
 )
 
 
-@pytest.fixture(params=["as many files as here", f"{FILES_MAX} files"])
+@pytest.fixture(params=[pytest.param("as many files as here", marks=pytest.mark.slow), f"{FILES_MAX} files"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, nats: NatsServer) -> Iterator[RunningServer]:
     """A server, and one that may open fewer files than connect to it."""
     api = {"header_timeout_s": 600}  # none goes by itself

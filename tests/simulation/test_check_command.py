@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -14,12 +15,19 @@ from homeostat.sim.database import SimDatabase
 from homeostat.sim.run import run_seed
 
 
+@pytest.fixture(scope="module")
+def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a simulated run's database, with its log beside it as below a running server."""
+    folder = tmp_path_factory.mktemp("run") / "server"
+    folder.mkdir()
+    run_seed(3, SimDatabase(folder))
+    return folder
+
+
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A state directory with the database of a simulated run, open as that of a running server is."""
-    (tmp_path / "server").mkdir()
-    disk = SimDatabase(tmp_path / "server")
-    run_seed(3, disk)
+def directory(left_behind: Path, tmp_path: Path) -> Path:
+    """A state directory with a copy of it."""
+    shutil.copytree(left_behind, tmp_path / "server")
     return tmp_path
 
 

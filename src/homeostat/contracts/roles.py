@@ -7,7 +7,6 @@ takes nothing and the node holds them in memory.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -22,15 +21,6 @@ LOOKED_EVERY_S = 1.0
 
 M = TypeVar("M")
 _STRICT = ConfigDict(extra="forbid")
-
-
-def scratch_of(state_dir: Path) -> Path:
-    """The agents' HA_RSCTMP on a node."""
-    return state_dir.absolute() / "runner" / "rsctmp"
-
-
-def pid_file_of(state_dir: Path, resource: str) -> Path:
-    return scratch_of(state_dir) / f"homeostat-process-{resource}.pid"
 
 
 @checked(frozen=True, slots=True, config=_STRICT)

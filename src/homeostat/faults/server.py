@@ -1,9 +1,4 @@
-"""Faults in a server: pictures for notices, the write path, set points, panels, metrics, Doctor's log.
-
-That log file is what OPNFV Doctor's profiler reads: `2026-01-02 03:04:05,678 file.py 12 INFO   message`. It
-cuts lines at blanks, so where each word stands is the contract: date, time, file, line, level, then the
-message from the sixth word on (source: OPNFV Doctor, tests/logger.py). Not for people.
-"""
+"""Faults in a server: pictures for notices, the write path, set points, panels, metrics, Doctor's log."""
 
 from __future__ import annotations
 
@@ -18,6 +13,7 @@ from homeostat.contracts.journal_view import JournalView
 from homeostat.contracts.nouns import FaultKind
 from homeostat.faults.api import FaultsApi
 from homeostat.faults.deciders import FaultDeciders
+from homeostat.faults.doctor_log import format_seconds, open_log
 from homeostat.faults.notice_bridge import NO_DRILL_TAGS, NoticeBridge, load_pictures
 from homeostat.faults.panels import FaultPanels, FaultSetPoints
 from homeostat.fleet.probes import OutsideProbes
@@ -35,23 +31,6 @@ from homeostat.notices.attempts import PictureArchive
 from homeostat.notices.delivery import Delivery
 from homeostat.notices.subscriptions import Silences, Subscriptions
 from homeostat.ports import DrillTags
-
-LAYOUT = "%(asctime)s %(filename)s %(lineno)d %(levelname)-6s %(message)s"
-
-
-def open_log(path: Path) -> logging.Logger:
-    """A logger of its own, known to nobody else, that appends to `path`; OSError when it cannot."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger = logging.Logger(path.stem, logging.DEBUG)
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LAYOUT))
-    logger.addHandler(handler)
-    return logger
-
-
-def format_seconds(at_ns: int) -> str:
-    """A moment as such programs read it: seconds since the epoch with a fraction, one word."""
-    return f"{at_ns // 10**9}.{at_ns % 10**9 // 1000:06d}"
 
 
 def log_raised(log: logging.Logger, pending: Sequence[PendingNotice]) -> None:

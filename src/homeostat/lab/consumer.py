@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from homeostat.faults.server import format_seconds, open_log
+from homeostat.faults.doctor_log import format_seconds, open_log
 from homeostat.kernel.clock import Clock, SystemClock
 from homeostat.kernel.errors import CorruptState, HomeostatError, NotAllowed
 from homeostat.kernel.files import append_whole, read_json

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from homeostat.contracts.events import drills as events
 from homeostat.contracts.nouns import DRILLS_SUBJECT, Owner, drill_subject
 from homeostat.drills import store
+from homeostat.drills.lapse import LAPSE_S
 from homeostat.drills.leader import runs
 from homeostat.drills.store import RunRow
 from homeostat.kernel import journal
@@ -174,7 +175,7 @@ class DrillRegister:
     def _ending(
         self, run: str, owner: str, how: str, verdict: str, more: tuple[journal.RowChange, ...] = ()
     ) -> journal.Addition:
-        reason = "" if how == "reported" else f"nobody renewed its claim for {runs.LAPSE_S:g} s"
+        reason = "" if how == "reported" else f"nobody renewed its claim for {LAPSE_S:g} s"
         now_ns = self._parts.clock.wall_ns()
         event = events.DrillEnded(run, Owner(owner), how, verdict, reason)
 
@@ -185,7 +186,7 @@ class DrillRegister:
         return journal.Addition((draft,), changes, lambda seqs: self._known.ended(run, seqs[0]))
 
     async def _lapse(self, run: str, owner: str) -> None:
-        _log.warning("drill stopped renewing its claim", run=run, after_s=runs.LAPSE_S)
+        _log.warning("drill stopped renewing its claim", run=run, after_s=LAPSE_S)
         await self._parts.add(self._ending(run, owner, "lapsed", ""))
 
     async def halt(self, caller: Caller, why: str) -> runs.Halt:

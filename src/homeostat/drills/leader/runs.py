@@ -27,11 +27,9 @@ from homeostat.contracts.events.faults import FaultRaised
 from homeostat.contracts.events.fleet import AgentReturned, HostBack
 from homeostat.contracts.events.notices import NoticeDelivered
 from homeostat.contracts.nouns import INFRASTRUCTURE, HostId, ResourceId, node_subject, resource_subject
+from homeostat.drills.lapse import LAPSE_S
 from homeostat.kernel.journal import Envelope, EventIndex, Seq
 
-LAPSE_S = 15.0
-"""A tool renews every second. Shorter, and the start of another server would end drills; longer, and the next
-one waits for a dead tool for as long."""
 LAPSE_NS = round(LAPSE_S * 1e9)
 
 

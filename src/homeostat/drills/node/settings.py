@@ -13,7 +13,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from homeostat.contracts.roles import pid_file_of
+from homeostat.contracts.scratch import pid_file_of
 from homeostat.drills.shipped import permissions as permitted
 from homeostat.drills.shipped.permissions import FieldReader, HostPermissions, read_profiles
 from homeostat.kernel.config import load

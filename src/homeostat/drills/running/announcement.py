@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from homeostat.drills.leader.runs import LAPSE_S
+from homeostat.drills.lapse import LAPSE_S
 from homeostat.drills.records.facts import BroughtBack, FaultNoticed
 from homeostat.kernel.client import Client, path_segment
 from homeostat.kernel.clock import Clock, SystemClock

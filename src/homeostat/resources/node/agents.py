@@ -31,7 +31,7 @@ from pathlib import Path
 
 import orjson
 
-from homeostat.contracts.roles import pid_file_of, scratch_of
+from homeostat.contracts.scratch import pid_file_of, scratch_of
 from homeostat.kernel.processes import Identity, identify, is_alive
 from homeostat.resources import ocf
 

@@ -1,0 +1,15 @@
+"""Where OCF agents of a node keep their files: whoever reads a pid file there needs no message's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def scratch_of(state_dir: Path) -> Path:
+    """The agents' HA_RSCTMP on a node."""
+    return state_dir.absolute() / "runner" / "rsctmp"
+
+
+def pid_file_of(state_dir: Path, resource: str) -> Path:
+    """Where the agent `process` writes the pid of a resource."""
+    return scratch_of(state_dir) / f"homeostat-process-{resource}.pid"
