@@ -119,7 +119,7 @@ def test_a_refused_create_shows_free_hosts_and_the_next_slot(site: LeaseSite) ->
 
 def test_ls_and_show_say_how_each_lease_stands(site: LeaseSite) -> None:
     rows = said(site, "ls").splitlines()
-    assert rows[0].split()[:6] == ["id", "name", "project", "status", "health", "outlook"]
+    assert rows[0].split()[:6] == ["id", "name", "project", "status", "health", "hosts"]
     by_name = {line.split()[1]: line for line in rows[1:]}
     assert "changed" in by_name["build-farm"] and "h1, h8" in by_name["build-farm"]
     assert "missing 1" in by_name["nightly-tests"]
@@ -145,12 +145,21 @@ def test_eighty_columns_are_enough(site: LeaseSite, words: tuple[str, ...]) -> N
 def test_explain_names_who_has_the_hosts_and_what_would_help(site: LeaseSite) -> None:
     text = said(site, "explain", "nightly-tests")
     assert "nightly-tests is ACTIVE: 0 of 1 place with a host." in text
-    assert "would heal it" in text and "Proved: no smaller change does." in text
-    assert "reserved by" in text and "build-farm" in text
-    told = json.loads(said(site, "explain", "nightly-tests", "--json"))
-    assert told["reservations"][0]["change"]["sentence"] in text
-    mine = said(site, "explain", "nightly-tests", who="green")
-    assert "build-farm" not in mine and "another project" in mine
+    assert "Healing finds a host for all of it without a change" in text
+    spare = [f"h{number}" for number in (6, 7, 9, 10)]
+    for name in spare:
+        said(site, "hosts", "hold", name, "--reason", "new memory", "--until", at(24))
+    try:
+        text = said(site, "explain", "nightly-tests")
+        assert "would heal it" in text and "Proved: no smaller change does." in text
+        assert "reserved by" in text and "build-farm" in text
+        told = json.loads(said(site, "explain", "nightly-tests", "--json"))
+        assert told["reservations"][0]["change"]["sentence"] in text
+        mine = said(site, "explain", "nightly-tests", who="green")
+        assert "build-farm" not in mine and "another project" in mine
+    finally:
+        for name in spare:
+            said(site, "hosts", "release", name)
 
 
 def test_hosts_are_held_released_and_listed(site: LeaseSite) -> None:
