@@ -150,7 +150,9 @@ def test_openstack_has_the_same_leases(root: BlazarClient) -> None:
         assert listed.code == 0, listed.err
         assert listed.json == root.shown("lease-list")
         shown = root.openstack("lease", "show", "both", "-f", "json").json
-        assert (shown["name"], shown["status"]) == ("both", "PENDING")
+        assert shown["name"] == "both" and shown["status"] in ("PENDING", "STARTING", "ACTIVE"), (
+            "it starts now"
+        )
         root.done("lease-delete", "both")
     finally:
         root.done("host-delete", "n1")

@@ -148,17 +148,18 @@ _GAP = 2
 
 
 def _widths(words: Sequence[int], lines: Sequence[int], total: int) -> list[int | None]:
-    """Where whole lines have no room: the longest words, and what is left for those that need most.
+    """Where whole lines have no room: the longest words, and what is left for narrow columns first.
 
-    None: rich decides, which cuts words to make long lines shorter.
+    So one long text folds, and not all that stands beside it. None: rich decides, which cuts words to make
+    long lines shorter.
     """
     room = total - _GAP * (len(words) - 1)
     if sum(lines) <= room or sum(words) > room:
         return [None] * len(words)
     widths = list(words)
     for _ in range(room - sum(words)):
-        place = max(range(len(widths)), key=lambda each: lines[each] / widths[each])
-        widths[place] += widths[place] < lines[place]
+        folded = [each for each, width in enumerate(widths) if width < lines[each]]
+        widths[min(folded, key=lambda each: widths[each])] += 1
     return list(widths)
 
 
