@@ -15,8 +15,8 @@ from lease_site import InlinePool, outlook_of
 
 from homeostat.components import catalogue
 from homeostat.contracts.events import leases as events
-from homeostat.contracts.nouns import HostId
-from homeostat.kernel.access import Role, Token, hash_token, insert_token
+from homeostat.contracts.nouns import HostId, SetPointState
+from homeostat.kernel.access import Caller, Role, Token, hash_token, insert_token
 from homeostat.kernel.clock import SystemClock, iso
 from homeostat.kernel.http import Callers, make_app
 from homeostat.kernel.journal import Journal, Submission
@@ -297,6 +297,25 @@ async def test_a_lease_is_not_called_safe_when_its_host_failed_or_is_unknown_sin
     await _move(api, made["id"], None, "no host is free")
     _, seen = await api("shop", "GET", "/leases/build")
     assert (seen["outlook"], seen["health"]) == ("at_risk", "missing")
+
+
+async def test_status_counts_running_leases_without_a_host_that_works(api: Api) -> None:
+    service, shop = api.service, Caller("shop", Role.OPERATOR, "shop")
+    healing = HealingLoop(HealingDependencies(service.keeper, BrokenPool(), service.clock, LeasesSettings()))
+    assert await healing.set_points(shop) == (), "nothing is promised yet"
+    await api.made("shop", wanted(0, 2))
+    await api.made("shop", wanted(1, 2, name="later"))
+    (row,) = await healing.set_points(shop)
+    assert (row.value, row.standing, row.project) == (0, SetPointState.KEPT, "shop")
+    await _report(api, "h1", HostOutcome.ABSENT)
+    (row,) = await healing.set_points(shop)
+    assert (row.value, row.standing, row.detail) == (None, SetPointState.UNKNOWN, "unknown: build")
+    await _fail(api, "h1")
+    assert not await healing.look(), "no worker plans"
+    for caller in (shop, Caller("admin", Role.ADMIN, "infrastructure")):
+        (row,) = await healing.set_points(caller)
+        assert (row.value, row.standing, row.detail) == (1, SetPointState.BROKEN, "without: build")
+    assert await healing.set_points(Caller("bank", Role.OPERATOR, "bank")) == ()
 
 
 async def test_nothing_is_called_safe_when_the_survey_fails(api: Api) -> None:

@@ -80,7 +80,7 @@ async def assemble(parts: ServerParts) -> ServedComponent:
             Task("owners of leases", OwnerNotifier(keeper, path).run, forever=True),
         ),
         state={"leases": LeasesApi(keeper, clock, parts.find(Journal), outlook), "lease_monitors": monitors},
-        set_points=(monitors.set_points,),
+        set_points=(monitors.set_points, healing.set_points),
         listeners=blazar_listeners(parts, keeper),
     )
 
