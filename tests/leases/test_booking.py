@@ -150,6 +150,14 @@ def test_a_refusal_of_a_great_site_is_quick() -> None:
             assert refusal.next_start_ns == NOON_NS + 71 * HOUR_NS + 2999
 
 
+def test_a_host_is_chosen_among_thousands_in_linear_time() -> None:
+    book = book_of(*(host(number) for number in range(1, 5001)))
+    booked(book, lease_from(1, 2, hosts_wanted(5000)))
+    began_s = time.process_time()
+    booked(book, lease_from(3, 4))
+    assert time.process_time() - began_s < 0.6
+
+
 def test_more_than_exist_is_said_so() -> None:
     book = book_of(host(1), host(2, reservable=False))
     refusal = refused(create_lease(book, lease_from(1, 2, hosts_wanted(2)), context_at()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from homeostat.contracts.nouns import HostId
@@ -173,10 +173,17 @@ def _ranked(query: CapacityQuery, wanted: Reservation, hosts: Sequence[Reservabl
         )
 
     if wanted.resource_type is ResourceType.HOST:
-        later = [host.host for host in hosts if any(query.book.on_host(host.host))]
-        return [host.host for host in hosts if host.host not in set(later)] + later
-    first = [host.host for host in hosts if carries(host, ResourceType.INSTANCE)]
-    return first + [host.host for host in hosts if host.host not in set(first)]
+        return _parted(hosts, lambda host: not any(query.book.on_host(host.host)))
+    return _parted(hosts, lambda host: carries(host, ResourceType.INSTANCE))
+
+
+def _parted(hosts: Sequence[ReservableHost], is_first: Callable[[ReservableHost], bool]) -> list[HostId]:
+    """Those of which it is true, then the others, each in their order."""
+    first: list[HostId] = []
+    later: list[HostId] = []
+    for host in hosts:
+        (first if is_first(host) else later).append(host.host)
+    return first + later
 
 
 def _all_on_one(
