@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -34,10 +35,14 @@ from homeostat.leases.booking import (
 from homeostat.leases.lease_update import LeaseUpdate, ReservationUpdate, update_lease
 from homeostat.leases.model import (
     MINUTE_NS,
+    AllocationId,
     HostCapacity,
+    HostProperty,
     Lease,
     LeaseEventType,
+    LeaseId,
     LeaseStatus,
+    ReservationId,
     ReservationStatus,
     ResourceType,
 )
@@ -91,6 +96,66 @@ def test_a_refusal_says_what_is_free_and_when_the_same_would_be() -> None:
     assert refusal.reason is RefusalReason.NOT_ENOUGH_HOSTS
     assert refusal.free_hosts == ("h2",) and refusal.free == 1
     assert refusal.next_start_ns == NOON_NS + 3 * HOUR_NS
+
+
+windows = st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(1, 6))
+
+
+@given(st.lists(windows, max_size=14), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0, 30]))
+def test_the_next_free_slot_is_the_first_of_all(
+    taken: list[tuple[int, int, int]], wanted: int, length_h: int, cleaning: int
+) -> None:
+    """Judged by booking at every half hour, one after the other."""
+    book = book_of(*(host(number) for number in range(1, 5)))
+    for number, start_h, hours in taken:
+        one = hosts_wanted(resource=f'["==", "$id", "{number + 1}"]')
+        context = context_at(NOON_NS + len(book.leases), cleaning_minutes=cleaning)
+        change = create_lease(book, lease_from(start_h + 1, start_h + 1 + hours, one), context)
+        if isinstance(change, LeaseChange):
+            book.adopt(change)
+
+    def at(start_h: float) -> LeaseChange | LeaseRefusal:
+        request = lease_from(start_h, start_h + length_h, hosts_wanted(wanted))
+        return create_lease(book, request, context_at(cleaning_minutes=cleaning))
+
+    refusal = at(1)
+    if isinstance(refusal, LeaseRefusal):
+        first = next(half for half in range(2, 80) if isinstance(at(half / 2), LeaseChange))
+        assert refusal.next_start_ns == NOON_NS + first * HOUR_NS // 2
+
+
+def test_a_refusal_of_a_great_site_is_quick() -> None:
+    """It is made on the event loop, which must not stand: 3,000 leases with as many ends are booked."""
+    book = book_of(*(host(number) for number in range(1, 1001)))
+    leases, reservations, allocations = [], [], []
+    one = create_lease(book, lease_from(1, 24), context_at())
+    assert isinstance(one, LeaseChange)
+    for number in range(3000):
+        start_ns = NOON_NS + 24 * HOUR_NS * (number // 1000)
+        name, end_ns = f"l{number}", start_ns + 23 * HOUR_NS + number
+        leases.append(replace(one.leases[0], id=LeaseId(name), start_ns=start_ns, end_ns=end_ns))
+        row = replace(one.reservations[0], id=ReservationId(name), lease=LeaseId(name))
+        reservations.append(row)
+        on = HostId(f"h{number % 1000 + 1}")
+        allocations.append(replace(one.allocations[0], id=AllocationId(name), reservation=row.id, host=on))
+    book.adopt(
+        LeaseChange(leases=tuple(leases), reservations=tuple(reservations), allocations=tuple(allocations))
+    )
+    for wanted in (hosts_wanted(1000), slots_wanted(1000, affinity=False)):
+        began_s = time.process_time()
+        refusal = refused(create_lease(book, lease_from(1, 30, wanted), context_at()))
+        assert time.process_time() - began_s < 0.5
+        assert refusal.reason is RefusalReason.NOT_ENOUGH_HOSTS
+        if wanted.resource_type is ResourceType.HOST:
+            assert refusal.next_start_ns == NOON_NS + 71 * HOUR_NS + 2999
+
+
+def test_a_host_is_chosen_among_thousands_in_linear_time() -> None:
+    book = book_of(*(host(number) for number in range(1, 5001)))
+    booked(book, lease_from(1, 2, hosts_wanted(5000)))
+    began_s = time.process_time()
+    booked(book, lease_from(3, 4))
+    assert time.process_time() - began_s < 0.6
 
 
 def test_more_than_exist_is_said_so() -> None:
@@ -147,6 +212,14 @@ def test_a_property_that_no_host_has_is_refused() -> None:
         create_lease(
             book_of(host(1)), lease_from(1, 2, hosts_wanted(resource='["==", "$rack", "r1"]')), context_at()
         )
+
+
+def test_a_private_property_is_not_named_to_who_asks_for_an_unknown_one() -> None:
+    book = book_of(host(1, properties='{"rack":"r1","rent":"9"}'))
+    book.adopt(LeaseChange(properties=(HostProperty("rent", private=True),)))
+    with pytest.raises(BadInput, match="rack") as refusal:
+        create_lease(book, lease_from(1, 2, hosts_wanted(resource='["==", "$gpu", "1"]')), context_at())
+    assert "rent" not in str(refusal.value)
 
 
 def test_requirements_choose_hosts() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from lease_parts import (
@@ -16,13 +16,14 @@ from lease_parts import (
     slots_wanted,
 )
 
+from homeostat.contracts.events import leases as events
 from homeostat.contracts.nouns import HostId
 from homeostat.kernel.workers import WorkDone, WorkOutcome
 from homeostat.leases.book import LeaseBook, LeaseChange
-from homeostat.leases.booking import LeaseContext
+from homeostat.leases.booking import LeaseContext, lease_event
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop, PlanningPool
 from homeostat.leases.lease_update import LeaseUpdate, ReservationUpdate
-from homeostat.leases.model import Lease, LeaseId
+from homeostat.leases.model import Lease, LeaseId, LeaseStatus
 from homeostat.leases.monitoring import HostOutcome, HostVerdict
 from homeostat.leases.reservable_hosts import record_verdicts
 from homeostat.leases.settings import LeasesSettings
@@ -57,10 +58,12 @@ async def booked(service: LeaseService, *wanted: object, name: str) -> LeaseId:
 
 
 async def fail(service: LeaseService, *hosts: str) -> None:
+    await report(service, HostOutcome.FAILED, *hosts)
+
+
+async def report(service: LeaseService, outcome: HostOutcome, *hosts: str) -> None:
     def mark(book: LeaseBook, context: LeaseContext) -> LeaseChange:
-        said = [
-            HostVerdict("m", HostId(each), HostOutcome.FAILED, "killed", context.now_ns) for each in hosts
-        ]
+        said = [HostVerdict("m", HostId(each), outcome, "killed", context.now_ns) for each in hosts]
         return record_verdicts(book, said, context)
 
     await service.keeper.decide(mark)
@@ -104,6 +107,71 @@ async def test_one_reservation_that_cannot_be_changed_does_not_stop_the_others(
         assert await healing(service, OvertakenPool(service)).look()
         held = [host for each in (first, second, third) for host in where(service, each)]
         assert None not in held and not set(held) & set(failed[:2]) and len(set(held)) == len(held)
+
+
+@pytest.mark.looptime
+async def test_a_running_lease_whose_host_is_back_before_the_move_stays(disk: SimDatabase) -> None:
+    async with serving_in_virtual_time(disk, range(1, 4)) as service:
+        lease = await booked(service, name="a")
+        (home,) = where(service, lease)
+        await fail(service, str(home))
+
+        async def meanwhile() -> None:
+            await report(service, HostOutcome.RECOVERED, str(home))
+
+        assert not await healing(service, OvertakenPool(service, meanwhile)).look()
+        assert where(service, lease) == [home]
+        assert await healing(service, OvertakenPool(service)).look()
+        assert where(service, lease) == [home] and not service.keeper.book.is_degraded(lease)
+
+
+@pytest.mark.looptime
+async def test_a_pending_lease_that_begins_before_the_move_keeps_its_host(disk: SimDatabase) -> None:
+    """It was to make room for one whose host failed; by the time of the move it is being started."""
+    async with serving_in_virtual_time(disk, range(1, 4)) as service:
+        keeper = service.keeper
+        first = lease_from(0.1, 1, hosts_wanted(), name="movable")
+        movable = await keeper.create(first)
+        assert isinstance(movable, Lease) and where(service, movable.id) == ["h1"]
+        only = '["in", "$hypervisor_hostname", "h1,h2"]'
+        picky = await keeper.create(lease_from(0.2, 1, hosts_wanted(resource=only), name="picky"))
+        assert isinstance(picky, Lease) and where(service, picky.id) == ["h2"]
+        await fail(service, "h2")
+
+        async def meanwhile() -> None:
+            starting = replace(keeper.book.leases[movable.id], status=LeaseStatus.STARTING)
+            changed = events.LeaseStatusChanged(movable.id, movable.project, "STARTING", "pending", "")
+
+            def begin(_book: LeaseBook, context: LeaseContext) -> LeaseChange:
+                return LeaseChange(events=(lease_event(movable.id, changed, context),), leases=(starting,))
+
+            await keeper.decide(begin)
+
+        await healing(service, OvertakenPool(service, meanwhile)).look()
+        assert where(service, movable.id) == ["h1"], "it may be in use"
+        await healing(service, OvertakenPool(service)).look()
+        assert (where(service, movable.id), where(service, picky.id)) == (["h1"], [None])
+
+
+@pytest.mark.looptime
+async def test_a_host_that_lost_a_required_property_meanwhile_is_not_used(disk: SimDatabase) -> None:
+    async with serving_in_virtual_time(disk, range(1, 4)) as service:
+        keeper = service.keeper
+        for number in (1, 2, 3):
+            await keeper.describe_host(HostId(f"h{number}"), {"rack": "r1"}, "tester")
+        lease = await booked(service, hosts_wanted(resource='["==", "$rack", "r1"]'), name="a")
+        assert where(service, lease) == ["h1"]
+        await fail(service, "h1")
+
+        async def meanwhile() -> None:
+            await keeper.describe_host(HostId("h2"), {"rack": None}, "tester")
+            await keeper.describe_host(HostId("h3"), {"rack": None}, "tester")
+
+        assert not await healing(service, OvertakenPool(service, meanwhile)).look()
+        assert where(service, lease) == ["h1"], "nothing else has what is required"
+        await keeper.describe_host(HostId("h3"), {"rack": "r1"}, "tester")
+        assert await healing(service, OvertakenPool(service)).look()
+        assert where(service, lease) == ["h3"]
 
 
 @pytest.mark.looptime

@@ -194,6 +194,44 @@ async def test_a_request_that_the_database_refuses_takes_no_other_with_it(store:
     assert difference(store) == ""
 
 
+async def test_what_was_removed_in_the_same_commit_is_not_found(store: Store) -> None:
+    """The change was made, and then the lease went with the next decision of that commit."""
+    async with serving(store, [1, 2]) as service:
+        keeper = service.keeper
+        first, second = [made(await keeper.create(lease_from(1, 2, name=name))) for name in ("a", "b")]
+        found = await asyncio.gather(
+            keeper.delete(second.id, "first in line"),
+            keeper.update(first.id, LeaseUpdate(name="new"), "tester"),
+            keeper.delete(first.id, "tester"),
+            keeper.hold_host(HostId("h1"), "disks", None, "tester"),
+            keeper.remove_host(HostId("h1"), "tester"),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in found] == [type(None), NotFound, type(None), NotFound, type(None)]
+    assert difference(store) == ""
+
+
+async def test_what_cannot_be_written_is_no_success_and_leaves_the_book_as_it_was(store: Store) -> None:
+    async with serving(store, [1, 2]) as service:
+        keeper = service.keeper
+
+        def broken(book: LeaseBook, context: LeaseContext) -> LeaseChange | LeaseRefusal:
+            change = create_lease(book, lease_from(1, 2, name="bad"), context)
+            assert isinstance(change, LeaseChange)
+            return replace(change, reservations=())  # its allocations belong to nothing
+
+        found = await asyncio.gather(
+            keeper.create(lease_from(5, 6, name="first in line")),
+            keeper.create(lease_from(1, 2, name="a")),
+            keeper.decide(broken),
+            keeper.create(lease_from(1, 2, name="b")),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in found] == [Lease, Lease, KeyError, Lease]
+        assert sorted(each.name for each in keeper.book.leases.values()) == ["a", "b", "first in line"]
+    assert difference(store) == ""
+
+
 class CountingAppender:
     """Counts commits."""
 

@@ -15,11 +15,12 @@ from lease_site import InlinePool, outlook_of
 
 from homeostat.components import catalogue
 from homeostat.contracts.events import leases as events
-from homeostat.contracts.nouns import HostId
-from homeostat.kernel.access import Role, Token, hash_token, insert_token
+from homeostat.contracts.nouns import HostId, SetPointState
+from homeostat.kernel.access import Caller, Role, Token, hash_token, insert_token
 from homeostat.kernel.clock import SystemClock, iso
 from homeostat.kernel.http import Callers, make_app
 from homeostat.kernel.journal import Journal, Submission
+from homeostat.kernel.workers import WorkCrashed, WorkOutcome
 from homeostat.leases import api as leases_api
 from homeostat.leases import hosts_api
 from homeostat.leases.api import LeasesApi
@@ -27,8 +28,8 @@ from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import LeaseContext, lease_event
 from homeostat.leases.healing_loop import HealingDependencies, HealingLoop
 from homeostat.leases.model import LeaseId
-from homeostat.leases.monitoring import HostOutcome
-from homeostat.leases.outlook import LeaseOutlook
+from homeostat.leases.monitoring import HostOutcome, healing_times
+from homeostat.leases.outlook import LeaseOutlook, OutlookDependencies
 from homeostat.leases.settings import LeasesSettings
 from store_parts import Store
 
@@ -278,6 +279,64 @@ async def test_the_outlook_says_what_one_failure_would_mean(api: Api) -> None:
     assert [(row["host"], row["at_risk"]) for row in rows] == [("h1", ["build"]), ("h2", ["till"])]
 
 
+async def test_a_lease_is_not_called_safe_when_its_host_failed_or_is_unknown_since_the_survey(
+    api: Api,
+) -> None:
+    made = await api.made("shop", wanted(0, 2))
+    await _become_active(api, made["id"])
+    await api.outlook.look()
+    assert (await api("shop", "GET", "/leases/build"))[1]["outlook"] == "safe"
+    await _report(api, "h1", HostOutcome.ABSENT)
+    _, seen = await api("shop", "GET", "/leases/build")
+    assert (seen["outlook"], seen["health"]) == ("unknown", "ok") and "h1" in seen["outlook_reason"]
+    await api.outlook.look()
+    assert (await api("shop", "GET", "/leases/build"))[1]["outlook"] == "unknown"
+    await _report(api, "h1", HostOutcome.FAILED)
+    _, seen = await api("shop", "GET", "/leases/build")
+    assert (seen["outlook"], seen["health"], seen["failed_hosts"]) == ("at_risk", "failed", ["h1"])
+    await _move(api, made["id"], None, "no host is free")
+    _, seen = await api("shop", "GET", "/leases/build")
+    assert (seen["outlook"], seen["health"]) == ("at_risk", "missing")
+
+
+async def test_status_counts_running_leases_without_a_host_that_works(api: Api) -> None:
+    service, shop = api.service, Caller("shop", Role.OPERATOR, "shop")
+    healing = HealingLoop(HealingDependencies(service.keeper, BrokenPool(), service.clock, LeasesSettings()))
+    assert await healing.set_points(shop) == (), "nothing is promised yet"
+    await api.made("shop", wanted(0, 2))
+    await api.made("shop", wanted(1, 2, name="later"))
+    (row,) = await healing.set_points(shop)
+    assert (row.value, row.standing, row.project) == (0, SetPointState.KEPT, "shop")
+    await _report(api, "h1", HostOutcome.ABSENT)
+    (row,) = await healing.set_points(shop)
+    assert (row.value, row.standing, row.detail) == (None, SetPointState.UNKNOWN, "unknown: build")
+    await _fail(api, "h1")
+    assert not await healing.look(), "no worker plans"
+    for caller in (shop, Caller("admin", Role.ADMIN, "infrastructure")):
+        (row,) = await healing.set_points(caller)
+        assert (row.value, row.standing, row.detail) == (1, SetPointState.BROKEN, "without: build")
+    assert await healing.set_points(Caller("bank", Role.OPERATOR, "bank")) == ()
+
+
+async def test_nothing_is_called_safe_when_the_survey_fails(api: Api) -> None:
+    await api.made("shop", wanted(1, 2))
+    await api.outlook.look()
+    assert (await api("shop", "GET", "/leases/build"))[1]["outlook"] == "safe"
+    await api.made("bank", wanted(1, 2, name="till"))
+    broken = LeaseOutlook(
+        OutlookDependencies(api.service.keeper, BrokenPool(), api.service.clock, LeasesSettings())
+    )
+    broken.risks = api.outlook.risks
+    assert not await broken.look() and broken.risks == {}
+
+
+class BrokenPool:
+    """Workers that die."""
+
+    async def run(self, function: str, argument: object, *, deadline_s: float) -> WorkOutcome:
+        return WorkCrashed("it died")
+
+
 @pytest.mark.seed("order explain names competing reservations, hosts, hours and the smallest change")
 async def test_an_explanation_names_who_has_the_hosts_and_what_would_help(api: Api) -> None:
     await api.made("shop", wanted(1, 4))
@@ -315,7 +374,11 @@ async def test_what_would_be_missing_is_explained_before_it_is(api: Api) -> None
 
 
 async def _fail(api: Api, host: str) -> None:
-    await api.service.keeper.decide(lambda book, context: reported(book, host, HostOutcome.FAILED, context))
+    await _report(api, host, HostOutcome.FAILED)
+
+
+async def _report(api: Api, host: str, outcome: HostOutcome) -> None:
+    await api.service.keeper.decide(lambda book, context: reported(book, host, outcome, context))
 
 
 async def test_a_name_that_several_leases_have_asks_for_an_id(api: Api) -> None:
@@ -445,3 +508,29 @@ async def test_what_a_death_would_mean_is_what_healing_then_does(api: Api) -> No
     seen = (await api("bank", "GET", "/leases/till"))[1]
     assert (seen["hosts"], seen["failed_hosts"]) == (["h1", "h2"], ["h1"])
     assert await api.outlook.foretell(HostId("h9")) == []
+
+
+async def test_what_a_death_would_mean_looks_as_far_ahead_as_healing_does(api: Api) -> None:
+    """A monitoring plug-in may ask for everything that is booked, whatever the section of the server says."""
+    await api.made("shop", wanted(24, 28))
+    service, times = api.service, healing_times([3600.0, 0.0], 3600.0, 60.0)
+    parts = (service.keeper, InlinePool(), service.clock, LeasesSettings(), times)
+    (told,) = await LeaseOutlook(OutlookDependencies(*parts)).foretell(HostId("h1"))
+    assert told.says == "build: moves from h1 to h2"
+    await _fail(api, "h1")
+    assert await HealingLoop(HealingDependencies(*parts)).look()
+    assert (await api("shop", "GET", "/leases/build"))[1]["hosts"] == ["h2"]
+
+
+async def test_what_the_death_of_a_held_host_would_mean_is_what_then_happens(api: Api) -> None:
+    """A hold keeps monitors from the host, so nothing moves before it is over."""
+    made = await api.made("shop", wanted(0, 4))
+    await api("admin", "PUT", "/lease-hosts/h1/hold", {"reason": "disks", "until_at": at(1)})
+    (told,) = await api.outlook.foretell(HostId("h1"))
+    assert (told.subject, told.owner) == (f"lease/{made['id']}", "shop")
+    assert told.says == f"build: keeps h1, which is held until {at(1)}, then moves if the host is still down"
+    await _fail(api, "h1")
+    service = api.service
+    healing = HealingLoop(HealingDependencies(service.keeper, InlinePool(), service.clock, LeasesSettings()))
+    assert await healing.look()
+    assert (await api("shop", "GET", "/leases/build"))[1]["hosts"] == ["h1"]

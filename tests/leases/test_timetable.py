@@ -9,6 +9,7 @@ from lease_parts import HOUR_NS, NOON_NS, book_of, context_at, host, lease_from
 
 from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import create_lease, delete_lease
+from homeostat.leases.lease_update import LeaseUpdate, update_lease
 from homeostat.leases.model import Lease, LeaseEvent, LeaseEventStatus, LeaseEventType, LeaseStatus
 from homeostat.leases.states import disagreement, may_follow
 from homeostat.leases.timetable import begin, due_events, fail, finish, remind
@@ -37,7 +38,7 @@ def done(book: LeaseBook, lease: Lease, kind: LeaseEventType) -> None:
     event = moment(book, lease, kind).id
     for step in (begin, finish):
         before = book.leases[lease.id].status
-        change = step(book, event, context_at())
+        change = step(book, event, context_at(book.lease_events[event].time_ns))
         assert change.events
         book.adopt(change)
         after = book.leases[lease.id].status
@@ -61,7 +62,7 @@ def test_a_lease_starts_is_reminded_of_and_ends() -> None:
     assert book.leases[lease.id].status is LeaseStatus.ACTIVE
     reminder = moment(book, lease, LeaseEventType.BEFORE_END)
     assert kinds(due_events(book, lease.end_ns - HOUR_NS)) == [("before_end_lease", lease.id)]
-    book.adopt(remind(book, reminder.id, context_at()))
+    book.adopt(remind(book, reminder.id, context_at(reminder.time_ns)))
     assert remind(book, reminder.id, context_at()) == LeaseChange()
     done(book, lease, LeaseEventType.END)
     assert book.leases[lease.id].status is LeaseStatus.TERMINATED
@@ -112,7 +113,7 @@ def test_what_failed_is_tried_again_and_then_the_lease_is_in_error() -> None:
     lease = booked(book, 1, 2)
     event = moment(book, lease, LeaseEventType.START).id
     for attempt in (1, 2):
-        book.adopt(begin(book, event, context_at()))
+        book.adopt(begin(book, event, context_at(lease.start_ns)))
         assert book.lease_events[event].attempts == attempt
         agrees(book, lease)
         change = fail(book, event, "no answer", 1, context_at())
@@ -121,7 +122,7 @@ def test_what_failed_is_tried_again_and_then_the_lease_is_in_error() -> None:
     assert book.leases[lease.id].status is LeaseStatus.ERROR
     assert book.lease_events[event].status is LeaseEventStatus.ERROR
     agrees(book, lease)
-    assert begin(book, event, context_at()) == LeaseChange()
+    assert begin(book, event, context_at(lease.start_ns)) == LeaseChange()
     done(book, lease, LeaseEventType.END)
     assert book.leases[lease.id].status is LeaseStatus.TERMINATED
 
@@ -130,7 +131,7 @@ def test_what_was_begun_by_a_dead_server_is_due_again() -> None:
     book = book_of(host(1))
     lease = booked(book, 1, 4)
     event = moment(book, lease, LeaseEventType.START).id
-    book.adopt(begin(book, event, context_at()))
+    book.adopt(begin(book, event, context_at(lease.start_ns)))
     assert kinds(due_events(book, lease.start_ns)) == [("start_lease", lease.id)]
     assert due_events(book, lease.start_ns, {event}) == []
 
@@ -139,10 +140,28 @@ def test_a_lease_deleted_in_the_middle_stays_deleted() -> None:
     book = book_of(host(1))
     lease = booked(book, 1, 2)
     event = moment(book, lease, LeaseEventType.START).id
-    book.adopt(begin(book, event, context_at()))
+    book.adopt(begin(book, event, context_at(lease.start_ns)))
     book.adopt(delete_lease(book, lease.id, context_at()))
     assert finish(book, event, context_at()) == LeaseChange()
     assert fail(book, event, "late", 0, context_at()) == LeaseChange()
+
+
+def test_a_moment_that_was_put_off_while_it_waited_to_be_written_does_not_begin() -> None:
+    """It was due; before its turn came, the extension of the lease was written."""
+    book = book_of(host(1))
+    lease = booked(book, 1, 3)
+    done(book, lease, LeaseEventType.START)
+    due = due_events(book, lease.end_ns - 1)
+    reminder, end = (moment(book, lease, kind) for kind in (LeaseEventType.BEFORE_END, LeaseEventType.END))
+    assert [each.id for each in due] == [reminder.id]
+    longer = update_lease(
+        book, lease.id, LeaseUpdate(end_ns=lease.end_ns + 9 * HOUR_NS), context_at(lease.end_ns - 1)
+    )
+    assert isinstance(longer, LeaseChange)
+    book.adopt(longer)
+    assert remind(book, reminder.id, context_at(lease.end_ns)) == LeaseChange()
+    assert begin(book, end.id, context_at(lease.end_ns)) == LeaseChange()
+    assert book.leases[lease.id].status is LeaseStatus.ACTIVE
 
 
 @pytest.mark.seed("order leases: a clock step of an hour fires nothing twice")

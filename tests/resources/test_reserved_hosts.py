@@ -95,7 +95,7 @@ def test_first_and_given_up_guests_keep_off_reserved_hosts_too_and_what_may_run_
     assert [each.to for each in place_given_up(CandidateHosts(given_up, (), kept)).assigned] == [N3]
 
 
-def test_who_is_stranded_by_leases_hears_of_which_hosts_for_whom_and_until_when() -> None:
+def test_who_is_stranded_by_leases_hears_of_which_hosts_and_until_when_and_not_whose_they_are() -> None:
     topology = dead(site({"a": N2}), N2)
 
     def why(*events: object) -> tuple[str, str]:
@@ -104,12 +104,12 @@ def test_who_is_stranded_by_leases_hears_of_which_hosts_for_whom_and_until_when(
 
     assert why(placed("r", GREEN, N1, N3)) == (
         "reserved",
-        f"hosts n1, n3 are reserved for project green until {END}",
+        f"hosts n1, n3 are reserved for another project until {END}",
     )
     red = replace(placed("s", Owner("red"), N3), end_ns=END_NS + 3600 * 10**9)
     assert why(placed("r", GREEN, N1), red)[1] == (
-        f"host n1 is reserved for project green until {END}; "
-        "host n3 is reserved for project red until 2027-01-15T09:00:00.000000Z"
+        f"host n1 is reserved for another project until {END}; "
+        "host n3 is reserved for another project until 2027-01-15T09:00:00.000000Z"
     )
     topology.adopt([replace(topology.nodes[N1], held="disks"), replace(topology.nodes[N3], held="disks")])
     assert why(placed("r", GREEN, N1, N3))[0] == "no_host", "without the lease it would start nowhere, too"
@@ -157,7 +157,7 @@ async def test_a_guest_that_a_lease_strands_is_named_with_the_reason_and_starts_
     reserving.calendar.take(placed("r", GREEN, N1, N3))
     written = Written(dead(site({"a": N2}), N2))
     async with placing(written, reserving) as loop:
-        said = {ResourceId("a"): f"hosts n1, n3 are reserved for project green until {END}"}
+        said = {ResourceId("a"): f"hosts n1, n3 are reserved for another project until {END}"}
         await eventually(lambda: loop.stranded() == said)
         await eventually(lambda: written.placements)
         assert [each.reason for each in written.placements[0].stranded] == ["reserved"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,12 @@ from homeostat.contracts.nouns import HostId, Owner, ResourceId, ResourceKind, R
 from homeostat.contracts.wire import Candidate
 from homeostat.fleet.gate import GateReason, GateRefusal, GateRequest, RecentActs
 from homeostat.fleet.model import AgentState, Node, Resource
-from homeostat.fleet.placements import Assignment, Placement
+from homeostat.fleet.placements import Assignment, HostReservation, Placement
 from homeostat.ingest.entry import Decide, IngestState, Moment
 from homeostat.kernel.clock import SystemClock
 from homeostat.kernel.journal import Seq
-from homeostat.recovery.placement_loop import create_placement_loop
+from homeostat.recovery.host_reservations import ReservedHosts
+from homeostat.recovery.placement_loop import PlacementLoop, create_placement_loop
 
 N1, N2 = HostId("n1"), HostId("n2")
 UP = ResourceState.UP
@@ -69,3 +71,31 @@ async def test_a_host_that_is_held_meanwhile_keeps_its_guests(held: bool) -> Non
     await placing.assign(Placement((MOVE, FIRST)))
     assert path.placed == (["cache"] if held else ["db", "cache"])
     assert recent.by_kind() == ({} if held else {"start_elsewhere": (1.0,)}), "a first start is not elsewhere"
+
+
+class ForGreen:
+    """N2 is reserved for another project now."""
+
+    def active(self, _at_ns: int) -> ReservedHosts:
+        return {N2: (HostReservation(N2, Owner("green"), 2, "l"),)}
+
+    async def catch_up(self) -> None: ...
+
+
+@pytest.mark.parametrize(("state", "is_placed"), [(UP, True), (ResourceState.STOPPED, False)])
+async def test_what_runs_on_a_reserved_host_stays_there_and_nothing_else_starts(
+    state: ResourceState, is_placed: bool
+) -> None:
+    path = Path(lambda: None)
+    row = Resource(ResourceId("cache"), N2, ResourceKind.GUEST, Owner("blue"), "a", state, "", 0, 0)
+    path.world.topology.adopt(resources=[row])
+    aftermath: Any = SimpleNamespace(ask=lambda _asked: None, recent=RecentActs())
+    placing = create_placement_loop(
+        path,  # type: ignore[arg-type]
+        aftermath,
+        7,
+        SystemClock(),
+        lambda made_of: PlacementLoop(replace(made_of, reservations=ForGreen())),
+    )
+    await placing.assign(Placement((FIRST,)))
+    assert path.placed == (["cache"] if is_placed else [])

@@ -40,6 +40,7 @@ from homeostat.leases.views import (
     lease_view,
     reservation_request,
     reservation_update,
+    unknown_hosts,
 )
 
 LIMIT_MAX = 1000
@@ -208,17 +209,25 @@ def _standing(shown: LeaseView) -> list[str]:
 
 
 def shown_lease(parts: LeasesApi, row: Lease, caller: Caller) -> LeaseView:
-    """With its outlook; one that is over has none."""
+    """With its outlook; one that is over has none.
+
+    The table of risks is some seconds old: a lease is never shown as safe that lacks a host by now, or of
+    whose hosts one failed, or is not known to work.
+    """
     book = parts.keeper.book
-    found = lease_risks(book, row.id, parts.outlook.risks) if row.is_open else None
-    if not found:
+    if not row.is_open:
         return lease_view(book, row, Outlook.UNKNOWN, "")
-    risky = [each for each in found if not each.is_safe]
-    if not risky:
-        return lease_view(book, row, Outlook.SAFE, "")
-    lost = failed_hosts(book, row.id)
-    why = f"{', '.join(lost)} failed." if lost else named(risky[0].reason, book, caller)
-    return lease_view(book, row, Outlook.AT_RISK, why)
+    if lost := failed_hosts(book, row.id):
+        return lease_view(book, row, Outlook.AT_RISK, f"{', '.join(lost)} failed.")
+    found = lease_risks(book, row.id, parts.outlook.risks)
+    risky = [each for each in found or () if not each.is_safe]
+    if risky:
+        return lease_view(book, row, Outlook.AT_RISK, named(risky[0].reason, book, caller))
+    if any(book.is_missing(each.id) for each in book.reservations_of(row.id)):
+        return lease_view(book, row, Outlook.AT_RISK, "It lacks a host already now.")
+    if doubted := unknown_hosts(book, row.id):
+        return lease_view(book, row, Outlook.UNKNOWN, f"Nobody knows whether {', '.join(doubted)} works.")
+    return lease_view(book, row, Outlook.SAFE if found else Outlook.UNKNOWN, "")
 
 
 def find_lease(parts: LeasesApi, caller: Caller, text: str) -> Lease:

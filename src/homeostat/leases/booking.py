@@ -174,8 +174,9 @@ def end_refusal(
 def check_requirements(book: LeaseBook, reservation: Reservation) -> None:
     """BadInput for what cannot be understood, or names a property that no host has."""
     known = {name for host in book.hosts.values() for name in host.extra}
+    private = {name for name in known if book.is_private(name)}
     for name in REQUIRING:
-        refuse_unknown(parse_requirements(getattr(reservation, name), name), known, name)
+        refuse_unknown(parse_requirements(getattr(reservation, name), name), known, name, private)
 
 
 def fill(
@@ -194,11 +195,7 @@ def fill(
     if len(choose(nothing_booked, wanted, count).hosts) < needed:
         return LeaseRefusal(RefusalReason.MORE_THAN_EXIST, field, needed, found.free)
     free = tuple(host.host for host in eligible_hosts(query, wanted) if slots_left(query, host, wanted) > 0)
-
-    def fits(other: CapacityQuery) -> bool:
-        return len(choose(other, wanted, count).hosts) >= needed
-
-    at_ns = next_start(query, fits)
+    at_ns = next_start(query, wanted, count, needed)
     return LeaseRefusal(RefusalReason.NOT_ENOUGH_HOSTS, field, needed, found.free, free, at_ns)
 
 

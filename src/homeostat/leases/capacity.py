@@ -11,6 +11,7 @@ within the window; for instances the hosts that carry instances already (fewer h
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,8 @@ from homeostat.leases.requirements import HostFacts, parse_requirements
 
 SLOTS_TRIED_MAX = 200
 """Moments at which the next free slot is looked for: the ends of what is booked, in their order."""
+LOOKS_MAX = 4_000
+"""So many hosts are looked at for that, all moments together; each takes some ten microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,22 @@ def eligible_hosts(
 
     A host in `keep` needs no permission of whoever holds it: what is there stays.
     """
-    needed = [parse_requirements(getattr(wanted, name), name) for name in REQUIRING]
     found = [
         host
         for host in query.book.hosts.values()
         if (host.may_be_booked(query.now_ns) or (host.reservable and host.host in keep))
-        and all(each.admit(host_facts(host)) for each in needed)
-        and _is_large_enough(host, wanted)
+        and suits(host, wanted)
     ]
     return sorted_hosts(found, query.order)
+
+
+def suits(host: ReservableHost, wanted: Reservation) -> bool:
+    """Whether the host has what is required, free or not."""
+    if not _is_large_enough(host, wanted):
+        return False
+    needed = [parse_requirements(getattr(wanted, name), name) for name in REQUIRING]
+    conditions = [each for each in needed if each.conditions]
+    return not conditions or all(each.admit(host_facts(host)) for each in conditions)
 
 
 def _is_large_enough(host: ReservableHost, wanted: Reservation) -> bool:
@@ -163,10 +173,17 @@ def _ranked(query: CapacityQuery, wanted: Reservation, hosts: Sequence[Reservabl
         )
 
     if wanted.resource_type is ResourceType.HOST:
-        later = [host.host for host in hosts if any(query.book.on_host(host.host))]
-        return [host.host for host in hosts if host.host not in set(later)] + later
-    first = [host.host for host in hosts if carries(host, ResourceType.INSTANCE)]
-    return first + [host.host for host in hosts if host.host not in set(first)]
+        return _parted(hosts, lambda host: not any(query.book.on_host(host.host)))
+    return _parted(hosts, lambda host: carries(host, ResourceType.INSTANCE))
+
+
+def _parted(hosts: Sequence[ReservableHost], is_first: Callable[[ReservableHost], bool]) -> list[HostId]:
+    """Those of which it is true, then the others, each in their order."""
+    first: list[HostId] = []
+    later: list[HostId] = []
+    for host in hosts:
+        (first if is_first(host) else later).append(host.host)
+    return first + later
 
 
 def _all_on_one(
@@ -185,19 +202,53 @@ def conflicts(query: CapacityQuery, hosts: Collection[HostId]) -> list[Occupancy
     return sorted(found, key=lambda each: (each.start_ns, each.allocation.id))
 
 
-def next_start(query: CapacityQuery, fits: Callable[[CapacityQuery], bool]) -> int | None:
-    """The first moment from which a window of the same length would do; None when none of those tried does.
+def next_start(query: CapacityQuery, wanted: Reservation, count: int, needed: int) -> int | None:
+    """The first moment from which a window of the same length would do; None when none is found.
 
-    Hosts become free only where something ends.
+    Hosts become free only where something ends. It is asked for on the event loop: of whole hosts all of what
+    is booked is looked at once, of instances only so many of the next ends as `LOOKS_MAX` allows.
     """
+    length_ns = query.end_ns - query.start_ns
+    if wanted.resource_type is ResourceType.HOST:
+        return _next_start_of_hosts(query, wanted, needed, length_ns)
     ends = {
         each.end_ns + query.cleaning_ns
         for host in query.book.hosts
         for each in query.book.on_host(host)
         if each.end_ns + query.cleaning_ns > query.start_ns
     }
-    length_ns = query.end_ns - query.start_ns
-    for at_ns in sorted(ends)[:SLOTS_TRIED_MAX]:
-        if fits(replace(query, start_ns=at_ns, end_ns=at_ns + length_ns)):
+    tried = min(SLOTS_TRIED_MAX, 1 + LOOKS_MAX // max(1, len(query.book.hosts)))
+    for at_ns in sorted(ends)[:tried]:
+        later = replace(query, start_ns=at_ns, end_ns=at_ns + length_ns)
+        if len(choose(later, wanted, count).hosts) >= needed:
             return at_ns
+    return None
+
+
+def _next_start_of_hosts(
+    query: CapacityQuery, wanted: Reservation, needed: int, length_ns: int
+) -> int | None:
+    """A window that begins between `first` and `last` (both not included) meets what is booked on a host."""
+    hosts = [host.host for host in eligible_hosts(query, wanted)]
+    firsts: list[int] = []
+    lasts: list[int] = []
+    for host in hosts:
+        taken = [each for each in query.book.on_host(host) if each.reservation.id not in query.ignoring]
+        taken += [each for each in query.also if each.allocation.host == host]
+        until: int | None = None
+        for start_ns, end_ns in sorted((each.start_ns, each.end_ns) for each in taken):
+            first, last = start_ns - query.cleaning_ns - length_ns, end_ns + query.cleaning_ns
+            if until is not None and first < until:  # no gap between the two: a host counts once
+                until = lasts[-1] = max(until, last)
+                continue
+            firsts.append(first)
+            lasts.append(last)
+            until = last
+    firsts.sort()
+    lasts.sort()
+    for at_ns in lasts:
+        if at_ns > query.start_ns:
+            blocked = bisect_left(firsts, at_ns) - bisect_right(lasts, at_ns)
+            if len(hosts) - blocked >= needed:
+                return at_ns
     return None

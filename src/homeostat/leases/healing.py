@@ -17,7 +17,7 @@ from homeostat.contracts.nouns import HostId
 from homeostat.kernel.journal import EventIndex, NewEvent, Seq
 from homeostat.leases.book import LeaseBook, LeaseChange, Occupancy
 from homeostat.leases.booking import LeaseContext, lease_event, placed_event
-from homeostat.leases.capacity import CapacityQuery, slots_left
+from homeostat.leases.capacity import CapacityQuery, slots_left, suits
 from homeostat.leases.model import (
     Allocation,
     AllocationId,
@@ -139,8 +139,8 @@ def heal(
 ) -> LeaseChange | Sequence[HealingStep]:
     """These steps together; the steps themselves when they cannot be taken now.
 
-    Something in them is not as it was planned for: a reservation changed, or a host is held by another. Steps
-    that wait for each other in a circle can only be taken together.
+    Something in them is not as it was planned for: a reservation changed, began, or has its host back, or a
+    host is held by another. Steps that wait for each other in a circle can only be taken together.
     """
     ignoring = {each.reservation for each in steps}
     placed: tuple[Occupancy, ...] = ()
@@ -150,6 +150,8 @@ def heal(
         if row is None or row.version != step.version or not book.leases[row.lease].is_open:
             return steps
         before = book.allocations_of(row.id)
+        if book.leases[row.lease].has_begun(context.now_ns) and _leaves_what_works(book, step, before):
+            return steps
         after = [_moved(each, step, context) for each in before]
         changed.append((step, before, after))
         lease = book.leases[row.lease]
@@ -166,10 +168,18 @@ def heal(
                 continue
             query = replace(_query(book, lease, context, ignoring), also=placed)
             host = book.hosts.get(each.host)
-            if host is None or not host.may_be_booked(context.now_ns) or slots_left(query, host, row) < 1:
+            if host is None or not host.may_be_booked(context.now_ns) or not suits(host, row):
+                return steps  # held, or with other properties or another size than in the snapshot
+            if slots_left(query, host, row) < 1:
                 return steps
             placed += (Occupancy(lease, row, each),)
     return _change(book, changed, context)
+
+
+def _leaves_what_works(book: LeaseBook, step: HealingStep, before: Sequence[Allocation]) -> bool:
+    """Whether the step takes a host away that has not failed: it came back, or the lease began meanwhile."""
+    taken = [book.hosts.get(each.host) for each in before if each.id in step.hosts and each.host is not None]
+    return any(row is not None and not row.failed for row in taken)
 
 
 def _moved(allocation: Allocation, step: HealingStep, context: LeaseContext) -> Allocation:

@@ -14,6 +14,8 @@ from typing import Protocol
 
 import structlog
 
+from homeostat.contracts.nouns import INFRASTRUCTURE, SetPoint, SetPointState
+from homeostat.kernel.access import Caller
 from homeostat.kernel.clock import Clock
 from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.workers import WorkDone, WorkOutcome
@@ -21,6 +23,7 @@ from homeostat.leases.book import LeaseBook, LeaseChange
 from homeostat.leases.booking import LeaseContext
 from homeostat.leases.healing import (
     HealingStep,
+    HealingWindow,
     find_suffering,
     heal,
     healing_steps,
@@ -32,6 +35,7 @@ from homeostat.leases.monitoring import HealingTimes, healing_times
 from homeostat.leases.plans import Plan
 from homeostat.leases.settings import LeasesSettings
 from homeostat.leases.snapshot import PackedRequest, SnapshotPacking
+from homeostat.leases.views import unknown_hosts
 
 log = structlog.get_logger("leases")
 
@@ -41,6 +45,8 @@ NO_HORIZON_LOOK_S = 60.0
 RETRY_S = 1.0
 SHORTEST_S = 0.001
 """No wait is shorter: a remainder below what the clock resolves would be waited for again and again."""
+PROMISE = "running leases without a host that works"
+NAMED_MAX = 3
 LATE_S = 5.0
 """How much longer than its own limit the planner may take, its process's start included."""
 
@@ -99,6 +105,35 @@ class HealingLoop:
                 await waking.wait()
         except TimeoutError:
             pass
+
+    async def set_points(self, caller: Caller) -> tuple[SetPoint, ...]:
+        """Running leases that the caller may read without a host that works; unknown while that of one is."""
+        book, now_ns = self._parts.keeper.book, self._parts.clock.wall_ns()
+        running = [
+            each
+            for each in book.leases.values()
+            if each.is_open and each.has_begun(now_ns) and caller.may_read(each.project)
+        ]
+        if not running:
+            return ()
+        suffering = {book.lease_of(each).id for each in find_suffering(book, HealingWindow(now_ns, now_ns))}
+        lacking = [each.name for each in running if each.id in suffering]
+        doubted = [each.name for each in running if unknown_hosts(book, each.id)]
+        standing = (
+            SetPointState.BROKEN if lacking else SetPointState.UNKNOWN if doubted else SetPointState.KEPT
+        )
+        named = lacking or doubted
+        more = f" and {len(named) - NAMED_MAX} more" if len(named) > NAMED_MAX else ""
+        detail = (
+            ""
+            if not named
+            else f"{'without' if lacking else 'unknown'}: {', '.join(named[:NAMED_MAX])}{more}"
+        )
+        value = None if standing is SetPointState.UNKNOWN else float(len(lacking))
+        project = "" if caller.may_read(INFRASTRUCTURE) else caller.owner
+        return (
+            SetPoint("leases", PROMISE, 0, "leases", value, standing, detail, project, needs_nodes=False),
+        )
 
     async def look(self) -> bool:
         """One pass. False: not everything that was planned could be written, another one should follow soon.

@@ -6,6 +6,8 @@ without a replacement (the N-1 table).
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -60,8 +62,11 @@ async def list_lease_hosts(caller: CurrentCaller, parts: CurrentLeases) -> Lease
     """All hosts that may be reserved, or none when they are not yours to read."""
     if not caller.may_read(INFRASTRUCTURE):
         return LeaseHostList(items=[])
-    rows = sorted_hosts(parts.keeper.book.hosts.values())
-    return LeaseHostList(items=[_shown(parts, row.host) for row in rows])
+    rows, at_risk = sorted_hosts(parts.keeper.book.hosts.values()), _at_risk(parts)
+    now_ns = parts.clock.wall_ns()
+    return LeaseHostList(
+        items=[host_view(parts.keeper.book, row, now_ns, at_risk.get(row.host, ())) for row in rows]
+    )
 
 
 @router.post("/lease-hosts", status_code=201)
@@ -119,9 +124,15 @@ def _must_be_administrator(caller: Caller) -> None:
 
 def _shown(parts: LeasesApi, host: HostId) -> LeaseHostView:
     book = parts.keeper.book
-    at_risk = {
-        book.lease_of(reservation).name
-        for reservation, risk in parts.outlook.risks.items()
-        if host in risk.hosts and reservation in book.reservations
-    }
-    return host_view(book, find_host(book, host), parts.clock.wall_ns(), at_risk)
+    return host_view(book, find_host(book, host), parts.clock.wall_ns(), _at_risk(parts).get(host, ()))
+
+
+def _at_risk(parts: LeasesApi) -> Mapping[HostId, set[str]]:
+    """By host: the leases that could not be healed if it failed. Made once for all hosts."""
+    book = parts.keeper.book
+    found: defaultdict[HostId, set[str]] = defaultdict(set)
+    for reservation, risk in parts.outlook.risks.items():
+        if risk.hosts and reservation in book.reservations:
+            for host in risk.hosts:
+                found[host].add(book.lease_of(reservation).name)
+    return found

@@ -28,6 +28,7 @@ from homeostat.leases.booking import (
     acknowledge,
     create_lease,
     delete_lease,
+    find_lease,
 )
 from homeostat.leases.lease_update import LeaseUpdate, update_lease
 from homeostat.leases.model import MINUTE_NS, HostCapacity, Lease, LeaseId, ReservableHost, ResourceType
@@ -154,7 +155,6 @@ class LeaseKeeper:
                 await self.reload()
             decided = [each for each in group if not each.done.done() and self._decide(each)]
             if decided:
-                self._doubtful = True
                 together = store.merged([submission for each in decided for submission in each.submissions])
                 receipt = await self._parts.appender.append(together)
                 self._doubtful = False
@@ -181,6 +181,7 @@ class LeaseKeeper:
         waiting.change = change
         if isinstance(change, LeaseRefusal) or not change.events:
             return False
+        self._doubtful = True  # from here to the commit the book is ahead of the tables, whatever is raised
         waiting.submissions = (store.submission_of(change, self.book),)
         waiting.events = change.events
         self.book.adopt(change)
@@ -226,7 +227,7 @@ class LeaseKeeper:
     async def update(self, lease: LeaseId, update: LeaseUpdate, by: str) -> Lease | LeaseRefusal:
         """All of it or nothing. NotFound, BadInput."""
         done = await self.decide(lambda book, context: update_lease(book, lease, update, context), by)
-        return done if isinstance(done, LeaseRefusal) else self.book.leases[lease]
+        return done if isinstance(done, LeaseRefusal) else find_lease(self.book, lease)
 
     async def delete(self, lease: LeaseId, by: str) -> None:
         """It is gone at once, whatever its status. NotFound."""
@@ -235,7 +236,7 @@ class LeaseKeeper:
     async def acknowledge(self, lease: LeaseId, by: str) -> Lease:
         """The owner took note of what changed. NotFound."""
         await self.decide(lambda book, context: acknowledge(book, lease, context), by)
-        return self.book.leases[lease]
+        return find_lease(self.book, lease)
 
     async def add_host(
         self, host: HostId, by: str, properties: Mapping[str, str] | None = None
@@ -244,7 +245,7 @@ class LeaseKeeper:
         done = await self.decide(
             lambda book, context: reservable_hosts.add_host(book, host, capacity, context, properties), by
         )
-        return done if isinstance(done, LeaseRefusal) else self.book.hosts[host]
+        return done if isinstance(done, LeaseRefusal) else reservable_hosts.find_host(self.book, host)
 
     async def remove_host(self, host: HostId, by: str) -> LeaseRefusal | None:
         """NotFound."""
@@ -258,7 +259,7 @@ class LeaseKeeper:
         done = await self.decide(
             lambda book, context: reservable_hosts.describe_host(book, host, properties, context), by
         )
-        return done if isinstance(done, LeaseRefusal) else self.book.hosts[host]
+        return done if isinstance(done, LeaseRefusal) else reservable_hosts.find_host(self.book, host)
 
     async def set_visibility(self, name: str, private: bool, by: str) -> LeaseRefusal | None:
         """Who sees an extra property of hosts listed."""
@@ -272,7 +273,7 @@ class LeaseKeeper:
         await self.decide(
             lambda book, context: reservable_hosts.hold_host(book, host, reason, until_ns, context), by
         )
-        return self.book.hosts[host]
+        return reservable_hosts.find_host(self.book, host)
 
     async def forget_removed(self) -> None:
         """Let go of leases that retention removed. RetryLater."""

@@ -97,6 +97,10 @@ class Lease:
     def is_open(self) -> bool:
         return self.ended_ns is None
 
+    def has_begun(self, now_ns: int) -> bool:
+        """Whether somebody may use its hosts already: what works of them is kept from then on."""
+        return self.status is not LeaseStatus.PENDING or self.start_ns <= now_ns
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:

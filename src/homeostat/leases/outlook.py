@@ -2,7 +2,8 @@
 of a host would mean to them.
 
 Everything is computed in workers of its own, so that healing never waits for it. What is shown is what was
-computed last: it follows a change of the leases by seconds, and never claims *safe* without a plan.
+computed last: it follows a change of the leases by seconds, and never claims *safe* without a plan. When
+nothing could be computed, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 
 from homeostat.contracts.component import ExposureRow, ServerParts
 from homeostat.contracts.nouns import HostId
-from homeostat.kernel.clock import Clock
+from homeostat.kernel.clock import Clock, iso
 from homeostat.kernel.errors import RetryLater
 from homeostat.kernel.workers import WorkDone
 from homeostat.leases.book import LeaseBook
@@ -33,14 +34,15 @@ from homeostat.leases.healing import (
 from homeostat.leases.healing_loop import LATE_S, PLANNER, PlanningPool
 from homeostat.leases.keeper import LeaseKeeper
 from homeostat.leases.model import (
-    MINUTE_NS,
     Allocation,
+    Hold,
     LeaseId,
     Reservation,
     ReservationId,
     ResourceType,
     lease_subject,
 )
+from homeostat.leases.monitoring import HealingTimes, healing_times
 from homeostat.leases.planner import plan
 from homeostat.leases.plans import Plan, PlanHost, PlanRequest
 from homeostat.leases.settings import LeasesSettings
@@ -111,12 +113,13 @@ def after_failure(request: PlanRequest, host: HostId) -> PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class OutlookDependencies:
-    """What it works with; `pool` is its own."""
+    """What it works with; `pool` is its own. `times` are those of healing, which does what is foretold."""
 
     keeper: LeaseKeeper
     pool: PlanningPool
     clock: Clock
     settings: LeasesSettings
+    times: HealingTimes | None = None
 
 
 class LeaseOutlook:
@@ -150,7 +153,7 @@ class LeaseOutlook:
         return PackedRequest(packing.head(time_s), tuple(slices))
 
     async def look(self) -> bool:
-        """Survey what is booked now, unless that was done. False: no worker could; the last table stays."""
+        """Survey what is booked now, unless that was done. False: no worker could, and nothing is known."""
         keeper = self._parts.keeper
         book, version = keeper.book, (id(keeper.book), keeper.book.version)
         if version == self._seen:
@@ -168,6 +171,7 @@ class LeaseOutlook:
         )
         if not isinstance(outcome, WorkDone) or not isinstance(outcome.value, tuple):
             log.warning("no survey of leases; tried again at the next change", outcome=str(outcome))
+            self.risks, self._seen = {}, None
             return False
         self.risks = {ReservationId(each.reservation): each for each in outcome.value}
         self._seen = version
@@ -206,11 +210,14 @@ class LeaseOutlook:
         row = keeper.book.hosts.get(host)
         if row is None:
             return []
+        now_ns = self._parts.clock.wall_ns()
+        if (hold := row.hold_at(now_ns)) is not None and not row.failed:
+            return list(_held(keeper.book, host, hold))
         book = copy.copy(keeper.book)  # the same rows but for the hosts, and only read
         book.hosts = {**book.hosts, host: replace(row, reservable=False, failed=True, reason="host_down")}
-        now_ns = self._parts.clock.wall_ns()
         minutes = settings.plugin(ResourceType.HOST).healing_interval
-        window = healing_window(now_ns, minutes * MINUTE_NS, 0)
+        times = self._parts.times or healing_times([], minutes * 60.0, LOOK_S)
+        window = healing_window(now_ns, round((times.window_s or 0) * 1e9), 0)
         suffering = find_suffering(book, window)
         rows: list[ExposureRow] = []
         if any(each.host == host for found in suffering.values() for each in found):
@@ -242,6 +249,16 @@ def _later(book: LeaseBook, host: HostId, window: HealingWindow) -> Iterator[Exp
     found = {each.lease.id: each.lease for each in book.on_host(host) if not window.touches(each.lease)}
     for lease in found.values():
         says = f"{lease.name}: keeps {host} until its start is near, then moves if the host is still down"
+        yield ExposureRow("leases", lease_subject(lease.id), lease.project, says)
+
+
+def _held(book: LeaseBook, host: HostId, hold: Hold) -> Iterator[ExposureRow]:
+    """Nothing moves from a host while a person keeps monitors from it."""
+    until = "it is released" if hold.until_ns is None else iso(hold.until_ns)
+    for lease in {each.lease.id: each.lease for each in book.on_host(host)}.values():
+        says = (
+            f"{lease.name}: keeps {host}, which is held until {until}, then moves if the host is still down"
+        )
         yield ExposureRow("leases", lease_subject(lease.id), lease.project, says)
 
 

@@ -61,7 +61,7 @@ def _says(refusal: LeaseRefusal, caller: Caller) -> str:
         hosts = f" ({', '.join(refusal.free_hosts)})" if refusal.free_hosts else ""
         said += f": {refusal.free} of {refusal.value} free{hosts}; "
         if refusal.next_start_ns is None:
-            return said + "no later start within what is booked is free either"
+            return said + "no later start was found at which they are free"
         return said + f"next free slot of this length: from {moment(refusal.next_start_ns)}"
     if refusal.conflicts:
         named = [conflict_words(each, caller) for each in refusal.conflicts[:NAMED_MAX]]

@@ -122,11 +122,16 @@ def parse_requirements(text: str, field: str) -> Requirements:
     return Requirements(text, conditions)
 
 
-def refuse_unknown(requirements: Requirements, properties: Collection[str], field: str) -> None:
-    """MalformedRequirements when they ask for what is no property of a hypervisor nor among `properties`."""
+def refuse_unknown(
+    requirements: Requirements, properties: Collection[str], field: str, private: Collection[str] = ()
+) -> None:
+    """MalformedRequirements when they ask for what is no property of a hypervisor nor among `properties`.
+
+    It names those that there are, but for the `private` ones: whoever asks may not see them listed.
+    """
     for name in sorted(requirements.names - HYPERVISOR_PROPERTIES):
         if name not in properties:
-            known = sorted(HYPERVISOR_PROPERTIES | set(properties))
+            known = sorted(HYPERVISOR_PROPERTIES | (set(properties) - set(private)))
             shown = ", ".join(known[:_NAMES_SHOWN]) + (", ..." if len(known) > _NAMES_SHOWN else "")
             raise MalformedRequirements(
                 field, requirements.text, f"no host has a property {name!r}; known are {shown}"

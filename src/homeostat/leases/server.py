@@ -62,10 +62,9 @@ async def assemble(parts: ServerParts) -> ServedComponent:
         Workers, Workers(WorkerSettings(processes=1, bytes_max=SNAPSHOT_BYTES_MAX))
     )
     monitors = parts.put(HostMonitors, _host_monitors(parts, settings, keeper, path))
-    healing = parts.make(
-        HealingLoop, HealingDependencies(keeper, pool, clock, settings, _healing_times(monitors, settings))
-    )
-    outlook = parts.make(LeaseOutlook, OutlookDependencies(keeper, surveys, clock, settings))
+    times = _healing_times(monitors, settings)
+    healing = parts.make(HealingLoop, HealingDependencies(keeper, pool, clock, settings, times))
+    outlook = parts.make(LeaseOutlook, OutlookDependencies(keeper, surveys, clock, settings, times))
     backend: LeaseBackend = parts.find_or(LeaseBackend, OwnHosts())
     moments = parts.make(LeaseEventLoop, EventLoopDependencies(keeper, backend, clock, settings))
     facts = MachineFactsFollower(
@@ -81,7 +80,7 @@ async def assemble(parts: ServerParts) -> ServedComponent:
             Task("owners of leases", OwnerNotifier(keeper, path).run, forever=True),
         ),
         state={"leases": LeasesApi(keeper, clock, parts.find(Journal), outlook), "lease_monitors": monitors},
-        set_points=(monitors.set_points,),
+        set_points=(monitors.set_points, healing.set_points),
         listeners=blazar_listeners(parts, keeper),
     )
 

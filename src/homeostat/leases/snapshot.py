@@ -19,7 +19,6 @@ from homeostat.leases.capacity import CapacityQuery, eligible_hosts
 from homeostat.leases.model import (
     Allocation,
     Lease,
-    LeaseStatus,
     Reservation,
     ReservationId,
     ReservationStatus,
@@ -80,7 +79,7 @@ class SnapshotPacking:
         if reservation is None or lease is None or not lease.is_open or lease.end_ns < now_ns:
             return
         needing = {each.id for each in self._suffering.get(identifier, ())}
-        started = lease.status is not LeaseStatus.PENDING or lease.start_ns <= now_ns
+        started = lease.has_begun(now_ns)
         hosts = self._hosts(lease, reservation)
         for allocation in book.allocations_of(identifier):
             host = None if allocation.id in needing else allocation.host

@@ -71,9 +71,9 @@ def _may_begin(book: LeaseBook, event: LeaseEvent, held: dict[HostId, set[str]])
 
 
 def remind(book: LeaseBook, event: LeaseEventId, context: LeaseContext) -> LeaseChange:
-    """The owner is reminded of the end; nothing is done to the lease."""
+    """The owner is reminded of the end; nothing is done to the lease. Nothing before its time."""
     found = book.lease_events.get(event)
-    if found is None or found.status is not LeaseEventStatus.UNDONE:
+    if found is None or found.status is not LeaseEventStatus.UNDONE or _is_ahead(found, context):
         return LeaseChange()
     lease = book.leases[found.lease]
     reached = events.BeforeEndReached(lease.id, lease.project, lease.end_ns)
@@ -83,10 +83,15 @@ def remind(book: LeaseBook, event: LeaseEventId, context: LeaseContext) -> Lease
     )
 
 
+def _is_ahead(event: LeaseEvent, context: LeaseContext) -> bool:
+    """An extension may be committed between the moment at which this was due and its turn to be written."""
+    return event.status is LeaseEventStatus.UNDONE and event.time_ns > context.now_ns
+
+
 def begin(book: LeaseBook, event: LeaseEventId, context: LeaseContext) -> LeaseChange:
-    """A start or an end begins, or begins again; nothing when it is over, or its lease is gone."""
+    """A start or an end begins, or begins again; nothing when it is over or put off, or its lease is gone."""
     found = book.lease_events.get(event)
-    if found is None or found.status not in OPEN_EVENTS:
+    if found is None or found.status not in OPEN_EVENTS or _is_ahead(found, context):
         return LeaseChange()
     lease, status = book.leases[found.lease], _BEGUN[found.event_type]
     row = replace(found, status=LeaseEventStatus.IN_PROGRESS, attempts=found.attempts + 1)

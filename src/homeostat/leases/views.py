@@ -100,10 +100,12 @@ class LeaseChangeBody(StrictBody):
 
 
 class LeaseHealth(StrEnum):
-    """How a lease stands: the worst of its reservations."""
+    """How a lease stands: the worst of its reservations. Failed: it runs on a host that does not work, until
+    healing has looked at it."""
 
     OK = "ok"
     CHANGED = "changed"
+    FAILED = "failed"
     MISSING = "missing"
 
 
@@ -290,6 +292,7 @@ def lease_view(book: LeaseBook, row: Lease, outlook: Outlook, outlook_reason: st
     places = [each for reservation in reservations for each in book.allocations_of(reservation.id)]
     missing = [each for each in places if each.host is None]
     is_changed = any(each.resources_changed for each in reservations)
+    failed = failed_hosts(book, row.id)
     reminder = next(
         (each.time_ns for each in book.events_of(row.id) if each.event_type is LeaseEventType.BEFORE_END),
         None,
@@ -298,7 +301,7 @@ def lease_view(book: LeaseBook, row: Lease, outlook: Outlook, outlook_reason: st
         LeaseView,
         row,
         degraded=book.is_degraded(row.id),
-        health=LeaseHealth.MISSING if missing else LeaseHealth.CHANGED if is_changed else LeaseHealth.OK,
+        health=_health(row, missing=bool(missing), failed=bool(failed), changed=is_changed),
         reason=_last_reason(missing or [each for each in places if each.reason]),
         outlook=outlook,
         outlook_reason=outlook_reason,
@@ -309,10 +312,18 @@ def lease_view(book: LeaseBook, row: Lease, outlook: Outlook, outlook_reason: st
         updated_at=iso(row.updated_ns),
         ended_at=_iso_or_none(row.ended_ns),
         hosts=_in_order(book, {each.host for each in places if each.host is not None}),
-        failed_hosts=failed_hosts(book, row.id),
+        failed_hosts=failed,
         missing=len(missing),
         reservations=[_reservation_view(book, each) for each in reservations],
     )
+
+
+def _health(row: Lease, *, missing: bool, failed: bool, changed: bool) -> LeaseHealth:
+    if missing:
+        return LeaseHealth.MISSING
+    if failed and row.status is not LeaseStatus.PENDING:
+        return LeaseHealth.FAILED
+    return LeaseHealth.CHANGED if changed else LeaseHealth.OK
 
 
 def _in_order(book: LeaseBook, hosts: set[HostId]) -> list[HostId]:
@@ -325,7 +336,14 @@ def failed_hosts(book: LeaseBook, lease: LeaseId) -> list[HostId]:
     """Those of its hosts that do not work; they are replaced when it runs or its start is near."""
     found = (each.host for row in book.reservations_of(lease) for each in book.allocations_of(row.id))
     lost = {host for host in found if host in book.hosts and book.hosts[host].failed}
-    return _in_order(book, lost) if book.leases[lease].is_open else []
+    return _in_order(book, lost) if lease in book.leases and book.leases[lease].is_open else []
+
+
+def unknown_hosts(book: LeaseBook, lease: LeaseId) -> list[HostId]:
+    """Those of its hosts of which nobody knows whether they work."""
+    found = (each.host for row in book.reservations_of(lease) for each in book.allocations_of(row.id))
+    rows = (book.hosts[host] for host in found if host in book.hosts)
+    return _in_order(book, {row.host for row in rows if not row.reservable and not row.failed})
 
 
 def _last_reason(places: Iterable[Allocation]) -> str:

@@ -189,15 +189,18 @@ def _stranded_reason(
 
 
 def reservation_sentence(reserved: ReservedHosts, hosts: Collection[HostId]) -> str:
-    """Which of these hosts are reserved, for whom, and until when."""
-    groups: dict[tuple[int, Owner], list[HostId]] = {}
+    """Which of these hosts are reserved for others, and until when.
+
+    The owner of a guest reads it, who may not know whose leases there are: nobody is named.
+    """
+    groups: dict[int, list[HostId]] = {}
     for host in sorted(hosts):
-        for each in reserved.get(host, ()):
-            groups.setdefault((each.end_ns, each.project), []).append(host)
+        for end_ns in {each.end_ns for each in reserved.get(host, ())}:
+            groups.setdefault(end_ns, []).append(host)
     return "; ".join(
         f"{'hosts' if len(names) > 1 else 'host'} {', '.join(names)} {'are' if len(names) > 1 else 'is'} "
-        f"reserved for project {project} until {iso(end_ns)}"
-        for (end_ns, project), names in sorted(groups.items())
+        f"reserved for another project until {iso(end_ns)}"
+        for end_ns, names in sorted(groups.items())
     )
 
 
@@ -220,6 +223,13 @@ def on_placement(world: IngestState, placement: Placement, now: Moment) -> Decis
         decision.add(NewEvent(event, about, now.wall_ns, ORIGIN, _trace(world, stranded.host), receipt))
     decision.assign |= {row.host for row in decision.resources}
     return decision
+
+
+def stays(topology: Topology, assignment: Assignment) -> bool:
+    """Whether the guest may run there already: no reservation takes it away from where it is."""
+    row = topology.resources.get(assignment.resource)
+    is_there = row is not None and row.host == assignment.to and row.state is not IDLE
+    return assignment.from_host is None and is_there
 
 
 def _fits(topology: Topology, assignment: Assignment) -> bool:

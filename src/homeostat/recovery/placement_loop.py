@@ -36,6 +36,7 @@ from homeostat.recovery.placement import (
     place_elsewhere,
     place_first,
     place_given_up,
+    stays,
     unassigned_guests,
 )
 
@@ -238,7 +239,8 @@ def create_placement_loop(
             kept = tuple(
                 each
                 for each in placement.assigned
-                if each.from_host not in refused and hosts_now.takes(each.to, each.offer.owner)
+                if each.from_host not in refused
+                and (stays(state.topology, each) or hosts_now.takes(each.to, each.offer.owner))
             )
             decision = on_placement(state, replace(placement, assigned=kept), now)
             moved = (each for each in decision.events if isinstance(each.event, GuestMoved))
