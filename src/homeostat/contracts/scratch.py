@@ -1,4 +1,4 @@
-"""Where OCF agents of a node keep their files: whoever reads a pid file there needs no message's model."""
+"""The files of a node's OCF agents by their paths: whoever reads a pid file needs no message's model."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _topology(request: Request) -> Topology:
 
 
 CurrentTopology = Annotated[Topology, Depends(_topology)]
-"""What the write path holds in memory: `app.state.topology` is a function that returns it."""
+"""The topology in the write path's memory: `app.state.topology` is a function that returns it."""
 
 
 def _health(request: Request) -> ServerHealth:

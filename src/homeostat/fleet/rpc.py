@@ -34,7 +34,7 @@ REPEAT_S = 0.5
 R = TypeVar("R", wire.NodeResponse, wire.LeaderResponse)
 
 Heeds = Callable[[int], Awaitable[bool]]
-"""Whether a server with this epoch is listened to. StoreFull, StoreUnavailable."""
+"""True when a server with this epoch is listened to. StoreFull, StoreUnavailable."""
 
 _log = structlog.get_logger("rpc")
 

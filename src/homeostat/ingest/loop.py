@@ -31,7 +31,7 @@ from homeostat.kernel.journal import Addition, Seq, Submission, group_changes
 from homeostat.kernel.loops import Backoff, collect_garbage_if_due
 
 ASSIGNMENT_MARGIN_S = 1.0
-"""What must be left of the term for guests to be started: a message that is sent has arrived by then."""
+"""The part of the term that must be left for guests to be started: a message has arrived by then."""
 
 
 class Replies:

@@ -35,7 +35,7 @@ CLOSE_S = 1.0
 PENDING_BYTES_MAX = 1024 * 1024
 """Bytes that wait for the socket of a live connection before further messages are dropped."""
 UNREAD_BYTES_MAX = 64 * 1024 * 1024
-"""What one subscription may have received and not handed over yet. It is bounded in bytes only: how many
+"""The most that one subscription holds received and not handed over. It is bounded in bytes only: how many
 messages that is depends on who sends."""
 QUIET_S = 30.0
 """The same error is logged once in this time."""

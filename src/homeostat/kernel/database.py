@@ -171,7 +171,7 @@ cursor = sa.Table(
     sa.Column("loop", sa.Text, primary_key=True),
     sa.Column("seq", BIG, nullable=False),
 )
-"""How far each loop has read, moved in the transaction of its results."""
+"""The place up to which each loop has read, moved in the transaction of its results."""
 
 term = sa.Table(
     "term",

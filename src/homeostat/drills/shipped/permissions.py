@@ -155,7 +155,7 @@ def _address(value: object) -> Optional[Address]:
 
 T = TypeVar("T")
 KINDS = ("node_kill", "node_freeze", "node_cpu", "node_disk", "node_network", "node_power")
-"""What can be broken."""
+"""The kinds of injectors that a node can permit."""
 
 
 @dataclass(frozen=True)
